@@ -1,0 +1,28 @@
+"""What can go wrong through the user's input, each said in one line: what, where, and what to do.
+
+The command line prints the message and exits with code 2. Any other exception is a bug of ours and exits with code 1.
+"""
+
+
+class EpalmError(Exception):
+    """Base of every error that the user can mend. Its message is one line."""
+
+
+class ConfigError(EpalmError):
+    """A setting is unknown, of the wrong type, out of range, or contradicts another."""
+
+
+class DataError(EpalmError):
+    """A manifest or one of its rows is unusable; the message names the file and the row."""
+
+
+class MediaError(EpalmError):
+    """A picture, clip or recording cannot be read; the message names the file and the reason."""
+
+
+class UnsupportedModelError(EpalmError):
+    """A language model or an encoder cannot be served; said when the model is built, never later."""
+
+
+class AdapterError(EpalmError):
+    """A saved adapter is damaged, incomplete, or does not fit the backbones it is loaded onto."""
