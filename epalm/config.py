@@ -36,7 +36,7 @@ class Settings(BaseModel):
 
 
 class AdapterConfig(Settings):
-    """What is trained and where it enters the frozen language model (METHOD sections 3 to 5 and 8)."""
+    """What is trained and where it enters the frozen language model (eP-ALM section 3)."""
 
     preset: str = "epalm_pt"
     """Name of the preset these settings started from; kept for reports."""
@@ -85,7 +85,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "epalm_ada": {"connector": "shared", "prompt": "plain", "prompt_tokens": 1, "block_adapters": "both"},
     "text_only": {"connector": "none", "prompt": "plain", "prompt_tokens": 1},
 }
-"""Published variants (METHOD section 8) and the blind floor `text_only` (section 9)."""
+"""Published variants of eP-ALM and the blind floor `text_only`."""
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
