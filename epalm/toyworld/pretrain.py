@@ -1,0 +1,79 @@
+"""What the pretraining scripts of the toy world's backbones share: a schedule by step, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+def rate_at(step: int, steps: int, peak: float, warmup: int = 300) -> float:
+    """Learning rate: linear warm-up, then a cosine down to a hundredth of the peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def pretrain(
+    model: nn.Module,
+    loss_at: Callable[[int], Tensor],
+    *,
+    steps: int,
+    peak_rate: float,
+    state_file: Path,
+    report: Callable[[], str],
+    report_every: int = 250,
+) -> None:
+    """Train all of `model` on `loss_at(step)` with AdamW; stopped and started again, it goes on where it was.
+
+    Batches depend on the step alone, so a run that was interrupted ends as one that was not.
+    """
+    optimizer = torch.optim.AdamW(_decay_groups(model.named_parameters()), lr=peak_rate, betas=(0.9, 0.98))
+    first = 0
+    if state_file.is_file():
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    started, running = time.monotonic(), 0.0
+    model.train()
+    for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, steps, peak_rate)
+        loss = loss_at(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        running = loss.item() if step == first else 0.98 * running + 0.02 * loss.item()
+        if (step + 1) % report_every == 0 or step + 1 == steps:
+            model.eval()
+            with torch.no_grad():
+                words = report()
+            model.train()
+            pace = (time.monotonic() - started) / (step + 1 - first)
+            print(f"step {step + 1}/{steps}  loss {running:.4f}  {words}  {pace * 1000:.0f} ms/step", flush=True)
+            _save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, state_file)
+
+
+def _decay_groups(parameters: Iterable[tuple[str, nn.Parameter]]) -> list[dict[str, object]]:
+    """Weight decay for matrices only."""
+    listed = [parameter for _, parameter in parameters if parameter.requires_grad]
+    return [
+        {"params": [p for p in listed if p.ndim >= 2], "weight_decay": 0.05},
+        {"params": [p for p in listed if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _save(state: dict[str, object], path: Path) -> None:
+    """Write beside, then rename: a stop in the middle leaves the earlier state whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    torch.save(state, beside)
+    os.replace(beside, path)

@@ -1,0 +1,175 @@
+"""Pretrains the toy world's image encoder: a ViT on pictures alone, with attribute labels, as ImageNet's are.
+
+    python -m epalm.toyworld.pretrain_vit --steps 8000 --state build/vit.pt
+
+No text is involved. Labels say, for each place, what stands there (shape, colour, texture, size, count), for each shape
+and each colour whether it occurs and how, and whether the ground is light. Linear heads read them off the [CLS] token of
+the last level, and with less weight off the levels before it; one more reads off each patch what covers it. The heads are
+dropped afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+
+from epalm.toyworld.pretrain import pretrain
+from epalm.toyworld.render import SIDE, draw_with_owners
+from epalm.toyworld.world import COLORS, COUNTS, PLACES, SHAPES, SIZES, TEXTURES, Group, Scene, draw_scene
+
+HOME = Path(__file__).parent / "backbones" / "vit"
+MEAN = STD = 0.5
+ABSENT = 0  # class 0 of every head: nothing to tell
+_ATTRIBUTES: dict[str, tuple[object, ...]] = {
+    "shape": SHAPES,
+    "color": tuple(COLORS),
+    "texture": TEXTURES,
+    "size": SIZES,
+    "count": COUNTS,
+    "place": PLACES,
+}
+_KEYS = {"place": PLACES, "shape": SHAPES, "color": tuple(COLORS)}
+
+
+def _label_sizes() -> list[int]:
+    """Classes of every head, in the order of `labels_of`."""
+    sizes = [
+        len(values) + 1
+        for key, names in _KEYS.items()
+        for _ in names
+        for attribute, values in _ATTRIBUTES.items()
+        if attribute != key
+    ]
+    return [*sizes, 2]
+
+
+LABEL_SIZES = _label_sizes()
+PATCH = 12
+PATCH_LABEL_SIZES = [len(_ATTRIBUTES[attribute]) + 1 for attribute in _ATTRIBUTES if attribute != "place"]
+PATCH_LEVEL = 5  # blocks after which the patches are asked; those behind it are left to gather
+
+
+def labels_of(scene: Scene) -> list[int]:
+    """Class of every head: for each place, shape and colour the attributes of the group it belongs to, then the ground.
+
+    Where two groups share a colour, that colour's heads speak of the first.
+    """
+    labels = []
+    for key, names in _KEYS.items():
+        for name in names:
+            group = next((group for group in scene.groups if getattr(group, key) == name), None)
+            labels += [_class(group, attribute) for attribute in _ATTRIBUTES if attribute != key]
+    return [*labels, int(scene.ground == "dark")]
+
+
+def _class(group: Group | None, attribute: str) -> int:
+    return ABSENT if group is None else 1 + _ATTRIBUTES[attribute].index(getattr(group, attribute))
+
+
+def patch_labels_of(scene: Scene, owners: np.ndarray) -> np.ndarray:
+    """Attributes of the group that covers at least an eighth of each patch: (patches, heads)."""
+    across = SIDE // PATCH
+    cut = owners.reshape(across, PATCH, across, PATCH)
+    labels = np.zeros((across, across, len(PATCH_LABEL_SIZES)), dtype=np.int64)
+    for number, group in enumerate(scene.groups, start=1):
+        covered = (cut == number).mean(axis=(1, 3)) >= 1 / 8
+        labels[covered] = [_class(group, attribute) for attribute in _ATTRIBUTES if attribute != "place"]
+    return labels.reshape(across * across, -1)
+
+
+class AttributeHeads(nn.Module):
+    """Several classifiers as one linear layer: (N, E) -> (N, sum of classes)."""
+
+    def __init__(self, width: int, sizes: list[int]) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.linear = nn.Linear(width, sum(sizes))
+        owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        self.register_buffer("owner", owner, persistent=False)
+        self.register_buffer("starts", torch.tensor(sizes).cumsum(0) - torch.tensor(sizes), persistent=False)
+
+    def forward(self, states: Tensor) -> Tensor:  # (B, E) -> (B, C)
+        return self.linear(states)
+
+    def loss(self, states: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy over heads; heads that have something to tell weigh as much as all the absent ones."""
+        logits = self(states)  # (B, C)
+        owner = self.owner.expand_as(logits)
+        peak = logits.new_full((len(logits), len(self.sizes)), -torch.inf).scatter_reduce(1, owner, logits, "amax")
+        mass = torch.zeros_like(peak).scatter_add(1, owner, (logits - peak.detach().gather(1, owner)).exp())
+        picked = logits.gather(1, labels + self.starts)
+        losses = mass.log() + peak.detach() - picked  # (B, heads)
+        present = labels != ABSENT
+        return losses[present].mean() + losses[~present].mean()
+
+    def right(self, states: Tensor, labels: Tensor) -> Tensor:
+        """Which heads that have something to tell are right, over all such heads and pictures."""
+        guesses = torch.stack([part.argmax(-1) for part in self(states).split(self.sizes, dim=-1)], dim=1)
+        return (guesses == labels)[labels != ABSENT]
+
+
+def draw_batch(rng: random.Random, size: int, *, held_out: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixel values (B, 3, side, side), labels (B, heads) and patch labels (B, patches, patch heads) of fresh scenes."""
+    scenes = [draw_scene(rng, held_out=held_out) for _ in range(size)]
+    drawn = [draw_with_owners(scene, rng) for scene in scenes]
+    pictures = np.stack([np.asarray(picture) for picture, _ in drawn])
+    pixels = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
+    patches = [patch_labels_of(scene, np.asarray(owners)) for scene, (_, owners) in zip(scenes, drawn, strict=True)]
+    return pixels, torch.tensor([labels_of(scene) for scene in scenes]), torch.from_numpy(np.stack(patches))
+
+
+def main() -> None:
+    """Pretrain, then write `backbones/vit` in half precision with its processor's settings."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--state", type=Path, default=Path("build/vit.pt"))
+    parser.add_argument("--out", type=Path, default=HOME)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    config = ViTConfig(
+        image_size=SIDE, patch_size=PATCH, hidden_size=128, num_hidden_layers=8, num_attention_heads=4,
+        intermediate_size=384, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    vit = ViTModel(config, add_pooling_layer=False)
+    heads = AttributeHeads(config.hidden_size, LABEL_SIZES)
+    patch_heads = AttributeHeads(config.hidden_size, PATCH_LABEL_SIZES)
+    model = nn.ModuleDict({"vit": vit, "heads": heads, "patch_heads": patch_heads})
+    weights = (0.05, 0.1, 0.15, 0.2, 0.25, 1.0)
+
+    def loss_at(step: int) -> Tensor:
+        pixels, labels, patch_labels = draw_batch(random.Random(f"vit {options.seed} {step}"), options.batch)
+        states = vit(pixel_values=pixels, output_hidden_states=True).hidden_states
+        levels = zip(weights, states[-len(weights) :], strict=True)
+        whole = sum(weight * heads.loss(vit.layernorm(state[:, 0]), labels) for weight, state in levels)
+        patches = vit.layernorm(states[PATCH_LEVEL][:, 1:]).flatten(0, 1)
+        return whole + patch_heads.loss(patches, patch_labels.flatten(0, 1))
+
+    def report() -> str:
+        words = []
+        for name, held_out in (("seen looks", False), ("held-out looks", True)):
+            pixels, labels, _ = draw_batch(random.Random("vit check"), 256, held_out=held_out)
+            states = vit(pixel_values=pixels).last_hidden_state[:, 0]
+            words.append(f"{name} {heads.right(states, labels).float().mean():.4f}")
+        return "  ".join(words)
+
+    pretrain(model, loss_at, steps=options.steps, peak_rate=options.rate, state_file=options.state, report=report)
+    vit.half().save_pretrained(options.out)
+    size = {"height": SIDE, "width": SIDE}
+    ViTImageProcessorPil(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3, resample=3).save_pretrained(options.out)
+
+
+if __name__ == "__main__":
+    main()
