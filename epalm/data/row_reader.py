@@ -1,0 +1,194 @@
+"""One line of a manifest -> one row, or what is wrong with it and what to do."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from epalm.data.rows import MODALITIES, Row
+
+EXAMPLE = '{"image": "a.jpg", "caption": "..."}'
+"""A right row, for messages."""
+
+_TARGET_FIELDS = ("caption", "captions", "answer", "answers")
+_FIELDS = (*MODALITIES, "question", *_TARGET_FIELDS, "id")
+_MOST_NAMED = 3
+
+
+class RowError(Exception):
+    """What is wrong with one row, and what to do."""
+
+
+class RowReader:
+    """Turns lines into rows and remembers what must be looked at across rows: ids and media files."""
+
+    def __init__(self, folder: Path, require_answers: bool) -> None:
+        self._folder = folder
+        self._require_answers = require_answers
+        self._files: dict[str, tuple[Path, int]] = {}  # as written -> file, first row that names it
+        self._ids: dict[str, int] = {}
+        # Questions and answers come again and again: checked once, and one string in memory for all of them.
+        self._texts: dict[str, str] = {}
+
+    def read(self, number: int, line: bytes) -> Row:
+        """One row.
+
+        Raises:
+            RowError: the line is not a row.
+        """
+        fields = _parse(line)
+        for name in fields:
+            if name not in _FIELDS:
+                raise RowError(f"unknown field {_shown(name)}{_nearest(name)}")
+        media = {modality: self._file(modality, fields, number) for modality in MODALITIES if modality in fields}
+        if not media:
+            raise RowError("names nothing to perceive; add a field 'image', 'video' or 'audio' with a path")
+        question = self._text(fields["question"], "question") if "question" in fields else None
+        targets, weights = self._targets(fields, question)
+        return Row(media, question, targets, weights, self._id(fields, number), number)
+
+    def missing_media(self) -> list[tuple[int, str]]:
+        """One problem that counts all files that are not there, or none."""
+        # Not Path.is_file: it raises where a path is too long or a directory is closed to us.
+        missing = [(row, written) for written, (file, row) in self._files.items() if not os.path.isfile(file)]  # noqa: PTH113
+        if not missing:
+            return []
+        named = ", ".join(f"{_shown(written)} (row {row})" for row, written in missing[:_MOST_NAMED])
+        rest = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        count = f"{len(missing)} of {len(self._files)} media files are missing"
+        where = f"paths are relative to {self._folder.absolute()}"
+        return [(missing[0][0], f"{count}: {named}{rest}; {where}; put the files there or correct the paths")]
+
+    def _text(self, value: Any, field: str) -> str:
+        """`_text`, remembered."""
+        if not isinstance(value, str):
+            return _text(value, field)
+        known = self._texts.get(value)
+        if known is None:
+            known = self._texts[value] = _text(value, field)
+        return known
+
+    def _file(self, modality: str, fields: dict[str, Any], number: int) -> Path:
+        written = self._text(fields[modality], modality)
+        if written not in self._files:
+            self._files[written] = (self._folder / written, number)
+        return self._files[written][0]
+
+    def _id(self, fields: dict[str, Any], number: int) -> str:
+        given = fields.get("id", number)
+        if isinstance(given, bool) or not isinstance(given, int | str):
+            raise RowError(f"field 'id' must be a string or a whole number, not {_kind(given)}")
+        name = str(given) if isinstance(given, int) else _text(given, "id")
+        first = self._ids.setdefault(name, number)
+        if first != number:
+            raise RowError(f"field 'id' is {_shown(name)}, as in row {first}; give every row its own")
+        return name
+
+    def _targets(
+        self, fields: dict[str, Any], question: str | None
+    ) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+        given = [name for name in _TARGET_FIELDS if name in fields]
+        wanted = "caption" if question is None else "answer"
+        if len(given) > 1:
+            raise RowError(f"has both '{given[0]}' and '{given[1]}'; keep one of them")
+        if not given:
+            if self._require_answers:
+                add = "'caption' or 'captions'" if question is None else "'answer' or 'answers'"
+                raise RowError(f"has no {wanted}; add a field {add}")
+            return (), None
+        name = given[0]
+        if not name.startswith(wanted):
+            remedy = "add a 'question' or write 'caption'" if question is None else "write 'answer' or drop 'question'"
+            raise RowError(f"field '{name}' does not go with {'no' if question is None else 'a'} question; {remedy}")
+        value = fields[name]
+        if name == "answers" and isinstance(value, dict):
+            return _soft_answers(value)
+        if name in ("caption", "answer"):
+            if isinstance(value, list | dict):
+                raise RowError(f"field '{name}' must be a string, not {_kind(value)}; use '{name}s' for several")
+            return (self._text(value, name),), None
+        if not isinstance(value, list):
+            raise RowError(f"field '{name}' must be a list, not {_kind(value)}; use '{name[:-1]}' for one")
+        if not value:
+            raise RowError(f"field '{name}' is an empty list; give at least one {wanted}")
+        return tuple([self._text(text, name) for text in value]), None
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        fields = _DECODER.decode(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RowError(f"is not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        problem = f"{error.msg}, column {error.colno}"
+        raise RowError(f"is not valid JSON ({problem}); write one object a line, such as {EXAMPLE}") from None
+    except (RecursionError, ValueError):  # nested without end, or a number of thousands of digits
+        raise RowError(f"is not a usable JSON object; write one object a line, such as {EXAMPLE}") from None
+    if not isinstance(fields, dict):
+        raise RowError(f"holds {_kind(fields)}, not an object; write one object a line, such as {EXAMPLE}")
+    return fields
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; a name given twice would lose the first value in silence."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise RowError(f"gives {_shown(repeated)} twice; keep one, or use a list")
+    return fields
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats)
+
+
+def _soft_answers(answers: dict[str, Any]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    if not answers:
+        raise RowError("field 'answers' is empty; give at least one answer")
+    for answer, weight in answers.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1:
+            raise RowError(f"field 'answers' scores {_shown(answer)} with {_shown(weight)}; give a number in (0, 1]")
+    return tuple(_text(answer, "answers") for answer in answers), tuple(float(weight) for weight in answers.values())
+
+
+def _text(value: Any, field: str) -> str:
+    if not isinstance(value, str):
+        as_text = f'; write "{value}"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
+        raise RowError(f"field '{field}' must hold text, not {_kind(value)}{as_text}")
+    value = value.strip()
+    if not value:
+        raise RowError(f"field '{field}' is empty; fill it in or leave the row out")
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise RowError(f"field '{field}' has half a character (an unpaired surrogate); write it whole") from None
+    return value
+
+
+def _kind(value: Any) -> str:
+    """A JSON value's kind in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return f"the number {value}" if math.isfinite(value) else "a number that is not finite"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def _shown(value: Any) -> str:
+    """`value` in quotes, short, on one line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), _FIELDS, n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else f"; the fields are {', '.join(_FIELDS)}"
