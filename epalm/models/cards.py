@@ -1,0 +1,187 @@
+"""What an adapter says of itself: the contents of `adapter_config.json`, and the model card for people.
+
+A card describes the frozen backbones well enough to notice any other: architecture, sizes and a fingerprint of the
+weights.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from epalm.config import AdapterConfig, Settings
+from epalm.encoders import PerceptualEncoder
+from epalm.errors import AdapterError
+from epalm.models.anatomy import Anatomy
+from epalm.models.fingerprint import fingerprint
+
+FORMAT = 1
+"""Version of the layout of `adapter_config.json`."""
+_NOT_OF_THE_WEIGHTS = ("source", "decoder_layers")
+
+
+class LanguageModelCard(Settings):
+    """The language model an adapter belongs to."""
+
+    source: str | None
+    """Hub id, directory or toy backbone; none for a live model that came from nowhere."""
+    family: str
+    """As transformers names it."""
+    layers: int
+    """L."""
+    decoder_layers: str | None
+    """Where they are, if that had to be said."""
+    width: int
+    """D."""
+    embedding_width: int
+    """W."""
+    vocabulary: int
+    """Rows of the output embedding."""
+    fingerprint: str | None
+    """Of the weights; none where they could not be read (the `meta` device)."""
+
+    @classmethod
+    def of(
+        cls, model: PreTrainedModel, anatomy: Anatomy, source: str | None, decoder_layers: str | None
+    ) -> LanguageModelCard:
+        """Describe a live language model."""
+        return cls(
+            source=source,
+            family=anatomy.family,
+            layers=len(anatomy.layers),
+            decoder_layers=decoder_layers,
+            width=anatomy.width,
+            embedding_width=anatomy.embedding_width,
+            vocabulary=anatomy.vocabulary,
+            fingerprint=fingerprint(model),
+        )
+
+
+class EncoderCard(Settings):
+    """An encoder an adapter belongs to."""
+
+    source: str | None
+    """Hub id, directory or toy backbone; none for a live model that came from nowhere, and for ready features."""
+    family: str | None
+    """As transformers names it; none for ready features."""
+    width: int
+    """E."""
+    levels: int | None
+    """Blocks the encoder has; unknown for ready features."""
+    used_levels: int
+    """K, the last of them that are tapped."""
+    fingerprint: str | None
+    """Of the weights; none for ready features."""
+
+    @classmethod
+    def of(cls, encoder: PerceptualEncoder, used_levels: int) -> EncoderCard:
+        """Describe a live encoder."""
+        return cls(
+            source=encoder.source,
+            family=getattr(getattr(encoder.backbone, "config", None), "model_type", None),
+            width=encoder.width,
+            levels=encoder.levels,
+            used_levels=used_levels,
+            fingerprint=fingerprint(encoder.backbone),
+        )
+
+    @classmethod
+    def of_ready_features(cls, width: int, levels: int | None, used_levels: int) -> EncoderCard:
+        """Describe features that come from outside."""
+        return cls(source=None, family=None, width=width, levels=levels, used_levels=used_levels, fingerprint=None)
+
+
+class AdapterCard(Settings):
+    """All of `adapter_config.json`."""
+
+    format: int
+    """Version of this layout."""
+    epalm_version: str
+    """Version of the package that wrote it."""
+    adapter: AdapterConfig
+    """The settings, with the window and the levels written out."""
+    language_model: LanguageModelCard
+    """The frozen language model."""
+    encoders: dict[str, EncoderCard]
+    """The frozen encoders, by modality."""
+    trained_parameters: int
+    """How many values `adapter_model.safetensors` holds."""
+    trained_share: float
+    """Their share of all parameters of the model."""
+    metadata: dict[str, Any]
+    """Whatever else whoever trained the adapter wants to keep: tasks, templates, scores."""
+
+
+def new_card(**fields: Any) -> AdapterCard:
+    """The card of an adapter that is about to be written by this version of the package."""
+    try:
+        written_by = version("epalm")
+    except PackageNotFoundError:
+        written_by = "unknown"
+    return AdapterCard(format=FORMAT, epalm_version=written_by, **fields)
+
+
+def check_fit(where: str, part: str, saved: Settings, given: Settings) -> None:
+    """See that a backbone is the one an adapter was trained on; what either side does not know is not compared.
+
+    Raises:
+        AdapterError: it is another; the first difference is named.
+    """
+    for name in type(saved).model_fields:
+        wanted, found = getattr(saved, name), getattr(given, name)
+        if name in _NOT_OF_THE_WEIGHTS or wanted is None or found is None or wanted == found:
+            continue
+        if name == "fingerprint":
+            raise AdapterError(f"{where}: trained on a {part} with other weights (the fingerprints differ)")
+        raise AdapterError(f"{where}: does not fit the {part}: {name} is {found}, the adapter was trained on {wanted}")
+
+
+def model_card(card: AdapterCard) -> str:
+    """The README.md of an adapter, with the front matter that the Hugging Face Hub reads."""
+    backbones = [card.language_model.source, *(encoder.source for encoder in card.encoders.values())]
+    named = [name for name in backbones if name]
+    modalities = sorted(card.encoders)
+    front = ["---", "library_name: epalm", "tags:", "- epalm", *(f"- {modality}" for modality in modalities)]
+    hub_ids = [name for name in named if name.count("/") == 1 and not Path(name).exists() and name[0] not in "./~"]
+    hub_ids = [name for name in hub_ids if not name.startswith("toyworld/")]
+    if hub_ids:
+        front += ["base_model:", *(f"- {name}" for name in hub_ids)]
+    adapter = card.adapter
+    rows = [("language model", card.language_model.source or card.language_model.family)]
+    rows += [(f"{name} encoder", encoder.source or encoder.family or "-") for name, encoder in card.encoders.items()]
+    rows += [
+        ("preset", adapter.preset),
+        ("window", f"layers {adapter.start} to {adapter.end} of {card.language_model.layers}"),
+        ("soft prompt", "none" if adapter.prompt == "none" else f"{adapter.prompt}, {adapter.prompt_tokens} tokens"),
+        ("trained parameters", f"{card.trained_parameters:,} ({card.trained_share:.4%})"),
+        ("epalm version", card.epalm_version),
+    ]
+    return "\n".join(
+        [
+            *front,
+            "---",
+            "",
+            "# Perception for a frozen language model",
+            "",
+            "An [eP-ALM](https://arxiv.org/abs/2303.11403) adapter: the few trained weights that let a frozen language "
+            f"model perceive {_listed(modalities)}. The backbones are not in here; they are loaded by name.",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in rows),
+            "",
+            "```python",
+            "from epalm import PerceptualLM",
+            "",
+            'model = PerceptualLM.from_pretrained("this/adapter")',
+            "```",
+            "",
+        ]
+    )
+
+
+def _listed(modalities: list[str]) -> str:
+    return " and ".join(modalities) or "nothing but text (the blind floor)"

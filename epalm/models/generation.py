@@ -1,0 +1,134 @@
+"""Generation by the language model's own `generate`, on embeddings that hold slots and soft prompt.
+
+Cached (the rule): transformers gets the embeddings of slots, soft prompt and text once; the cache serves the rest,
+and logits processors see new tokens only. Uncached (`use_cache=False`, and always with the legacy mask, whose slot
+keys change with every token): transformers gets only the last text token, and a hook puts the rest back in front of
+every call, new tokens included. Both return new tokens only, and every length counts new tokens.
+
+Shapes: B batch, N = S + P + T tokens in front, R new tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from epalm.errors import ConfigError
+from epalm.models.anatomy import Anatomy
+from epalm.models.layout import Layout
+
+_NOT_SERVED = (
+    "assistant_model",
+    "custom_generate",
+    "inputs",
+    "inputs_embeds",
+    "past_key_values",
+    "position_ids",
+    "prefill_chunk_size",
+    "prompt_lookup_num_tokens",
+)
+_DEFAULT_NEW_TOKENS = 20
+
+
+def generate_after(
+    language_model: PreTrainedModel, anatomy: Anatomy, layout: Layout, last_ids: Tensor, kwargs: dict[str, Any]
+) -> Any:
+    """New tokens after `layout`; call it inside `injected`.
+
+    Args:
+        language_model: the frozen causal language model.
+        anatomy: its parts.
+        layout: everything in front of the new tokens, left-padded.
+        last_ids: (B, 1), the last text token.
+        kwargs: `generation_arguments`.
+
+    Returns:
+        What transformers' `generate` returns, with new tokens only: (B * num_return_sequences, R) ids.
+    """
+    given: dict[str, Any] = {"attention_mask": layout.mask}
+    if anatomy.takes_position_ids:
+        given["position_ids"] = layout.positions
+    if kwargs.pop("use_cache", True):
+        if anatomy.slides:
+            if kwargs.get("cache_implementation") is not None:
+                raise ConfigError(
+                    f"generate: cache_implementation '{kwargs['cache_implementation']}' would forget the perception "
+                    f"of a language model with sliding windows ({anatomy.family}); leave it out"
+                )
+            # A cache made from the configuration drops what is outside the window, and the slots with it.
+            given["past_key_values"] = DynamicCache()
+            kwargs["cache_implementation"] = None
+        # A compiled forward would keep the hooks of the call it was traced in.
+        return language_model.generate(inputs_embeds=layout.embeddings, disable_compile=True, **given, **kwargs)
+    with _whole_calls(language_model, anatomy, layout):
+        output = language_model.generate(input_ids=last_ids, use_cache=False, **given, **kwargs)
+    return without_front(output, 1)
+
+
+def without_front(output: Any, count: int) -> Any:
+    """What `generate` returned without the first `count` tokens of every row."""
+    if isinstance(output, Tensor):
+        return output[:, count:]
+    output.sequences = output.sequences[:, count:]
+    return output
+
+
+def generation_arguments(language_model: PreTrainedModel, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """`generate`'s arguments with every length counting new tokens, and a padding token for finished rows.
+
+    Raises:
+        ConfigError: an argument cannot be served.
+    """
+    refused = [name for name in _NOT_SERVED if kwargs.get(name) is not None]
+    if refused:
+        raise ConfigError(f"generate: {refused[0]} cannot be combined with perception and a soft prompt")
+    kwargs, defaults = dict(kwargs), language_model.generation_config
+    config = kwargs.pop("generation_config", None)
+    if config is not None:
+        config = copy.deepcopy(config)
+        for name in ("max", "min"):
+            if getattr(config, f"{name}_new_tokens") is None:
+                setattr(config, f"{name}_new_tokens", getattr(config, f"{name}_length"))
+            setattr(config, f"{name}_length", None)
+        kwargs["generation_config"] = config
+    for name in ("max", "min"):
+        length = kwargs.pop(f"{name}_length", None)
+        if length is not None:
+            kwargs.setdefault(f"{name}_new_tokens", length)
+    if kwargs.get("max_new_tokens") is None and (config is None or config.max_new_tokens is None):
+        kwargs["max_new_tokens"] = defaults.max_new_tokens or defaults.max_length or _DEFAULT_NEW_TOKENS
+    if defaults.pad_token_id is None and getattr(config, "pad_token_id", None) is None:
+        eos = defaults.eos_token_id
+        kwargs.setdefault("pad_token_id", eos[0] if isinstance(eos, list) else eos)
+    return kwargs
+
+
+@contextmanager
+def _whole_calls(language_model: PreTrainedModel, anatomy: Anatomy, layout: Layout) -> Iterator[None]:
+    """Inside this context a call with token ids gets embeddings and positions of everything in front of them, too."""
+
+    def complete(
+        model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        ids = kwargs["input_ids"]  # (rows, R + 1), the first of them the last in front
+        times = ids.shape[0] // layout.embeddings.shape[0]
+        front = layout.embeddings.repeat_interleave(times, dim=0)  # (rows, N, W)
+        new = model.get_input_embeddings()(ids[:, 1:])  # (rows, R, W)
+        kwargs = {**kwargs, "input_ids": None, "inputs_embeds": torch.cat([front, new.to(front)], dim=1)}
+        if anatomy.takes_position_ids:
+            positions = layout.positions.repeat_interleave(times, dim=0)  # (rows, N)
+            steps = torch.arange(1, ids.shape[1], device=ids.device)
+            kwargs["position_ids"] = torch.cat([positions, positions[:, -1:] + steps], dim=1)  # (rows, N + R)
+        return args, kwargs
+
+    hook = language_model.register_forward_pre_hook(complete, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()

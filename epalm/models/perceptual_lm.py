@@ -1,0 +1,567 @@
+"""The augmented language model: frozen causal LM, frozen encoders, and the little that is trained (eP-ALM, ICCV 2023).
+
+    raw inputs -> encoder (B, K, E) -> connector (B, K, D) -> slot, filled anew in every layer of the window
+    soft prompt (P, W) -> in front of the text -> the unmodified Hugging Face decoder -> logits
+
+One slot per modality, in the alphabetical order of the modalities that a call brings. Positions: see
+`epalm.models.layout`; masks: see `epalm.models.injection`.
+
+Shapes: B batch, T text tokens, P soft-prompt tokens, S slots, K levels, E encoder width, D and W language-model widths,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from epalm.config import AdapterConfig
+from epalm.encoders import PerceptualEncoder
+from epalm.errors import AdapterError, ConfigError, DataError
+from epalm.models.adapter_io import check_tensors, read_adapter, write_adapter
+from epalm.models.anatomy import Anatomy
+from epalm.models.backbones import Source, load_encoders, load_language_model, load_tokenizer
+from epalm.models.block_adapters import BlockAdapters
+from epalm.models.cards import AdapterCard, EncoderCard, LanguageModelCard, check_fit, new_card
+from epalm.models.connectors import LinearConnector
+from epalm.models.generation import generate_after, generation_arguments, without_front
+from epalm.models.injection import injected
+from epalm.models.layout import Layout, lay_out, to_left_padding
+from epalm.models.loss import LabelledRows, LossScale, label_loss
+from epalm.models.partly_trained import PartlyTrained
+from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
+from epalm.models.window import Window
+
+Perception = Tensor | Mapping[str, Tensor]
+RawInputs = Mapping[str, Mapping[str, Tensor]]
+DEFAULT_MODALITY = "image"
+
+
+class PerceptualLM(PartlyTrained):
+    """A frozen language model that perceives; made by `build` or `from_pretrained`.
+
+    Only the connectors, the soft prompt and the block adapters are trained: what is trainable follows from which
+    module owns it. They are float32 whatever the backbones are; their results are cast where they enter the language
+    model. The backbones are frozen and stay in evaluation mode whatever mode the rest is in.
+
+    Args:
+        language_model: the causal language model; it gets frozen.
+        anatomy: its parts.
+        encoders: by modality; they get frozen. A modality without one takes ready features only.
+        widths: E, by modality.
+        depths: how many levels each encoder has, by modality; None where unknown.
+        config: the settings.
+        source: where the language model came from.
+        decoder_layers: where its layers are, if that had to be said.
+        tokenizer: its tokenizer, for whoever wants it; nothing here reads it.
+        metadata: what travels with the adapter.
+
+    Raises:
+        ConfigError: the settings do not fit the backbones.
+        UnsupportedModelError: the block adapters do not fit the language model.
+    """
+
+    def __init__(
+        self,
+        language_model: PreTrainedModel,
+        anatomy: Anatomy,
+        encoders: Mapping[str, PerceptualEncoder],
+        widths: Mapping[str, int],
+        depths: Mapping[str, int | None],
+        config: AdapterConfig,
+        *,
+        source: str | None = None,
+        decoder_layers: str | None = None,
+        tokenizer: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.language_model = language_model
+        self.encoders: Any = nn.ModuleDict(dict(encoders))
+        self.anatomy, self.source, self.decoder_layers = anatomy, source, decoder_layers
+        self.tokenizer, self.metadata = tokenizer, dict(metadata or {})
+        self.window = Window.resolve(config, len(anatomy.layers))
+        self.widths, self.depths = dict(sorted(widths.items())), dict(depths)
+        self.levels = self.window.levels(config, self.depths)
+        """K, by modality."""
+        written_out: dict[str, Any] = {"start": self.window.start, "end": self.window.end}
+        if len(set(self.levels.values())) == 1:
+            written_out["levels"] = next(iter(self.levels.values()))
+        self.config = config.model_copy(update=written_out)
+        """The settings, with the window and the levels written out."""
+
+        words = language_model.get_input_embeddings()
+        device = words.weight.device
+        # Made on the CPU, so that a seed gives the same start on every device.
+        with torch.device("meta" if device.type == "meta" else "cpu"):
+            shared = config.connector == "shared"
+            self.connector = nn.ModuleDict(
+                {
+                    name: LinearConnector(width, anatomy.width, levels=self.levels[name], shared=shared)
+                    for name, width in self.widths.items()
+                }
+            )
+            self.prompt: PlainPrompt | MlpPrompt | None = None
+            if config.prompt != "none":
+                self.prompt = build_prompt(config.prompt, config.prompt_tokens, words)
+            self.block_adapters: BlockAdapters | None = None
+            if config.block_adapters != "none":
+                self.block_adapters = BlockAdapters(anatomy, config.block_adapters, config.bottleneck)
+        for part in self.trained_parts().values():
+            part.to(device)
+        self.freeze()
+
+    # -- making one ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def build(
+        cls,
+        language_model: Source,
+        encoders: Source | Mapping[str, Source] | None = None,
+        config: AdapterConfig | str = "epalm_pt",
+        *,
+        tokenizer: Any = None,
+        encoder_width: int | Mapping[str, int] | None = None,
+        encoder_levels: int | Mapping[str, int] | None = None,
+        decoder_layers: str | None = None,
+        torch_dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        attn_implementation: str | None = None,
+    ) -> PerceptualLM:
+        """A new, untrained augmentation; `torch.manual_seed` before it makes it repeatable.
+
+        Args:
+            language_model: hub id, local directory, `toyworld/lm`, or a live model (also on the `meta` device), which
+                gets frozen.
+            encoders: one encoder or several by modality: the same kinds of source, or a `PerceptualEncoder`. With
+                connector `none` they are not loaded.
+            config: the settings, or a preset's name.
+            tokenizer: kept as `.tokenizer`; unset: the one beside the language model, if it has one.
+            encoder_width: E of ready features where there is no encoder, for `image` or by modality.
+            encoder_levels: how many levels those features' encoder has, if known.
+            decoder_layers: dotted path of the ModuleList of decoder layers, where the structure does not tell.
+            torch_dtype: of the frozen weights; unset: float32, or as a live model has it.
+            device: unset: the CPU, or where a live model is.
+            attn_implementation: `eager` or `sdpa` for the language model; unset: transformers' choice.
+
+        Raises:
+            ConfigError: a source or a setting is wrong.
+            UnsupportedModelError: a backbone cannot be served.
+        """
+        config = AdapterConfig.from_preset(config) if isinstance(config, str) else config
+        lm, anatomy, source = load_language_model(
+            language_model,
+            decoder_layers=decoder_layers,
+            dtype=torch_dtype,
+            device=device,
+            attn_implementation=attn_implementation,
+        )
+        loaded: dict[str, PerceptualEncoder] = {}
+        widths: dict[str, int] = {}
+        depths: dict[str, int | None] = {}
+        if config.connector != "none":
+            loaded = load_encoders(encoders, dtype=torch_dtype, device=device)
+            widths = _by_modality(encoder_width) | {name: encoder.width for name, encoder in loaded.items()}
+            known = _by_modality(encoder_levels) | {name: encoder.levels for name, encoder in loaded.items()}
+            depths = {name: known.get(name) for name in widths}
+            if not widths:
+                raise ConfigError(
+                    f"connector '{config.connector}' needs an encoder, or encoder_width for ready features"
+                )
+        return cls(
+            lm,
+            anatomy,
+            loaded,
+            widths,
+            depths,
+            config,
+            source=source,
+            decoder_layers=decoder_layers,
+            tokenizer=load_tokenizer(language_model) if tokenizer is None else tokenizer,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        adapter: str | Path,
+        *,
+        language_model: Source | None = None,
+        encoders: Source | Mapping[str, Source] | None = None,
+        tokenizer: Any = None,
+        torch_dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        attn_implementation: str | None = None,
+    ) -> PerceptualLM:
+        """A saved adapter on its backbones: those it names, or those given here.
+
+        Args:
+            adapter: local directory or hub id.
+            language_model: see `build`; unset: the one the adapter names.
+            encoders: see `build`; unset: those the adapter names.
+            tokenizer: see `build`.
+            torch_dtype: see `build`.
+            device: see `build`.
+            attn_implementation: see `build`.
+
+        Raises:
+            AdapterError: the adapter is damaged, or does not fit the backbones.
+            ConfigError: a backbone cannot be loaded.
+            UnsupportedModelError: a backbone cannot be served.
+        """
+        saved = read_adapter(adapter)
+        card, where = saved.card, saved.where
+        lm_source = language_model if language_model is not None else card.language_model.source
+        if lm_source is None:
+            raise AdapterError(f"{where}: trained on a live language model that has no name; give language_model")
+        named = card.language_model.decoder_layers
+        lm, anatomy, source = load_language_model(
+            lm_source,
+            decoder_layers=named,
+            dtype=torch_dtype,
+            device=device,
+            attn_implementation=attn_implementation,
+        )
+        check_fit(where, "language model", card.language_model, LanguageModelCard.of(lm, anatomy, source, named))
+        if encoders is None:
+            encoders = {name: encoder.source for name, encoder in card.encoders.items() if encoder.source}
+            nameless = [name for name, encoder in card.encoders.items() if encoder.fingerprint and not encoder.source]
+            if nameless:
+                raise AdapterError(f"{where}: trained on a live {nameless[0]} encoder that has no name; give encoders")
+        loaded = load_encoders(encoders, dtype=torch_dtype, device=device) if card.encoders else {}
+        for name, encoder in loaded.items():
+            if name not in card.encoders:
+                raise AdapterError(f"{where}: trained without a {name} encoder")
+            used = card.encoders[name].used_levels
+            check_fit(where, f"{name} encoder", card.encoders[name], EncoderCard.of(encoder, used))
+        try:
+            model = cls(
+                lm,
+                anatomy,
+                loaded,
+                {name: encoder.width for name, encoder in card.encoders.items()},
+                {name: encoder.levels for name, encoder in card.encoders.items()},
+                card.adapter,
+                source=source,
+                decoder_layers=named,
+                tokenizer=load_tokenizer(lm_source) if tokenizer is None else tokenizer,
+                metadata=card.metadata,
+            )
+        except ConfigError as error:
+            raise AdapterError(f"{where}: {error}") from None
+        check_tensors(saved, model.trained_state_dict())
+        model.load_trained_state_dict(saved.tensors)
+        return model.eval()
+
+    # -- keeping one -----------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, directory: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write `adapter_config.json`, `adapter_model.safetensors` and `README.md` into `directory`.
+
+        Args:
+            directory: made if it is not there; an adapter in it is replaced as a whole.
+            metadata: JSON-able facts to keep with it, beside those that `.metadata` already holds.
+
+        Raises:
+            AdapterError: it cannot be written, or a trained tensor is not finite.
+        """
+        self.metadata |= metadata or {}
+        write_adapter(directory, self.card(), self.trained_state_dict())
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, token: str | None = None, commit_message: str = "Upload adapter"
+    ) -> str:
+        """Upload the adapter to the Hugging Face Hub, and give its address."""
+        api = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as scratch:
+            self.save_pretrained(scratch)
+            address = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo_id, folder_path=scratch, commit_message=commit_message)
+        return str(address)
+
+    def card(self) -> AdapterCard:
+        """All that `adapter_config.json` says."""
+        summary, encoders = self.summary(), {}
+        for name, width in self.widths.items():
+            used = self.levels[name]
+            if name in self.encoders:
+                encoders[name] = EncoderCard.of(self.encoders[name], used)
+            else:
+                encoders[name] = EncoderCard.of_ready_features(width, self.depths[name], used)
+        return new_card(
+            adapter=self.config,
+            language_model=LanguageModelCard.of(self.language_model, self.anatomy, self.source, self.decoder_layers),
+            encoders=encoders,
+            trained_parameters=summary.trained,
+            trained_share=summary.share,
+            metadata=self.metadata,
+        )
+
+    # -- its parts -------------------------------------------------------------------------------------------------
+
+    def trained_parts(self) -> dict[str, nn.Module]:
+        """Of `connector`, `prompt` and `block_adapters` those there are."""
+        parts = {"connector": self.connector, "prompt": self.prompt, "block_adapters": self.block_adapters}
+        return {name: part for name, part in parts.items() if part is not None and any(True for _ in part.parameters())}
+
+    def frozen_parts(self) -> dict[str, nn.Module]:
+        """The language model and the encoders."""
+        return {"language model": self.language_model} | {
+            f"{name} encoder": part for name, part in self.encoders.items()
+        }
+
+    def fold_prompt(self) -> None:
+        """Turn an `mlp` prompt into the P x W vectors it computes; nothing that is generated changes."""
+        if isinstance(self.prompt, MlpPrompt):
+            self.prompt = self.prompt.fold()
+            self.config = self.config.model_copy(update={"prompt": "plain"})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the language model takes its inputs."""
+        return _device_of(self.language_model)
+
+    # -- using it --------------------------------------------------------------------------------------------------
+
+    def encode(
+        self, *, pixel_values: Tensor | None = None, inputs: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> dict[str, Tensor]:
+        """Perceptual features of raw inputs, (B, K, E) by modality, as `forward` and `generate` take them.
+
+        Args:
+            pixel_values: what the image encoder takes; short for `inputs={"image": {"pixel_values": ...}}`.
+            inputs: encoder inputs by name, by modality.
+
+        Raises:
+            DataError: a modality comes twice, or has no encoder here.
+        """
+        given = dict(inputs or {})
+        if pixel_values is not None:
+            if DEFAULT_MODALITY in given:
+                raise DataError(f"{DEFAULT_MODALITY} is given twice: as pixel_values and in inputs")
+            given[DEFAULT_MODALITY] = {"pixel_values": pixel_values}
+        for name in given:
+            if name not in self.encoders:
+                raise DataError(f"there is no {name} encoder here; there are {', '.join(self.encoders) or 'none'}")
+        with torch.no_grad():
+            return {name: self.encoders[name].features(values, self.levels[name]) for name, values in given.items()}
+
+    def perceive(
+        self,
+        features: Perception | None = None,
+        pixel_values: Tensor | None = None,
+        inputs: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> dict[str, Tensor]:
+        """What enters the slots: (B, K, D) by modality, in the order of the slots.
+
+        With connector `none` this is always empty: the blind floor may be given what the others are given.
+
+        Args:
+            features: (B, K, E), where there is one modality, or by modality.
+            pixel_values: see `encode`.
+            inputs: see `encode`.
+
+        Raises:
+            DataError: a modality is unknown or given twice, or features have another shape than (B, K, E).
+        """
+        if not self.widths:
+            return {}
+        given = dict(self.encode(pixel_values=pixel_values, inputs=inputs))
+        ready = (
+            features if isinstance(features, Mapping) else {} if features is None else {self._only_modality(): features}
+        )
+        for name, tensor in ready.items():
+            if name in given:
+                raise DataError(f"{name} is given twice: raw and as features")
+            if name not in self.widths:
+                raise DataError(f"features of modality '{name}' have no connector; there are {', '.join(self.widths)}")
+            given[name] = tensor
+        for name, tensor in given.items():
+            expected = (self.levels[name], self.widths[name])
+            if tensor.ndim != 3 or tuple(tensor.shape[1:]) != expected:
+                raise DataError(
+                    f"{name} features: expected (B, {expected[0]}, {expected[1]}), got {tuple(tensor.shape)}"
+                )
+        return {name: self.connector[name](given[name].to(self.device)) for name in self.widths if name in given}
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        features: Perception | None = None,
+        pixel_values: Tensor | None = None,
+        inputs: Mapping[str, Mapping[str, Tensor]] | None = None,
+        loss_scale: LossScale = "mean",
+        label_smoothing: float = 0.0,
+    ) -> CausalLMOutputWithPast:
+        """One pass. Without perception and without a soft prompt it is the plain language model's, to the bit.
+
+        Args:
+            input_ids: (B, T), padded on either side.
+            attention_mask: (B, T), 1 for real tokens; unset: all are.
+            labels: (B, T), aligned with `input_ids`, -100 where there is none; shifted inside. The first token of a
+                row is never a target: put BOS, or the question, in front of what is to be learned.
+            features: ready features, (B, K, E), or by modality.
+            pixel_values: see `encode`.
+            inputs: see `encode`.
+            loss_scale: `mean` over the labels, or `original`: 0.1 times their sum over B.
+            label_smoothing: of the loss.
+
+        Returns:
+            Without labels `logits` (B, S + P + T, V), slots first, in left-padded rows the soft prompt behind the
+            padding. With labels `loss`, and `logits` (N, V) at the labelled positions alone, row by row.
+
+        Raises:
+            DataError: shapes do not fit, or there are labels but none that counts.
+        """
+        ids, mask = self._text(input_ids, attention_mask)
+        vectors = self.perceive(features, pixel_values, inputs)
+        if not vectors and self.prompt is None:
+            given: dict[str, Any] = {"input_ids": ids, "attention_mask": None if attention_mask is None else mask}
+            running = self._blocks_adapted()
+        else:
+            layout = self._lay_out(ids, mask, vectors)
+            given = {"inputs_embeds": layout.embeddings, "attention_mask": layout.mask, "use_cache": False}
+            if self.anatomy.takes_position_ids:
+                given["position_ids"] = layout.positions
+            running = self._running(layout, vectors)
+        with running:
+            if labels is None:
+                return CausalLMOutputWithPast(logits=self.language_model(**given).logits)
+            if labels.shape != ids.shape:
+                raise DataError(f"labels: expected {tuple(ids.shape)} like input_ids, got {tuple(labels.shape)}")
+            rows = LabelledRows.find(labels.to(ids.device), mask, len(vectors) + self._prompt_tokens)
+            with rows.only(self.language_model.get_output_embeddings()):
+                logits = self.language_model(**given).logits[0]  # (N, V)
+        target = rows.target.to(logits.device)
+        loss = label_loss(logits, target, len(ids), loss_scale, label_smoothing)
+        return CausalLMOutputWithPast(loss=loss, logits=logits)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        features: Perception | None = None,
+        pixel_values: Tensor | None = None,
+        inputs: Mapping[str, Mapping[str, Tensor]] | None = None,
+        **generate_kwargs: Any,
+    ) -> Any:
+        """Continue the text: transformers' `generate`, with its arguments.
+
+        Perception is computed once and enters at prefill; the KV cache serves the rest. All lengths, `max_length`
+        too, count new tokens (default: as the language model's own settings say, else 20). Right padding is turned
+        into left padding first.
+
+        Args:
+            input_ids: (B, T); unset: the language model's BOS token, else its EOS token.
+            attention_mask: (B, T), 1 for real tokens; unset: all are.
+            features: see `forward`.
+            pixel_values: see `encode`.
+            inputs: see `encode`.
+            generate_kwargs: greedy, sampling, beams, `num_return_sequences`, ... as transformers has them.
+
+        Returns:
+            New tokens only, (B * num_return_sequences, R), or what `return_dict_in_generate` asks for.
+
+        Raises:
+            DataError: shapes do not fit.
+            ConfigError: an argument cannot be combined with perception.
+        """
+        kwargs = generation_arguments(self.language_model, generate_kwargs)
+        vectors = self.perceive(features, pixel_values, inputs)
+        if input_ids is None:
+            input_ids, attention_mask = self._beginning(vectors), None
+        ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
+        if not vectors and self.prompt is None:
+            with self._blocks_adapted():
+                output = self.language_model.generate(input_ids=ids, attention_mask=mask, **kwargs)
+            return without_front(output, ids.shape[1])
+        if vectors and self.config.mask == "legacy":
+            kwargs["use_cache"] = False
+        layout = self._lay_out(ids, mask, vectors)
+        with self._running(layout, vectors):
+            return generate_after(self.language_model, self.anatomy, layout, ids[:, -1:], kwargs)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _prompt_tokens(self) -> int:
+        return 0 if self.prompt is None else self.config.prompt_tokens
+
+    def _only_modality(self) -> str:
+        if len(self.widths) > 1:
+            raise DataError(
+                f"features: say of which modality they are, {{modality: tensor}}; one of {', '.join(self.widths)}"
+            )
+        return next(iter(self.widths))
+
+    def _text(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Token ids and mask, (B, T) each, where the language model takes them."""
+        if ids.ndim != 2 or not ids.shape[1] or (mask is not None and mask.shape != ids.shape):
+            shapes = f"{tuple(ids.shape)} and {None if mask is None else tuple(mask.shape)}"
+            raise DataError(f"input_ids and attention_mask: expected (B, T) for both, with T at least 1, got {shapes}")
+        limit = self.anatomy.position_limit
+        if limit is not None and ids.shape[1] > limit:
+            raise DataError(f"input_ids: {ids.shape[1]} tokens, but the language model has positions for {limit}")
+        mask = torch.ones_like(ids) if mask is None else mask
+        return ids.to(self.device), mask.to(self.device)
+
+    def _beginning(self, vectors: Mapping[str, Tensor]) -> Tensor:
+        """(B, 1): what generation starts from without any text."""
+        defaults = self.language_model.generation_config
+        for token in (defaults.bos_token_id, defaults.eos_token_id):
+            if token is not None:
+                batch = len(next(iter(vectors.values()))) if vectors else 1
+                return torch.full((batch, 1), token[0] if isinstance(token, list) else token)
+        raise ConfigError("generate: the language model has no token to begin with; give input_ids")
+
+    def _lay_out(self, ids: Tensor, mask: Tensor, vectors: Mapping[str, Tensor]) -> Layout:
+        """Slots, soft prompt and text in their places."""
+        for name, tensor in vectors.items():
+            if len(tensor) != len(ids):
+                raise DataError(f"{name}: perception of {len(tensor)} inputs for {len(ids)} rows of text")
+        text = self.language_model.get_input_embeddings()(ids)  # (B, T, W)
+        prompt = None if self.prompt is None else self.prompt()  # (P, W)
+        return lay_out(self.anatomy, text, mask, prompt, len(vectors))
+
+    @contextmanager
+    def _running(self, layout: Layout, vectors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside this context the language model has its block adapters, and its slots what they perceive."""
+        plans = {name: self.window.schedule(self.levels[name]) for name in vectors}
+        layers = range(self.window.end - self.window.start) if vectors else ()
+        states = [
+            torch.stack([vectors[name][:, plan[offset]] for name, plan in plans.items()], dim=1) for offset in layers
+        ]  # (B, S, D) for each layer of the window
+        legacy = self.config.mask == "legacy"
+        silent = layout.silent
+        with (
+            self._blocks_adapted(),
+            injected(self.language_model, self.anatomy, self.window.start, states, silent=silent, legacy=legacy),
+        ):
+            yield
+
+    def _blocks_adapted(self) -> Any:
+        return nullcontext() if self.block_adapters is None else self.block_adapters.attached()
+
+
+def _by_modality(value: int | Mapping[str, int] | None) -> dict[str, int]:
+    """A number for the default modality, or numbers by modality."""
+    if value is None:
+        return {}
+    return dict(value) if isinstance(value, Mapping) else {DEFAULT_MODALITY: value}
+
+
+def _device_of(model: Any) -> torch.device:
+    return model.get_input_embeddings().weight.device

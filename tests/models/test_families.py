@@ -1,0 +1,247 @@
+"""What must always hold, for every proven family and attention, on tiny random models."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+from families import (
+    END,
+    FAMILIES,
+    LAYERS,
+    MATRIX,
+    START,
+    VOCABULARY,
+    augmented,
+    features,
+    language_model,
+    padded,
+    text,
+)
+from torch import Tensor, nn
+
+from epalm.models import PerceptualLM
+from epalm.models.selfcheck import PROVEN
+
+PROMPT = 3
+FRONT = 1 + PROMPT
+LENGTHS = [9, 4, 6]
+SIDES = ("left", "right")
+
+every = pytest.mark.parametrize(("family", "attention"), MATRIX)
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def weights_hash(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def layer_inputs(model: PerceptualLM, *args: Tensor, **kwargs: Tensor) -> list[Tensor]:
+    """What enters every decoder layer in one pass, after the slots are filled."""
+    seen: list[Tensor] = []
+
+    def keep(layer: nn.Module, given: tuple, named: dict, output: object) -> None:
+        seen.append(given[0] if given else named["hidden_states"])
+
+    hooks = [layer.register_forward_hook(keep, with_kwargs=True) for layer in model.anatomy.layers]
+    with torch.no_grad():
+        model(*args, **kwargs)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def test_suite_covers_what_is_called_proven() -> None:
+    assert {language_model(family, "eager").config.model_type for family in FAMILIES} == PROVEN
+
+
+@every
+@torch.no_grad()
+def test_a_later_token_never_changes_an_earlier_position(family: str, attention: str) -> None:
+    model = augmented(language_model(family, attention))
+    for side in SIDES:
+        ids, mask = padded(text(), LENGTHS, side)
+        changed = ids.clone()
+        last = [-1 if side == "left" else length - 1 for length in LENGTHS]
+        for row, column in enumerate(last):
+            changed[row, column] = 4 + (ids[row, column] - 3) % (VOCABULARY - 4)
+        before, after = (model(each, mask, features=features(3)).logits for each in (ids, changed))
+        for row, column in enumerate(last):
+            until = FRONT + ids.shape[1] + column if column < 0 else FRONT + column
+            assert torch.equal(before[row, :until], after[row, :until]), (side, row)
+            assert not torch.equal(before[row, until], after[row, until])
+
+
+@every
+@torch.no_grad()
+def test_every_text_token_sees_the_slot_itself(family: str, attention: str) -> None:
+    """With a window of the last layer alone no token can pass perception on, and sliding windows are shorter than the text."""
+    model = augmented(language_model(family, attention), start=LAYERS - 1, end=LAYERS, levels=1)
+    one, other = (model(text(), features=features(3, seed)[:, :1]).logits for seed in (2, 5))
+    assert ((one - other)[:, FRONT:].abs().amax(-1) > 1e-4).all()
+
+
+@every
+@torch.no_grad()
+def test_window_gets_its_levels_and_nothing_outside_gets_any(family: str, attention: str) -> None:
+    model = augmented(language_model(family, attention))
+    ids, one, other = text(), features(3), features(3, seed=5)
+    entering, entering_other = (layer_inputs(model, ids, features=given) for given in (one, other))
+    without = layer_inputs(model, ids)
+    for index in range(LAYERS):
+        rest = entering[index][:, 1:]
+        if index <= START:  # what enters the first layer of the window was computed without perception
+            torch.testing.assert_close(rest, without[index], rtol=1e-4, atol=1e-5)
+            assert torch.equal(rest, entering_other[index][:, 1:])
+        else:
+            assert not torch.equal(rest, entering_other[index][:, 1:])
+    vectors = model.perceive(one)["image"]  # (B, K, D)
+    assert torch.equal(entering[START][:, 0], vectors[:, 0])
+    assert torch.equal(entering[START + 1][:, 0], vectors[:, 1])
+    assert END == START + 2
+    assert not torch.equal(entering[END][:, 0], vectors[:, 1])
+
+
+@every
+@torch.no_grad()
+def test_without_perception_and_prompt_it_is_the_plain_model_to_the_bit(family: str, attention: str) -> None:
+    lm = language_model(family, attention)
+    model = augmented(lm, prompt="none")
+    ids = text()
+    assert torch.equal(model(ids).logits, lm(input_ids=ids).logits)
+    for side in SIDES:
+        ids, mask = padded(text(), LENGTHS, side)
+        assert torch.equal(model(ids, mask).logits, lm(input_ids=ids, attention_mask=mask).logits)
+    ids, mask = padded(text(), LENGTHS, "left")
+    plain = lm.generate(input_ids=ids, attention_mask=mask, max_new_tokens=4, do_sample=False)
+    assert torch.equal(model.generate(ids, mask, max_new_tokens=4, do_sample=False), plain[:, ids.shape[1] :])
+
+
+@every
+@torch.no_grad()
+def test_a_pass_with_perception_leaves_no_trace_in_the_model(family: str, attention: str) -> None:
+    lm = language_model(family, attention)
+    before = lm(input_ids=text()).logits
+    augmented(lm)(text(), features=features(3))
+    assert torch.equal(lm(input_ids=text()).logits, before)
+    assert not any(module._forward_pre_hooks for module in lm.modules())
+
+
+@every
+@torch.no_grad()
+def test_a_batch_gives_what_its_members_give_alone(family: str, attention: str) -> None:
+    model = augmented(language_model(family, attention))
+    ids, given = text(), features(3)
+    generated = {
+        side: model.generate(*padded(ids, LENGTHS, side), features=given, max_new_tokens=6, eos_token_id=None)
+        for side in SIDES
+    }
+    assert torch.equal(generated["left"], generated["right"])
+    for row, length in enumerate(LENGTHS):
+        alone, mine = ids[row : row + 1, :length], given[row : row + 1]
+        expected = model(alone, features=mine).logits[0, FRONT:]
+        for side in SIDES:
+            found = model(*padded(ids, LENGTHS, side), features=given).logits[row, FRONT:]
+            found = found[-length:] if side == "left" else found[:length]
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        assert torch.equal(
+            model.generate(alone, features=mine, max_new_tokens=6, eos_token_id=None)[0], generated["left"][row]
+        )
+
+
+@every
+@torch.no_grad()
+def test_cached_generation_equals_uncached(family: str, attention: str) -> None:
+    model = augmented(language_model(family, attention))
+    ids, mask = padded(text(), LENGTHS, "left")
+    for how in ({"num_beams": 1}, {"num_beams": 3}):
+        cached, uncached = (
+            model.generate(ids, mask, features=features(3), max_new_tokens=8, use_cache=use_cache, **how)
+            for use_cache in (True, False)
+        )
+        assert torch.equal(cached, uncached), how
+        assert cached.shape[1] > 1
+
+
+@every
+@torch.no_grad()
+def test_greedy_generation_follows_the_forward_pass(family: str, attention: str) -> None:
+    model = augmented(language_model(family, attention))
+    ids = text(rows=2)
+    new = model.generate(ids, features=features(2), max_new_tokens=5, do_sample=False, eos_token_id=None)
+    logits = model(torch.cat([ids, new], dim=1), features=features(2)).logits
+    assert torch.equal(logits[:, FRONT + ids.shape[1] - 1 : -1].argmax(-1), new)
+
+
+@every_family
+@torch.no_grad()
+def test_every_answer_of_a_row_gets_that_rows_perception(family: str) -> None:
+    model = augmented(language_model(family, "eager"))
+    ids, mask = padded(text(), LENGTHS, "left")
+    how = {"features": features(3), "max_new_tokens": 5, "eos_token_id": None}
+    greedy = model.generate(ids, mask, do_sample=False, **how)
+    # Sampling from one token only is greedy, whatever the seed: expansion must not mix up the rows.
+    certain = model.generate(ids, mask, do_sample=True, top_k=1, num_return_sequences=2, **how)
+    assert torch.equal(certain, greedy.repeat_interleave(2, dim=0))
+    drawn = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        drawn.append(model.generate(ids, mask, do_sample=True, top_k=0, num_return_sequences=4, **how))
+    assert drawn[0].shape == (12, 5)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    beams = model.generate(ids, mask, do_sample=False, num_beams=3, num_return_sequences=3, **how)
+    best = model.generate(ids, mask, do_sample=False, num_beams=3, **how)
+    assert torch.equal(beams[::3], best)
+
+
+@every_family
+def test_loss_over_labelled_rows_is_the_loss_over_all(family: str) -> None:
+    model = augmented(language_model(family, "eager"))
+    for side in SIDES:
+        ids, mask = padded(text(), LENGTHS, side)
+        labels = ids.masked_fill(mask == 0, -100)
+        labels[0, : ids.shape[1] // 2] = -100
+        full = model(ids, mask, features=features(3)).logits
+        expected_rows, targets = [], []
+        for row in range(len(ids)):
+            real = mask[row].nonzero().flatten().tolist()
+            for before, column in zip(real, real[1:], strict=False):
+                if labels[row, column] != -100:
+                    expected_rows.append(full[row, FRONT + before])
+                    targets.append(labels[row, column])
+        expected = torch.stack(expected_rows)
+        output = model(ids, mask, labels, features=features(3))
+        torch.testing.assert_close(output.logits, expected, rtol=0, atol=1e-5)
+        loss = nn.functional.cross_entropy(expected, torch.stack(targets))
+        torch.testing.assert_close(output.loss, loss, rtol=1e-5, atol=1e-6)
+
+
+@every
+def test_a_training_step_changes_what_is_trained_and_nothing_else(family: str, attention: str) -> None:
+    lm = language_model(family, attention)
+    model = augmented(lm, connector="per_level", prompt="mlp").train()
+    before = weights_hash(lm)
+    old = {name: tensor.clone() for name, tensor in model.trained_state_dict().items()}
+    optimizer = torch.optim.SGD([p for group in model.trained_parameters().values() for p in group], lr=1.0)
+    model(text(), labels=text(), features=features(3)).loss.backward()
+    with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert with_gradient == set(old)
+    optimizer.step()
+    assert all(not torch.equal(old[name], tensor) for name, tensor in model.trained_state_dict().items())
+    assert weights_hash(lm) == before
+    assert not lm.training
+
+
+@every_family
+@torch.no_grad()
+def test_saved_and_loaded_it_gives_the_same_to_the_bit(family: str, tmp_path) -> None:
+    lm = language_model(family, "eager")
+    model = augmented(lm)
+    model.save_pretrained(tmp_path)
+    again = PerceptualLM.from_pretrained(tmp_path, language_model=lm)
+    assert torch.equal(again(text(), features=features(3)).logits, model(text(), features=features(3)).logits)
