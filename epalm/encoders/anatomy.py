@@ -1,0 +1,148 @@
+"""Where an encoder's levels come from: its blocks, its own final LayerNorm, and the token that speaks for all.
+
+Nothing is taken from names. The encoder is run once on three small examples, of which the first two are the same, and
+is watched: the final norm is the one that receives what the last block gives; a [CLS] token is one that enters the
+first block the same whatever is perceived. So an encoder is either understood for certain or refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from epalm.errors import UnsupportedModelError
+
+Summary = Literal["cls", "mean", "pooled"]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What `PerceptualEncoder` needs to know of its backbone. Holds the backbone's own modules, and owns none."""
+
+    blocks: tuple[nn.Module, ...]
+    """The transformer blocks, shallow to deep; each gives tokens (B, S, E)."""
+    norm: nn.Module
+    """The encoder's own final norm, over E."""
+    summary: Summary
+    """`cls`: norm of token 0; `mean`: mean of the normed tokens; `pooled`: norm of the mean, as the encoder itself
+    does it (BEiT with mean pooling, whose last block was never trained to put anything into its CLS token)."""
+    skip: int
+    """With `pooled`: leading tokens left out of the mean; 1 where there is a CLS token."""
+    width: int
+    """E."""
+
+
+@dataclass
+class _Sighting:
+    """What one run shows."""
+
+    entering: Any = None  # the input (3, S, E) of the first block
+    leaving: list[Any] = field(default_factory=list)  # the output (3, S, E) of each block
+    normed: list[tuple[nn.Module, Tensor]] = field(default_factory=list)  # norms called after the last block
+
+
+def examine(backbone: nn.Module, examples: Callable[[], Mapping[str, Tensor]], name: str) -> Anatomy:
+    """Find out how to read `backbone`.
+
+    Args:
+        backbone: a frozen Hugging Face model in evaluation mode. On the meta device shapes alone are compared.
+        examples: gives its inputs for three examples (3, ...), the first two equal, the third different in every part.
+        name: what to call the encoder in a message.
+
+    Raises:
+        UnsupportedModelError: the backbone has no stack of equal blocks that give tokens of one width, no final norm,
+            does not accept the inputs, or does not give the same twice.
+    """
+    blocks = _find_blocks(backbone, name)
+    sighting = _watch(backbone, blocks, examples(), name)
+    states = [sighting.entering, *sighting.leaving]
+    if len(states) != 1 + len(blocks) or not all(map(_is_tokens, states)):
+        raise UnsupportedModelError(f"{name}: its blocks do not pass tokens (B, S, E) on; it cannot be used")
+    if len({state.shape for state in states}) != 1:
+        raise UnsupportedModelError(f"{name}: its levels differ in shape; hierarchical encoders cannot be used")
+    first, last = states[0], states[-1]  # (3, S, E)
+    if not last.is_meta and not last.isfinite().all():
+        raise UnsupportedModelError(f"{name}: gives features that are not finite numbers in {last.dtype}")
+    if not _same(last[0], last[1]):
+        raise UnsupportedModelError(f"{name}: gives other features for the same input; it cannot be used frozen")
+    has_cls = _same(first[0, 0], first[2, 0])
+    norm, summary, skip = _find_norm(sighting.normed, last, "cls" if has_cls else "mean", name)
+    return Anatomy(blocks, norm, summary, skip, width=last.shape[-1])
+
+
+def first_output(output: Any) -> Any:
+    """The hidden states of a block that returns them alone or first in a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _find_blocks(backbone: nn.Module, name: str) -> tuple[nn.Module, ...]:
+    """The outermost stack of `num_hidden_layers` modules of one class."""
+    depth = getattr(getattr(backbone, "config", None), "num_hidden_layers", None)
+    for stack in backbone.modules():  # outer modules come before those inside them
+        if isinstance(stack, nn.ModuleList) and len(stack) == depth and len({type(block) for block in stack}) == 1:
+            return tuple(stack)
+    raise UnsupportedModelError(
+        f"{name}: {type(backbone).__name__} has no stack of equal blocks, `num_hidden_layers` ({depth}) deep, to read"
+    )
+
+
+@torch.no_grad()
+def _watch(backbone: nn.Module, blocks: tuple[nn.Module, ...], inputs: Mapping[str, Tensor], name: str) -> _Sighting:
+    sighting = _Sighting()
+    inside = {id(module) for block in blocks for module in block.modules()}
+    norms = [m for m in backbone.modules() if type(m).__name__.endswith("Norm") and id(m) not in inside]
+
+    def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        sighting.entering = args[0] if args else kwargs.get("hidden_states")
+
+    def leave(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        sighting.leaving.append(first_output(output))
+
+    def norm(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if len(sighting.leaving) == len(blocks) and args:
+            sighting.normed.append((module, args[0]))
+
+    hooks = [blocks[0].register_forward_pre_hook(enter, with_kwargs=True)]
+    hooks += [block.register_forward_hook(leave) for block in blocks]
+    hooks += [module.register_forward_pre_hook(norm) for module in norms]
+    try:
+        backbone(**inputs)
+    except Exception as error:
+        # Whatever a foreign model says of inputs that it was not made for, it is this model that cannot be served.
+        shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in inputs.items())
+        reason = " ".join(str(error).split())
+        raise UnsupportedModelError(f"{name}: does not accept {shapes}: {reason}") from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sighting
+
+
+def _find_norm(
+    normed: list[tuple[nn.Module, Tensor]], last: Tensor, summary: Summary, name: str
+) -> tuple[nn.Module, Summary, int]:
+    """The norm that is given the last block's tokens (3, S, E), one of them, or their mean (3, E)."""
+    for norm, given in normed:
+        if _same(given, last):
+            return norm, summary, 0
+        if _same(given, last[:, 0]):
+            return norm, "cls", 0
+        for start in (0, 1):
+            if _same(given, last[:, start:].mean(dim=1)):
+                return norm, "pooled", start
+    raise UnsupportedModelError(f"{name}: no final norm is applied to what its last block gives")
+
+
+def _is_tokens(state: Any) -> bool:
+    return isinstance(state, Tensor) and state.dim() == 3 and state.shape[0] == 3
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Equal up to the rounding of 16-bit types; things that differ here differ by their whole size."""
+    if one.shape != other.shape or one.is_meta:
+        return one.shape == other.shape
+    return bool((one.float() - other.float()).norm() <= 0.02 * one.float().norm())

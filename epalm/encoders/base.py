@@ -1,0 +1,149 @@
+"""The contract of every encoder: raw inputs -> perceptual features (B, K, E), frozen (eP-ALM, ICCV 2023, section 3.1).
+
+Level k is what the encoder's block k gives, under the encoder's own final LayerNorm; of it the [CLS] token is kept, or
+the mean over valid tokens where there is none. The last K blocks are read, shallow to deep.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from epalm.encoders.anatomy import examine, first_output
+from epalm.errors import ConfigError
+
+
+class PerceptualEncoder(nn.Module, ABC):
+    """A frozen Hugging Face encoder, read at its last K levels.
+
+    A family says what its inputs are called, how files become inputs, and which tokens are padding; the rest is here.
+
+    Args:
+        backbone: the encoder; put into evaluation mode and frozen in place.
+        processor: the encoder's own processor; without one `preprocess` is refused.
+        source: hub id, directory or toy backbone, as the user named it.
+
+    Raises:
+        UnsupportedModelError: the backbone's levels cannot be read.
+    """
+
+    modality: ClassVar[str]
+    """What is perceived: "image", ..."""
+    input_names: ClassVar[tuple[str, ...]]
+    """Keys of the inputs that `features` reads and `preprocess` gives."""
+
+    def __init__(self, backbone: nn.Module, processor: Any = None, source: str | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone.eval().requires_grad_(False)
+        self.processor = processor
+        self.source = source
+        self.anatomy = examine(self.backbone, lambda: self._placed(self.examples()), self.name)
+        """How the levels are read."""
+        self.width: int = self.anatomy.width
+        """E."""
+        self.levels: int = len(self.anatomy.blocks)
+        """The number of blocks, hence the most levels there are."""
+
+    @classmethod
+    @abstractmethod
+    def load_processor(cls, path: str) -> Any:
+        """The encoder's own processor from a directory or hub id; raises what transformers raises."""
+
+    @abstractmethod
+    def preprocess(self, media: Sequence[Any]) -> dict[str, Tensor]:
+        """Decoded media, a list of B -> the encoder's inputs (B, ...), through the encoder's own processor.
+
+        Raises:
+            ConfigError: the encoder was built without a processor.
+            MediaError: one of `media` is not what `epalm.media` gives.
+        """
+
+    @abstractmethod
+    def examples(self) -> dict[str, Tensor]:
+        """Inputs for three made-up examples (3, ...), the first two the same, the third different in every part."""
+
+    def token_mask(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+        """Which tokens are real, (B, S) of bool; None where there is no padding."""
+        return None
+
+    @torch.no_grad()
+    def features(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
+        """Perceptual features of the last `levels` blocks.
+
+        Args:
+            inputs: what `preprocess` gives (B, ...); moved to the backbone's device and, if floating, to its dtype.
+            levels: K, from 1 to `self.levels`.
+
+        Returns:
+            (B, K, E), shallow to deep, without gradient.
+
+        Raises:
+            ConfigError: an input is missing, or `levels` is out of range.
+        """
+        if not 1 <= levels <= self.levels:
+            raise ConfigError(f"levels: {self.name} has {self.levels} levels, {levels} were asked for")
+        inputs = self._placed(inputs)
+        mask = self.token_mask(inputs)
+        return torch.stack(self._read(inputs, levels, lambda tokens: self._summary(tokens, mask)), dim=1)  # (B, K, E)
+
+    @torch.no_grad()
+    def tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Every token of the last level, normed: (B, S, E), without gradient. Arguments and errors as in `features`."""
+        return self._read(self._placed(inputs), 1, self.anatomy.norm)[0]
+
+    def train(self, mode: bool = True) -> PerceptualEncoder:
+        """Set the mode of this module alone: the frozen backbone always stays in evaluation mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @property
+    def name(self) -> str:
+        """What messages call this encoder: its source, else the class of its backbone."""
+        return self.source or type(self.backbone).__name__
+
+    def _read(self, inputs: Mapping[str, Tensor], levels: int, pick: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """What `pick` keeps of each of the last `levels` blocks; nothing else outlives its block."""
+        kept: list[Tensor] = []
+
+        def keep(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+            kept.append(pick(first_output(output)))
+
+        hooks = [block.register_forward_hook(keep) for block in self.anatomy.blocks[-levels:]]
+        try:
+            self.backbone(**inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return kept
+
+    def _summary(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Tokens (B, S, E) of one block -> (B, E)."""
+        norm, summary, skip = self.anatomy.norm, self.anatomy.summary, self.anatomy.skip
+        if summary == "cls":
+            return norm(tokens[:, 0])
+        if summary == "pooled":
+            return norm(_mean(tokens[:, skip:], None if mask is None else mask[:, skip:]))
+        return _mean(norm(tokens), mask)
+
+    def _placed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        missing = [name for name in self.input_names if name not in inputs]
+        if missing:
+            raise ConfigError(f"{self.name}: needs {', '.join(self.input_names)}; got {', '.join(inputs) or 'nothing'}")
+        weight = next(weight for weight in self.backbone.parameters() if weight.is_floating_point())
+        return {
+            name: inputs[name].to(weight.device, weight.dtype if inputs[name].is_floating_point() else None)
+            for name in self.input_names
+        }
+
+
+def _mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of (B, S, E) over the S that `mask` (B, S) marks as real -> (B, E)."""
+    if mask is None:
+        return tokens.mean(dim=1)
+    weights = mask.unsqueeze(-1).to(tokens.dtype)  # (B, S, 1)
+    return (tokens * weights).sum(dim=1) / weights.sum(dim=1)
