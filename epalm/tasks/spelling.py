@@ -1,0 +1,76 @@
+"""How one tokenizer writes a prompt, what follows it, and the end.
+
+Prompt and target are tokenised apart, so that training and generation part the text at the same token: at generation
+there is only the prompt, and a token that reached over the border would never have been in it. Tokenizers differ in who
+writes the space between the two, in what they put in front of a text, and in which special tokens they have; that is
+all settled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from epalm.errors import UnsupportedModelError
+
+
+class Spelling:
+    """Text to tokens and back, for any Hugging Face tokenizer.
+
+    Args:
+        tokenizer: of the language model.
+
+    Raises:
+        UnsupportedModelError: there is no tokenizer, or it has no end token.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        if tokenizer is None:
+            raise UnsupportedModelError("the language model has no tokenizer beside it; give one with `tokenizer=`")
+        if tokenizer.eos_token_id is None:
+            raise UnsupportedModelError(
+                "the tokenizer has no end-of-text token, so an answer could never end; set tokenizer.eos_token"
+            )
+        self._tokenizer = tokenizer
+        self.eos_id: int = tokenizer.eos_token_id
+        """Ends every target."""
+        self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        """Fills up batches: the tokenizer's own, else the end token; being masked, it changes nothing."""
+        self._front = self._tokens_in_front()
+        # An empty prompt would leave generation nothing to start from.
+        self._start = self._front or [self.eos_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
+        self._writes_space = self._writes_space_itself()
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """What the tokenizer puts in front of a text, then `text`; of both nothing: begin-of-text, else end-of-text."""
+        ids = self._ids(text) if text else []
+        return [*self._front, *ids] if ids else list(self._start)
+
+    def target_ids(self, text: str, prompt: str) -> list[int]:
+        """`text` as it stands after `prompt`, then the end token."""
+        space = bool(prompt) and not prompt[-1].isspace() and not self._writes_space
+        return [*self._ids(f" {text}" if space else text), self.eos_id]
+
+    def read(self, ids: Sequence[int]) -> str:
+        """Generated tokens as text, up to the first end token."""
+        ids = list(ids)
+        if self.eos_id in ids:
+            ids = ids[: ids.index(self.eos_id)]
+        # Cleaning up would rewrite spaces that the language model has learned to write.
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _tokens_in_front(self) -> list[int]:
+        """What the tokenizer puts in front of every text: begin-of-text, or nothing."""
+        bare, full = self._ids("x"), list(self._tokenizer("x")["input_ids"])
+        places = range(len(full) - len(bare) + 1)
+        first = next((place for place in places if full[place : place + len(bare)] == bare), 0)
+        return full[:first]
+
+    def _writes_space_itself(self) -> bool:
+        """Whether two words tokenised apart read as two words, as with SentencePiece's leading space."""
+        joined: str = self._tokenizer.decode([*self._ids("x"), *self._ids("y")], clean_up_tokenization_spaces=False)
+        return " " in joined.strip()

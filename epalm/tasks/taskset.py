@@ -1,0 +1,52 @@
+"""All tasks for one tokenizer, so that rows of several tasks may be mixed in one run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from epalm.data.collate import Encoded
+from epalm.data.rows import Row
+from epalm.tasks.base import TASKS, Task
+from epalm.tasks.template import TextTemplate
+
+
+class Tasks:
+    """Hands every row to the task it belongs to.
+
+    Args:
+        tokenizer: of the language model.
+        template: how text is written for it.
+
+    Raises:
+        UnsupportedModelError: the tokenizer cannot end a text.
+    """
+
+    def __init__(self, tokenizer: Any, template: TextTemplate | None = None) -> None:
+        self._tasks = {name: task(tokenizer, template) for name, task in TASKS.items()}
+        spelling = next(iter(self._tasks.values())).spelling
+        self.pad_id = spelling.pad_id
+        """Fills up batches."""
+        self.eos_id = spelling.eos_id
+        """Ends every answer."""
+
+    def __getitem__(self, name: str) -> Task:
+        """The task of that name, as in `Row.task`."""
+        return self._tasks[name]
+
+    def of(self, row: Row) -> Task:
+        """The task of `row`."""
+        return self._tasks[row.task]
+
+    def expand(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows to train on: every caption on its own, every question once."""
+        return [training_row for row in rows for training_row in self.of(row).expand(row)]
+
+    def encode(self, row: Row, generator: random.Random) -> Encoded:
+        """See `Task.encode`."""
+        return self.of(row).encode(row, generator)
+
+    def prompt_ids(self, row: Row) -> list[int]:
+        """What to generate from for `row`; its targets are not looked at."""
+        return self.of(row).prompt_ids(row.question)
