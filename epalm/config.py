@@ -39,7 +39,7 @@ class AdapterConfig(Settings):
     """What is trained and where it enters the frozen language model (eP-ALM section 3)."""
 
     preset: str = "epalm_pt"
-    """Name of the preset these settings started from; kept for reports."""
+    """The published variant that fills in what is not said here: epalm_lin, epalm_pt, epalm, epalm_pt_L, epalm_ada, text_only."""
     connector: Literal["shared", "per_level", "none"] = "shared"
     """`shared`: one linear E -> D for all levels; `per_level`: one for each; `none`: no perception at all."""
     levels: int | None = Field(default=None, ge=1)
@@ -59,6 +59,17 @@ class AdapterConfig(Settings):
     bottleneck: int = Field(default=8, ge=1)
     """f: block adapters are D -> D/f -> D."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_preset(cls, values: Any) -> Any:
+        """A preset fills in what is not said."""
+        if not isinstance(values, Mapping):
+            return values
+        preset = values.get("preset", "epalm_pt")
+        if preset not in PRESETS:
+            raise ValueError(f"preset: unknown preset '{preset}'{_nearest(str(preset), PRESETS)}")
+        return {**PRESETS[preset], **values}
+
     @model_validator(mode="after")
     def _window_is_ordered(self) -> AdapterConfig:
         if self.start is not None and self.end is not None and self.end <= self.start:
@@ -72,9 +83,7 @@ class AdapterConfig(Settings):
         Raises:
             ConfigError: the preset or a setting is unknown; the nearest right name is given.
         """
-        if preset not in PRESETS:
-            raise ConfigError(f"adapter.preset: unknown preset '{preset}'{_nearest(preset, PRESETS)}")
-        return cls.build({"preset": preset, **PRESETS[preset], **overrides}, where="adapter")
+        return cls.build({"preset": preset, **overrides}, where="adapter")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -145,3 +154,17 @@ def _nearest(name: str, names: typing.Iterable[str]) -> str:
     if near:
         return f"; did you mean '{near[0]}'?"
     return f"; choose from {', '.join(names)}" if names else ""
+
+
+def describe_settings(cls: type[BaseModel], prefix: str = "") -> str:
+    """Every setting below `cls`, a line each: dotted name, default, what it does."""
+    lines = []
+    for name, field in cls.model_fields.items():
+        group = settings_class(field.annotation)
+        if group is not None:
+            lines.append(describe_settings(group, f"{prefix}{name}."))
+            continue
+        default = field.get_default(call_default_factory=True)
+        shown = "unset" if default is None else default
+        lines.append(f"--{prefix}{name} [{shown}]\n    {field.description or ''}")
+    return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,7 @@ def load_encoder(
         )
     encoder = encoder_class(backbone.to(device=device), processor, name)
     _refuse_random_weights(encoder, report["missing_keys"])
+    _drop_random_pooler(encoder, report["missing_keys"])
     return encoder
 
 
@@ -118,6 +120,13 @@ def _refuse_random_weights(encoder: PerceptualEncoder, missing: list[str]) -> No
         raise UnsupportedModelError(
             f"{encoder.name}: its checkpoint lacks {len(needed)} weights that its levels need, first '{needed[0]}'"
         )
+
+
+def _drop_random_pooler(encoder: PerceptualEncoder, missing: list[str]) -> None:
+    """A pooler that the checkpoint lacks is random at every load: never read, yet counted and fingerprinted."""
+    optional = "add_pooling_layer" in inspect.signature(type(encoder.backbone).__init__).parameters
+    if optional and any(key.startswith("pooler.") for key in missing):
+        encoder.backbone.pooler = None  # type: ignore[assignment]
 
 
 @contextmanager

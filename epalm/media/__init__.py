@@ -1,5 +1,25 @@
 """Decoding: files as people have them -> arrays as encoders want them."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from epalm.errors import MediaError
 from epalm.media.image import load_image
 
-__all__ = ["load_image"]
+LOADERS: dict[str, Callable[[Path], Any]] = {"image": load_image}
+"""Modality -> what decodes one of its files."""
+
+
+def load_media(modality: str, path: Path) -> Any:
+    """One decoded file, as an encoder of that modality takes it.
+
+    Raises:
+        MediaError: the file cannot be read, or nothing here decodes that modality.
+    """
+    if modality not in LOADERS:
+        raise MediaError(f"{path}: nothing here decodes {modality}; there are {', '.join(LOADERS)}")
+    return LOADERS[modality](path)
+
+
+__all__ = ["LOADERS", "load_image", "load_media"]

@@ -36,7 +36,9 @@ def caption_is_right(caption: str, scene: Scene) -> bool:
         if group is None or group.shape in named or phrase["color"] is None:
             return False
         named.add(group.shape)
-        said = {attribute: phrase[attribute] for attribute in ("size", "texture", "color", "place") if phrase[attribute]}
+        said = {
+            attribute: phrase[attribute] for attribute in ("size", "texture", "color", "place") if phrase[attribute]
+        }
         if any(getattr(group, attribute) != value for attribute, value in said.items()):
             return False
         if _COUNTS[phrase["count"]] != group.count:

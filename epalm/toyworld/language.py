@@ -117,7 +117,9 @@ _COLOR = ("color", "color", "colour")
 
 def _shape_name(group: Group, rng: random.Random) -> str:
     """How a question names a group that it wants to know something else of."""
-    return plural(group.shape, group.count) if rng.random() < 0.8 else plural(f"{group.size} {group.shape}", group.count)
+    return (
+        plural(group.shape, group.count) if rng.random() < 0.8 else plural(f"{group.size} {group.shape}", group.count)
+    )
 
 
 def _ask_color(scene: Scene, rng: random.Random) -> Asked | None:
@@ -137,7 +139,11 @@ def _ask_shape(scene: Scene, rng: random.Random) -> Asked | None:
     group = rng.choice(scene.groups)
     thing, be = rng.choice(_THING), "is" if group.count == 1 else "are"
     image = rng.choice(_IMAGE)
-    forms = [f"what shape {be} in the {group.place}", f"which shape is in the {group.place}", f"what is in the {group.place}"]
+    forms = [
+        f"what shape {be} in the {group.place}",
+        f"which shape is in the {group.place}",
+        f"what is in the {group.place}",
+    ]
     if len(scene.with_color(group.color)) == 1:
         forms += [f"what is the {group.color} {thing}", f"what shape is {group.color}", f"which shape is {group.color}"]
     if len(scene.groups) == 1:
@@ -205,7 +211,11 @@ def _ask_size(scene: Scene, rng: random.Random) -> Asked | None:
 def _ask_ground(scene: Scene, rng: random.Random) -> Asked | None:
     pair = ["light", "dark"]
     rng.shuffle(pair)
-    forms = [f"is the background {pair[0]} or {pair[1]}", f"is the ground {pair[0]} or {pair[1]}", "what is the background like"]
+    forms = [
+        f"is the background {pair[0]} or {pair[1]}",
+        f"is the ground {pair[0]} or {pair[1]}",
+        "what is the background like",
+    ]
     return Asked("ground", rng.choice(forms), scene.ground)
 
 
@@ -273,20 +283,30 @@ def _ask_comparison(scene: Scene, rng: random.Random) -> Asked | None:
     names = plural(one.shape, 2), plural(two.shape, 2)
     singular = plural(one.shape, one.count), plural(two.shape, two.count)
     be = "is" if one.count == 1 else "are"
-    options: list[tuple[str, bool]] = [(f"{be} the {singular[0]} the same {rng.choice(_COLOR)} as the {singular[1]}", one.color == two.color)]
+    options: list[tuple[str, bool]] = [
+        (f"{be} the {singular[0]} the same {rng.choice(_COLOR)} as the {singular[1]}", one.color == two.color)
+    ]
     if one.count != two.count:
         options += [
             (f"are there more {names[0]} than {names[1]}", one.count > two.count),
             (f"are there fewer {names[0]} than {names[1]}", one.count < two.count),
         ]
     else:
-        options += [(f"are there as many {names[0]} as {names[1]}", True), (f"are there more {names[0]} than {names[1]}", False)]
+        options += [
+            (f"are there as many {names[0]} as {names[1]}", True),
+            (f"are there more {names[0]} than {names[1]}", False),
+        ]
     if one.size != two.size:
         options += [(f"{be} the {singular[0]} larger than the {singular[1]}", one.size == "large")]
     for axis, (low, high) in enumerate((("left of", "right of"), ("above", "below"))):
         if one.at[axis] != two.at[axis]:
             relation = rng.choice((low, high))
-            options += [(f"{be} the {singular[0]} {relation} the {singular[1]}", (relation == low) == (one.at[axis] < two.at[axis]))]
+            options += [
+                (
+                    f"{be} the {singular[0]} {relation} the {singular[1]}",
+                    (relation == low) == (one.at[axis] < two.at[axis]),
+                )
+            ]
     question, truth = rng.choice(options)
     return Asked("comparison", question, "yes" if truth else "no")
 

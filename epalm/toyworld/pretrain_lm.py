@@ -35,7 +35,7 @@ BOS = EOS = 2
 PAD = 1
 MAX_POSITIONS = 256
 SEGMENTS = 8  # of a page, one of them a retelling where the page is a scene
-_WEIGHTS = {"passage": 0.05, "question": 0.05, "answer": 1.0, "caption": 0.4}
+_WEIGHTS = {"passage": 0.05, "question": 0.05, "answer": 1.0, "caption": 0.6}
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -98,7 +98,11 @@ class PageBatch:
 
 def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenizerFast) -> PageBatch:
     """Pages as one batch, each read in its manner (`open`, `summary` or `closed`)."""
-    texts = [text for page in pages for text in (page.passage, *(part for lead, target, _ in page.segments for part in (lead, target)))]
+    texts = [
+        text
+        for page in pages
+        for text in (page.passage, *(part for lead, target, _ in page.segments for part in (lead, target)))
+    ]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     rows = []
     for page, manner in zip(pages, manners, strict=True):
@@ -159,7 +163,9 @@ class NoisySummary:
         for layer in model.model.decoder.layers:
             layer.register_forward_pre_hook(self._disturb, with_kwargs=True)
 
-    def _disturb(self, layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, object]) -> tuple[tuple[Tensor, ...], dict[str, object]] | None:
+    def _disturb(
+        self, layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[Tensor, ...], dict[str, object]] | None:
         if self.where is None or not layer.training:
             return None
         hidden = args[0]
@@ -171,7 +177,9 @@ class NoisySummary:
 def logits_of(model: OPTForCausalLM, batch: PageBatch) -> Tensor:
     """(B, T, V)"""
     mask = torch.zeros(batch.visible.shape).masked_fill(~batch.visible, torch.finfo(torch.float32).min)
-    return model(input_ids=batch.input_ids, attention_mask=mask, position_ids=batch.position_ids, use_cache=False).logits
+    return model(
+        input_ids=batch.input_ids, attention_mask=mask, position_ids=batch.position_ids, use_cache=False
+    ).logits
 
 
 def answers_right(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, manner: str, pages: int = 64) -> float:
@@ -193,10 +201,12 @@ def answers_right(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, man
 def main() -> None:
     """Pretrain, then write `backbones/lm` in half precision with its tokenizer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--noise", type=float, default=0.5, help="largest noise on the summary token, relative to its size")
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument(
+        "--noise", type=float, default=0.5, help="largest noise on the summary token, relative to its size"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--state", type=Path, default=Path("build/lm.pt"))
@@ -209,7 +219,7 @@ def main() -> None:
     config = OPTConfig(
         vocab_size=len(tokenizer), hidden_size=192, num_hidden_layers=6, num_attention_heads=6, ffn_dim=576,
         max_position_embeddings=MAX_POSITIONS, word_embed_proj_dim=192, dropout=0.0, attention_dropout=0.0, layerdrop=0.0,
-        pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS,
+        pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, init_std=0.07,
     )  # fmt: skip
     model = OPTForCausalLM(config)
     noise = NoisySummary(model, options.noise)
@@ -227,7 +237,9 @@ def main() -> None:
         return (losses * weights.flatten()).sum() / weights.sum()
 
     def report() -> str:
-        return "  ".join(f"{manner} {answers_right(model, tokenizer, manner):.4f}" for manner in ("open", "summary", "closed"))
+        return "  ".join(
+            f"{manner} {answers_right(model, tokenizer, manner):.4f}" for manner in ("open", "summary", "closed")
+        )
 
     pretrain(model, loss_at, steps=options.steps, peak_rate=options.rate, state_file=options.state, report=report)
     model.half().save_pretrained(options.out)

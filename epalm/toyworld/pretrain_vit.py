@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
 from epalm.toyworld.pretrain import pretrain

@@ -69,7 +69,9 @@ def _stand(group: Group, rng: random.Random) -> list[tuple[tuple[float, float], 
     left, top = group.at[0] * quarter, group.at[1] * quarter
     if group.count == 1:
         slack = quarter / 2 - radius - 2
-        return [((left + quarter / 2 + rng.uniform(-slack, slack), top + quarter / 2 + rng.uniform(-slack, slack)), radius)]
+        return [
+            ((left + quarter / 2 + rng.uniform(-slack, slack), top + quarter / 2 + rng.uniform(-slack, slack)), radius)
+        ]
     cells = rng.sample([(0, 0), (0, 1), (1, 0), (1, 1)], group.count)
     cell = quarter / 2
     slack = max(0.0, cell / 2 - radius)
@@ -91,9 +93,15 @@ def _tint(color: str, rng: random.Random) -> tuple[int, ...]:
 
 
 def _paint(
-    canvas: Image.Image, group: Group, tint: tuple[int, ...], rimmed: bool, center: tuple[float, float], radius: float, rng: random.Random
+    canvas: Image.Image,
+    group: Group,
+    tint: tuple[int, ...],
+    rimmed: bool,
+    center: tuple[float, float],
+    radius: float,
+    rng: random.Random,
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """One thing: its fill with stripes or dots, often a thin rim that sets it off the ground. Gives its mask and corner."""
+    """One thing: its fill with a texture, often a thin rim that sets it off the ground. Gives its mask and corner."""
     size = math.ceil(2 * radius) + 4
     middle = size / 2
     mask = Image.new("L", (size, size), 0)
@@ -137,13 +145,14 @@ def _outline(pen: ImageDraw.ImageDraw, shape: str, middle: float, radius: float,
                 points = [(y, x) for x, y in points]
         elif shape == "square":
             points = [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]
-        elif shape == "diamond":
-            points = [(0, -1.0), (0.72, 0), (0, 1.0), (-0.72, 0)]
         elif shape == "triangle":
             points = [(0, -0.95), (0.95, 0.75), (-0.95, 0.75)]
         elif shape == "star":
             points = [
-                (math.sin(math.pi * k / 5) * (1.0 if k % 2 == 0 else 0.42), -math.cos(math.pi * k / 5) * (1.0 if k % 2 == 0 else 0.42))
+                (
+                    math.sin(math.pi * k / 5) * (1.0 if k % 2 == 0 else 0.42),
+                    -math.cos(math.pi * k / 5) * (1.0 if k % 2 == 0 else 0.42),
+                )
                 for k in range(10)
             ]
         else:  # cross
@@ -151,18 +160,29 @@ def _outline(pen: ImageDraw.ImageDraw, shape: str, middle: float, radius: float,
             points = [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm)]
             points += [(-x, -y) for x, y in points]
         sine, cosine = math.sin(turn), math.cos(turn)
-        pen.polygon([(middle + radius * (x * cosine - y * sine), middle + radius * (x * sine + y * cosine)) for x, y in points], fill=255)
+        pen.polygon(
+            [(middle + radius * (x * cosine - y * sine), middle + radius * (x * sine + y * cosine)) for x, y in points],
+            fill=255,
+        )
 
 
 def _texture(pen: ImageDraw.ImageDraw, texture: str, size: int, bright: bool, rng: random.Random) -> None:
-    """Stripes or dots in black or white, whichever shows on the fill."""
-    ink = (30, 30, 30) if bright else (240, 240, 240)
-    step = 10
+    """Stripes, dots or checks, a little different every time, in black or white, whichever shows on the fill."""
+    shade = rng.randrange(0, 50)
+    ink = (shade, shade, shade) if bright else (255 - shade, 255 - shade, 255 - shade)
+    step = rng.randrange(8, 12)
     offset = rng.randrange(step)
     if texture == "striped":
+        lean = rng.choice((-1.0, -0.5, 0.0, 0.5, 1.0)) * size
+        width = rng.choice((3, 4))
         for at in range(offset - size, 2 * size, step):
-            pen.line((at, size, at + size // 2, 0), fill=ink, width=3)
-    else:
-        for row, y in enumerate(range(offset - step, size + step, 9)):
-            for x in range(offset - step + (row % 2) * 5, size + step, 10):
+            pen.line((at, size, at + lean, 0), fill=ink, width=width)
+    elif texture == "dotted":
+        for row, y in enumerate(range(offset - step, size + step, step)):
+            for x in range(offset - step + (row % 2) * (step // 2), size + step, step):
                 pen.ellipse((x, y, x + 4, y + 4), fill=ink)
+    else:
+        cell = step // 2 + 2
+        for row, y in enumerate(range(offset - 2 * cell, size, cell)):
+            for x in range(offset - 2 * cell + (row % 2) * cell, size, 2 * cell):
+                pen.rectangle((x, y, x + cell - 1, y + cell - 1), fill=ink)

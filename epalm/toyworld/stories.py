@@ -8,7 +8,24 @@ from epalm.toyworld.language import Asked, plural, with_article
 from epalm.toyworld.world import COLORS, NUMBERS
 
 _PEOPLE = ("anna", "ben", "clara", "david", "emma", "felix", "grace", "henry", "iris", "jack", "mia", "tom")
-_THINGS = ("ball", "book", "cup", "hat", "kite", "boat", "chair", "apple", "shoe", "car", "lamp", "bag", "dog", "cat", "bird", "flower")
+_THINGS = (
+    "ball",
+    "book",
+    "cup",
+    "hat",
+    "kite",
+    "boat",
+    "chair",
+    "apple",
+    "shoe",
+    "car",
+    "lamp",
+    "bag",
+    "dog",
+    "cat",
+    "bird",
+    "flower",
+)
 _PLACES = ("kitchen", "garden", "park", "school", "street", "house", "forest", "beach", "office", "shop")
 
 
@@ -16,7 +33,9 @@ def tell_story(rng: random.Random, questions: int) -> tuple[str, list[Asked]]:
     """A story of two or three sentences, and that many questions it answers."""
     people = rng.sample(_PEOPLE, rng.choice((1, 2, 2, 3)))
     sentences, asked = [], []
-    for person, thing, place in zip(people, rng.sample(_THINGS, len(people)), rng.sample(_PLACES, len(people)), strict=True):
+    for person, thing, place in zip(
+        people, rng.sample(_THINGS, len(people)), rng.sample(_PLACES, len(people)), strict=True
+    ):
         color, count = rng.choice(tuple(COLORS)), rng.choices((1, 2, 3, 4), weights=(5, 2, 2, 1))[0]
         many = plural(thing, count)
         owned = with_article(f"{color} {many}") if count == 1 else f"{NUMBERS[count]} {color} {many}"

@@ -1,0 +1,48 @@
+# The two commands: `make demo` and `make test`. Each makes the virtual environment it needs, if there is none.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo demo-long test test-fast lint format bench backbones clean
+
+demo: $(INSTALLED)
+	$(BIN)/python -m epalm.toyworld.demo
+
+demo-long: $(INSTALLED)
+	$(BIN)/python -m epalm.toyworld.demo --long
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/generation.py
+
+# Pretrains the toy world's backbones anew, each on its own kind of data alone; stopped, it goes on where it was.
+backbones: $(INSTALLED)
+	$(BIN)/python -m epalm.toyworld.pretrain_vit
+	$(BIN)/python -m epalm.toyworld.pretrain_lm
+
+# Without a GPU the CPU build of torch is taken where pip can find it; the plain build is several times larger.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	command -v nvidia-smi >/dev/null || $(BIN)/python -m pip install --quiet "torch==$(TORCH)+cpu" \
+		|| echo "no CPU build of torch $(TORCH) at hand; taking the plain one"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,report]"
+	touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache

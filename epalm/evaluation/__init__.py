@@ -1,0 +1,6 @@
+"""Answers from a trained adapter, and their scores."""
+
+from epalm.evaluation.answerer import Answerer
+from epalm.evaluation.scoring import Evaluation, Prediction, score_rows
+
+__all__ = ["Answerer", "Evaluation", "Prediction", "score_rows"]

@@ -1,0 +1,52 @@
+"""Writes sets of toy-world pictures with captions and questions to disk, in the form of anybody's own data."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+from epalm.toyworld.language import ask, write_caption
+from epalm.toyworld.render import draw_picture
+from epalm.toyworld.world import Group, Scene, draw_scene
+
+
+def write_dataset(
+    folder: Path, scenes: int, *, seed: int, held_out: bool = False, captions: int = 2, questions: int = 8
+) -> None:
+    """Draw that many scenes into `folder`: `images/`, `captions.jsonl`, `questions.jsonl`, `all.jsonl`, `scenes.jsonl`.
+
+    Args:
+        folder: made where it is not there; files of the same name are replaced.
+        scenes: how many.
+        seed: the same seed gives the same files.
+        held_out: of combinations that no training set holds, and of nothing else.
+        captions: a scene.
+        questions: a scene.
+    """
+    rng = random.Random(f"dataset {seed} {held_out}")
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    captioned, asked, truths = [], [], []
+    for number in range(scenes):
+        scene = draw_scene(rng, held_out=held_out)
+        image = f"images/{number:05d}.png"
+        draw_picture(scene, rng).save(folder / image, compress_level=1)
+        captioned.append({"image": image, "captions": [write_caption(scene, rng) for _ in range(captions)]})
+        for _ in range(questions):
+            one = ask(scene, rng)
+            asked.append({"image": image, "question": f"{one.question}?", "answer": one.answer})
+        truths.append({"image": image, **asdict(scene)})
+    tables = {"captions": captioned, "questions": asked, "all": [*captioned, *asked], "scenes": truths}
+    for name, rows in tables.items():
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+
+
+def read_scenes(folder: Path) -> dict[str, Scene]:
+    """What is truly in each picture: file name, such as `images/00000.png` -> scene."""
+    scenes = {}
+    for line in (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        scenes[row["image"]] = Scene(row["ground"], tuple(Group(**group) for group in row["groups"]))
+    return scenes

@@ -1,0 +1,162 @@
+"""The demo's report: one self-contained HTML page with its pictures beside it as PNG."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+_INK, _PAPER, _ACCENT, _QUIET, _GOOD, _BAD = "#1c2330", "#ffffff", "#2a6fdb", "#8a93a3", "#1b8a4b", "#c23b3b"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One held-out example: a picture, what was asked (None for a caption), what was said, and what is true."""
+
+    image: Path
+    question: str | None
+    said: str
+    truth: str
+    right: bool
+
+
+def draw_losses(curves: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Loss over steps, one line a mechanism, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.4), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for (name, losses), color in zip(curves.items(), (_ACCENT, _QUIET, _GOOD, _BAD), strict=False):
+        axes.plot(range(1, len(losses) + 1), losses, label=name, color=color, linewidth=1.6)
+    axes.set(xlabel="step", ylabel="loss on the answer (nats a token)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+def draw_contact_sheet(examples: Sequence[Shown], path: Path, columns: int = 4) -> None:
+    """Held-out pictures with question, answer and truth, as PNG."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(examples) // columns)
+    figure = Figure(figsize=(3.1 * columns, 3.6 * rows), dpi=110, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, shown in zip(grid.flat, examples, strict=False):
+        with Image.open(shown.image) as picture:
+            axes.imshow(picture)
+        mark, color = ("right", _GOOD) if shown.right else ("wrong", _BAD)
+        lines = [_wrapped(shown.question or "caption"), _wrapped(shown.said)]
+        axes.set_title(lines[0], fontsize=9, color=_INK)
+        truth = "" if shown.right else f"\ntruth: {_wrapped(shown.truth)}"
+        axes.text(
+            0.5,
+            -0.03,
+            f"{lines[1]}{truth}\n({mark})",
+            transform=axes.transAxes,
+            ha="center",
+            va="top",
+            fontsize=9,
+            color=color,
+        )
+    figure.savefig(path)
+
+
+def draw_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The results as PNG."""
+    from matplotlib.figure import Figure
+
+    cells = [list(_cells(row).values()) for row in rows]
+    figure = Figure(figsize=(9.6, 0.42 * (len(rows) + 1.4)), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    axes.axis("off")
+    table = axes.table(
+        cellText=cells, colLabels=list(_cells(rows[0])), loc="center", cellLoc="left", edges="horizontal"
+    )
+    table.auto_set_font_size(False)
+    table.set_fontsize(9)
+    table.auto_set_column_width(list(range(len(cells[0]))))
+    table.scale(1, 1.4)
+    figure.savefig(path)
+
+
+def write_page(
+    path: Path, rows: Sequence[Mapping[str, Any]], images: Mapping[str, Path], summary: str, settings: str
+) -> None:
+    """One HTML page that needs no other file.
+
+    Args:
+        path: of the page.
+        rows: of the results table.
+        images: heading -> PNG, embedded.
+        summary: the model's parts with what is trained of each.
+        settings: the command and settings that gave these figures.
+    """
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in _cells(rows[0]))
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row).values()) + "</tr>" for row in rows
+    )
+    figures = "".join(
+        f'<h2>{html.escape(heading)}</h2><img alt="{html.escape(heading)}" src="data:image/png;base64,{_encoded(image)}">'
+        for heading, image in images.items()
+    )
+    path.write_text(
+        f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>eP-ALM on the toy world</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; color: {_INK}; background: {_PAPER}; max-width: 960px; margin: 2rem auto; padding: 0 1rem; }}
+h1 {{ font-size: 1.6rem }} h2 {{ font-size: 1.15rem; margin-top: 2rem }}
+.wide {{ overflow-x: auto }} table {{ border-collapse: collapse; width: 100% }}
+th, td {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #dde1e8 }}
+img {{ max-width: 100%; height: auto }} pre {{ background: #f4f6f9; padding: .8rem; overflow-x: auto; font-size: .85rem }}
+</style></head><body>
+<h1>A frozen language model that sees</h1>
+<p>A language model that has only ever read text and an encoder that has only ever seen labelled pictures, both frozen.
+What is trained between them is one linear projection and one soft-prompt token. All pictures below are held out: no
+combination of shape, colour and texture in them was in any training set of any part. <code>text_only</code> is the blind floor:
+the same budget without perception.</p>
+<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
+{figures}
+<h2>What is trained</h2><pre>{html.escape(summary)}</pre>
+<h2>Settings</h2><pre>{html.escape(settings)}</pre>
+</body></html>
+""",
+        encoding="utf-8",
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of the results as people read it."""
+    return {
+        "task": f"{row['modality']} {row['task'].replace('_', ' ')}",
+        "mechanism": row["mechanism"],
+        "metric": row["metric"],
+        "score": f"{row['score']:.1f} %",
+        "trained": f"{row['trained_parameters']:,}",
+        "share": f"{100 * row['trained_share']:.2f} %",
+        "training": f"{row['seconds']:.0f} s",
+    }
+
+
+def _wrapped(text: str, width: int = 38) -> str:
+    lines, line = [], ""
+    for word in text.split():
+        if len(line) + len(word) + 1 > width:
+            lines.append(line)
+            line = ""
+        line = f"{line} {word}".strip()
+    return "\n".join([*lines, line])
+
+
+def _encoded(path: Path) -> str:
+    buffer = io.BytesIO(path.read_bytes())
+    return base64.b64encode(buffer.getvalue()).decode()
