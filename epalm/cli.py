@@ -11,17 +11,15 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from epalm.errors import ConfigError, EpalmError
+from epalm.progress import show_progress
 
 app = typer.Typer(
     help="Give any frozen language model perception by training almost nothing.",
@@ -57,7 +55,7 @@ def train(
     overrides = dict(context.obj)
     if output is not None:
         overrides["output"] = output
-    with _progress() as show:
+    with show_progress() as show:
         result = run_recipe(read_recipe(recipe, overrides), show)
     typer.echo(result.as_text())
     _write_json(json_file, result.as_dict())
@@ -79,7 +77,7 @@ def evaluate(
 
     rows = read_manifest(data)
     answerer = Answerer.load(adapter, context.obj)
-    with _progress() as show:
+    with show_progress() as show:
         evaluation = score_rows(answerer, rows, show)
     typer.echo(evaluation.as_text())
     if predictions is not None:
@@ -181,22 +179,6 @@ def split_settings(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]
         except yaml.YAMLError:
             overrides[found["name"]] = value
     return overrides, rest
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars on the terminal, one for each thing that is under way."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        known: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            key, _, detail = what.partition(":")
-            if key not in known:
-                known[key] = bars.add_task(key, total=total)
-            bars.update(known[key], completed=done, total=total, description=f"{key}{detail}")
-
-        yield show
 
 
 def _write_json(path: Path | None, result: dict[str, Any]) -> None:
