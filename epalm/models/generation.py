@@ -33,6 +33,7 @@ _NOT_SERVED = (
     "prefill_chunk_size",
     "prompt_lookup_num_tokens",
 )
+_OURS = ("max_new_tokens", "max_length", "min_new_tokens", "min_length", "pad_token_id", "cache_implementation")
 _DEFAULT_NEW_TOKENS = 20
 
 
@@ -56,16 +57,9 @@ def generate_after(
         given["position_ids"] = layout.positions
     if kwargs.pop("use_cache", True):
         if anatomy.slides:
-            if kwargs.get("cache_implementation") is not None:
-                raise ConfigError(
-                    f"generate: cache_implementation '{kwargs['cache_implementation']}' would forget the perception "
-                    f"of a language model with sliding windows ({anatomy.family}); leave it out"
-                )
             # A cache made from the configuration drops what is outside the window, and the slots with it.
             given["past_key_values"] = DynamicCache()
-            kwargs["cache_implementation"] = None
-        # A compiled forward would keep the hooks of the call it was traced in.
-        return language_model.generate(inputs_embeds=layout.embeddings, disable_compile=True, **given, **kwargs)
+        return language_model.generate(inputs_embeds=layout.embeddings, **given, **kwargs)
     with _whole_calls(language_model, anatomy, layout):
         output = language_model.generate(input_ids=last_ids, use_cache=False, **given, **kwargs)
     return without_front(output, 1)
@@ -79,8 +73,16 @@ def without_front(output: Any, count: int) -> Any:
     return output
 
 
-def generation_arguments(language_model: PreTrainedModel, kwargs: dict[str, Any]) -> dict[str, Any]:
+def generation_arguments(
+    language_model: PreTrainedModel, anatomy: Anatomy, mask: Tensor, kwargs: dict[str, Any]
+) -> dict[str, Any]:
     """`generate`'s arguments with every length counting new tokens, and a padding token for finished rows.
+
+    Args:
+        language_model: the frozen causal language model.
+        anatomy: its parts.
+        mask: (B, T) of the text; no more new tokens are asked for than there are positions after it.
+        kwargs: as the user gave them.
 
     Raises:
         ConfigError: an argument cannot be served.
@@ -89,24 +91,46 @@ def generation_arguments(language_model: PreTrainedModel, kwargs: dict[str, Any]
     if refused:
         raise ConfigError(f"generate: {refused[0]} cannot be combined with perception and a soft prompt")
     kwargs, defaults = dict(kwargs), language_model.generation_config
-    config = kwargs.pop("generation_config", None)
+    config = copy.deepcopy(kwargs.pop("generation_config", None))
+    wanted = {name: kwargs.pop(name, None) for name in _OURS}
     if config is not None:
-        config = copy.deepcopy(config)
-        for name in ("max", "min"):
-            if getattr(config, f"{name}_new_tokens") is None:
-                setattr(config, f"{name}_new_tokens", getattr(config, f"{name}_length"))
-            setattr(config, f"{name}_length", None)
+        wanted = {name: getattr(config, name, None) if value is None else value for name, value in wanted.items()}
+        # transformers would take `max_length` for the length of everything, where we said how many tokens are new
+        config.max_length = config.min_length = None
         kwargs["generation_config"] = config
-    for name in ("max", "min"):
-        length = kwargs.pop(f"{name}_length", None)
-        if length is not None:
-            kwargs.setdefault(f"{name}_new_tokens", length)
-    if kwargs.get("max_new_tokens") is None and (config is None or config.max_new_tokens is None):
-        kwargs["max_new_tokens"] = defaults.max_new_tokens or defaults.max_length or _DEFAULT_NEW_TOKENS
-    if defaults.pad_token_id is None and getattr(config, "pad_token_id", None) is None:
+    most = _first(wanted["max_new_tokens"], wanted["max_length"], defaults.max_new_tokens, _DEFAULT_NEW_TOKENS)
+    settled = {
+        "max_new_tokens": most if anatomy.position_limit is None else min(most, _room(mask, anatomy.position_limit)),
+        "min_new_tokens": _first(wanted["min_new_tokens"], wanted["min_length"]),
+        "pad_token_id": wanted["pad_token_id"],
+        "cache_implementation": wanted["cache_implementation"],
+        # a compiled forward would keep the hooks of the call it was traced in
+        "disable_compile": True,
+    }
+    if anatomy.slides and settled["cache_implementation"] is not None:
+        raise ConfigError(
+            f"generate: cache_implementation '{settled['cache_implementation']}' would forget the perception of a "
+            f"language model with sliding windows ({anatomy.family}); leave it out"
+        )
+    if settled["pad_token_id"] is None and defaults.pad_token_id is None:
         eos = defaults.eos_token_id
-        kwargs.setdefault("pad_token_id", eos[0] if isinstance(eos, list) else eos)
+        settled["pad_token_id"] = eos[0] if isinstance(eos, list) else eos
+    for name, value in settled.items():
+        if config is not None:
+            setattr(config, name, value)
+        elif value is not None:
+            kwargs[name] = value
     return kwargs
+
+
+def _first(*values: Any) -> Any:
+    """The first that is given."""
+    return next((value for value in values if value is not None), None)
+
+
+def _room(mask: Tensor, limit: int) -> int:
+    """How many new tokens there are positions for; the last one needs none."""
+    return limit + 1 - int(mask.sum(1).max())
 
 
 @contextmanager

@@ -222,24 +222,25 @@ class PerceptualLM(PartlyTrained):
         lm_source = language_model if language_model is not None else card.language_model.source
         if lm_source is None:
             raise AdapterError(f"{where}: trained on a live language model that has no name; give language_model")
-        named = card.language_model.decoder_layers
+        layers = card.language_model.decoder_layers
         lm, anatomy, source = load_language_model(
             lm_source,
-            decoder_layers=named,
+            decoder_layers=layers,
             dtype=torch_dtype,
             device=device,
             attn_implementation=attn_implementation,
         )
-        check_fit(where, "language model", card.language_model, LanguageModelCard.of(lm, anatomy, source, named))
-        if encoders is None:
-            encoders = {name: encoder.source for name, encoder in card.encoders.items() if encoder.source}
-            nameless = [name for name, encoder in card.encoders.items() if encoder.fingerprint and not encoder.source]
-            if nameless:
-                raise AdapterError(f"{where}: trained on a live {nameless[0]} encoder that has no name; give encoders")
+        check_fit(where, "language model", card.language_model, LanguageModelCard.of(lm, anatomy, source, layers))
         loaded = load_encoders(encoders, dtype=torch_dtype, device=device) if card.encoders else {}
+        named = {name: each for name, each in card.encoders.items() if name not in loaded}
+        nameless = [name for name, each in named.items() if each.fingerprint and not each.source]
+        if nameless:
+            raise AdapterError(f"{where}: trained on a live {nameless[0]} encoder that has no name; give encoders")
+        sources = {name: each.source for name, each in named.items() if each.source}
+        loaded |= load_encoders(sources, dtype=torch_dtype, device=device)
         for name, encoder in loaded.items():
             if name not in card.encoders:
-                raise AdapterError(f"{where}: trained without a {name} encoder")
+                raise AdapterError(f"{where}: trained without an encoder for {name}")
             used = card.encoders[name].used_levels
             check_fit(where, f"{name} encoder", card.encoders[name], EncoderCard.of(encoder, used))
         try:
@@ -251,7 +252,7 @@ class PerceptualLM(PartlyTrained):
                 {name: encoder.levels for name, encoder in card.encoders.items()},
                 card.adapter,
                 source=source,
-                decoder_layers=named,
+                decoder_layers=layers,
                 tokenizer=load_tokenizer(lm_source) if tokenizer is None else tokenizer,
                 metadata=card.metadata,
             )
@@ -461,8 +462,8 @@ class PerceptualLM(PartlyTrained):
         """Continue the text: transformers' `generate`, with its arguments.
 
         Perception is computed once and enters at prefill; the KV cache serves the rest. All lengths, `max_length`
-        too, count new tokens (default: as the language model's own settings say, else 20). Right padding is turned
-        into left padding first.
+        too, count new tokens (default: `max_new_tokens` of the language model's own settings, else 20), and end where
+        a learned table of positions does. Right padding is turned into left padding first.
 
         Args:
             input_ids: (B, T); unset: the language model's BOS token, else its EOS token.
@@ -479,11 +480,11 @@ class PerceptualLM(PartlyTrained):
             DataError: shapes do not fit.
             ConfigError: an argument cannot be combined with perception.
         """
-        kwargs = generation_arguments(self.language_model, generate_kwargs)
         vectors = self.perceive(features, pixel_values, inputs)
         if input_ids is None:
             input_ids, attention_mask = self._beginning(vectors), None
         ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
+        kwargs = generation_arguments(self.language_model, self.anatomy, mask, generate_kwargs)
         if not vectors and self.prompt is None:
             with self._blocks_adapted():
                 output = self.language_model.generate(input_ids=ids, attention_mask=mask, **kwargs)
@@ -512,10 +513,10 @@ class PerceptualLM(PartlyTrained):
         if ids.ndim != 2 or not ids.shape[1] or (mask is not None and mask.shape != ids.shape):
             shapes = f"{tuple(ids.shape)} and {None if mask is None else tuple(mask.shape)}"
             raise DataError(f"input_ids and attention_mask: expected (B, T) for both, with T at least 1, got {shapes}")
-        limit = self.anatomy.position_limit
-        if limit is not None and ids.shape[1] > limit:
-            raise DataError(f"input_ids: {ids.shape[1]} tokens, but the language model has positions for {limit}")
         mask = torch.ones_like(ids) if mask is None else mask
+        limit = self.anatomy.position_limit
+        if limit is not None and ids.shape[1] > limit and (longest := int(mask.sum(1).max())) > limit:
+            raise DataError(f"input_ids: {longest} tokens, but the language model has positions for {limit}")
         return ids.to(self.device), mask.to(self.device)
 
     def _beginning(self, vectors: Mapping[str, Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import pytest
 import torch
@@ -79,7 +80,7 @@ def test_a_later_token_never_changes_an_earlier_position(family: str, attention:
 @every
 @torch.no_grad()
 def test_every_text_token_sees_the_slot_itself(family: str, attention: str) -> None:
-    """With a window of the last layer alone no token can pass perception on, and sliding windows are shorter than the text."""
+    """With a window of the last layer alone no token passes perception on; the sliding windows are shorter."""
     model = augmented(language_model(family, attention), start=LAYERS - 1, end=LAYERS, levels=1)
     one, other = (model(text(), features=features(3, seed)[:, :1]).logits for seed in (2, 5))
     assert ((one - other)[:, FRONT:].abs().amax(-1) > 1e-4).all()
@@ -210,7 +211,7 @@ def test_loss_over_labelled_rows_is_the_loss_over_all(family: str) -> None:
         expected_rows, targets = [], []
         for row in range(len(ids)):
             real = mask[row].nonzero().flatten().tolist()
-            for before, column in zip(real, real[1:], strict=False):
+            for before, column in itertools.pairwise(real):
                 if labels[row, column] != -100:
                     expected_rows.append(full[row, FRONT + before])
                     targets.append(labels[row, column])

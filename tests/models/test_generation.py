@@ -1,0 +1,139 @@
+"""`generate`'s own arguments: lengths, beginnings, outputs, caches, refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from families import augmented, features, language_model, padded, text
+from transformers import GenerationConfig
+
+from epalm.errors import ConfigError
+
+ENDLESS = {"eos_token_id": None, "do_sample": False}
+
+
+@pytest.fixture
+def model():
+    return augmented(language_model("llama", "sdpa"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "length"),
+    [
+        ({"max_new_tokens": 5}, 5),
+        ({"max_length": 6}, 6),
+        ({"max_length": 6, "max_new_tokens": 5}, 5),
+        ({"generation_config": GenerationConfig(max_length=4, eos_token_id=[])}, 4),
+        ({"generation_config": GenerationConfig(max_new_tokens=3, num_beams=2, eos_token_id=[])}, 3),
+        ({}, 20),
+    ],
+)
+def test_every_length_counts_new_tokens(model, arguments: dict, length: int) -> None:
+    ways = {} if "generation_config" in arguments else ENDLESS
+    for use_cache in (True, False):
+        new = model.generate(text(), features=features(3), use_cache=use_cache, **ways, **arguments)
+        assert new.shape == (3, length)
+    assert augmented(model.language_model, prompt="none").generate(text(), **ways, **arguments).shape == (3, length)
+
+
+def test_minimum_length_counts_new_tokens(model) -> None:
+    every = list(range(97))
+    new = model.generate(text(), features=features(3), max_new_tokens=9, min_length=4, eos_token_id=every[4:])
+    assert new.shape[1] >= 4
+
+
+def test_without_text_it_begins_with_bos(model) -> None:
+    given = features(3)
+    new = model.generate(features=given, max_new_tokens=4, **ENDLESS)
+    assert torch.equal(new, model.generate(torch.full((3, 1), 2), features=given, max_new_tokens=4, **ENDLESS))
+    assert len({tuple(row) for row in new.tolist()}) > 1
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_full_output_has_new_tokens_only(model, use_cache: bool) -> None:
+    output = model.generate(
+        text(), features=features(3), max_new_tokens=4, use_cache=use_cache, return_dict_in_generate=True,
+        output_logits=True, **ENDLESS,
+    )  # fmt: skip
+    assert output.sequences.shape == (3, 4)
+    assert torch.equal(torch.stack([step.argmax(-1) for step in output.logits], dim=1), output.sequences)
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "bloom"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_static_cache_gives_the_same(family: str, beams: int) -> None:
+    model = augmented(language_model(family, "eager"))
+    ids, mask = padded(text(), [9, 4, 6], "left")
+    dynamic, static = (
+        model.generate(
+            ids, mask, features=features(3), max_new_tokens=6, num_beams=beams, cache_implementation=kind, **ENDLESS
+        )
+        for kind in (None, "static")
+    )
+    assert torch.equal(dynamic, static)
+
+
+def test_a_cache_that_would_forget_perception_is_refused() -> None:
+    model = augmented(language_model("mistral", "sdpa"))
+    with pytest.raises(ConfigError, match="'static' would forget the perception"):
+        model.generate(text(), features=features(3), cache_implementation="static")
+
+
+def test_perception_is_seen_long_after_the_sliding_window_has_passed_it() -> None:
+    """Window 4, and 30 tokens generated one by one: every logit still depends on perception."""
+    model = augmented(language_model("mistral", "sdpa"), start=4, end=5, levels=1)
+    one, other = (
+        model.generate(
+            text(), features=features(3, seed)[:, :1], max_new_tokens=30, do_sample=False, eos_token_id=None,
+            return_dict_in_generate=True, output_logits=True, suppress_tokens=[*range(9), *range(10, 97)],
+        )
+        for seed in (2, 5)
+    )  # fmt: skip
+    assert torch.equal(one.sequences, other.sequences)
+    apart = torch.stack([(a - b).abs().amax(-1) for a, b in zip(one.logits, other.logits, strict=True)])
+    assert (apart > 1e-4).all()
+
+
+def test_generation_ends_where_a_learned_table_of_positions_does() -> None:
+    model = augmented(language_model("opt", "sdpa"))
+    new = model.generate(text(length=60), features=features(3), max_new_tokens=50, **ENDLESS)
+    assert new.shape == (3, 5)
+
+
+def test_decoding_steps_carry_one_token_and_prefill_one_slot(model) -> None:
+    widths: list[tuple[int, int]] = []
+    hook = model.anatomy.layers[-1].register_forward_pre_hook(
+        lambda layer, given, named: widths.append((given[0].shape[1], named["attention_mask"].shape[-1])),
+        with_kwargs=True,
+    )
+    model.generate(text(), features=features(3), max_new_tokens=4, **ENDLESS)
+    hook.remove()
+    assert widths == [(13, 13), (1, 14), (1, 15), (1, 16)]
+
+
+def test_legacy_mask_generates_without_a_cache(model) -> None:
+    legacy = augmented(model.language_model, mask="legacy")
+    default, uncached = (
+        legacy.generate(text(), features=features(3), max_new_tokens=6, **given, **ENDLESS)
+        for given in ({}, {"use_cache": False})
+    )
+    assert torch.equal(default, uncached)
+
+
+@pytest.mark.parametrize(
+    "argument", ["assistant_model", "prompt_lookup_num_tokens", "inputs_embeds", "past_key_values"]
+)
+def test_what_cannot_be_combined_is_refused(model, argument: str) -> None:
+    with pytest.raises(ConfigError, match=f"{argument} cannot be combined"):
+        model.generate(text(), features=features(3), **{argument: 2})
+
+
+def test_nothing_to_begin_with_is_said() -> None:
+    model = augmented(language_model("qwen3", "eager"))
+    kept = model.language_model.generation_config
+    model.language_model.generation_config = GenerationConfig()
+    try:
+        with pytest.raises(ConfigError, match="no token to begin with"):
+            model.generate(features=features(3))
+    finally:
+        model.language_model.generation_config = kept
