@@ -13,8 +13,8 @@ _TOY_ROOT = Path(__file__).parent / "toyworld" / "backbones"
 def resolve_source(name: str | Path) -> str:
     """What to hand to `from_pretrained` for `name`.
 
-    `toyworld/lm` and its like name the backbones inside this package; anything else is a local directory or a hub id and
-    passes through unchanged.
+    `toyworld/lm` and its like name the backbones inside this package; anything else is a local directory or a hub id
+    and passes through unchanged.
 
     Raises:
         ConfigError: no toy backbone has that name; those there are get listed.

@@ -1,1 +1,1 @@
-"""The embedded default: a small made-up world of pictures in which learning is real, with its own pretrained backbones."""
+"""The embedded default: a small made-up world of pictures with its own pretrained backbones, where learning is real."""

@@ -7,6 +7,8 @@ import random
 from dataclasses import asdict
 from pathlib import Path
 
+from epalm.data.manifest import write_manifest
+from epalm.data.rows import Row
 from epalm.toyworld.language import ask, write_caption
 from epalm.toyworld.render import draw_picture
 from epalm.toyworld.world import Group, Scene, draw_scene
@@ -30,17 +32,17 @@ def write_dataset(
     captioned, asked, truths = [], [], []
     for number in range(scenes):
         scene = draw_scene(rng, held_out=held_out)
-        image = f"images/{number:05d}.png"
-        draw_picture(scene, rng).save(folder / image, compress_level=1)
-        captioned.append({"image": image, "captions": [write_caption(scene, rng) for _ in range(captions)]})
-        for _ in range(questions):
-            one = ask(scene, rng)
-            asked.append({"image": image, "question": f"{one.question}?", "answer": one.answer})
-        truths.append({"image": image, **asdict(scene)})
-    tables = {"captions": captioned, "questions": asked, "all": [*captioned, *asked], "scenes": truths}
-    for name, rows in tables.items():
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        name = f"images/{number:05d}.png"
+        media = {"image": folder / name}
+        draw_picture(scene, rng).save(folder / name, compress_level=1)
+        captioned.append(Row(media, targets=tuple(write_caption(scene, rng) for _ in range(captions))))
+        questioned = [ask(scene, rng) for _ in range(questions)]
+        asked += [Row(media, question=f"{one.question}?", targets=(one.answer,)) for one in questioned]
+        truths.append(json.dumps({"image": name, **asdict(scene)}) + "\n")
+    write_manifest(captioned, folder / "captions.jsonl")
+    write_manifest(asked, folder / "questions.jsonl")
+    write_manifest([*captioned, *asked], folder / "all.jsonl")
+    (folder / "scenes.jsonl").write_text("".join(truths), encoding="utf-8")
 
 
 def read_scenes(folder: Path) -> dict[str, Scene]:

@@ -3,8 +3,9 @@
     python -m epalm.toyworld.demo            (`make demo`)
     python -m epalm.toyworld.demo --long     (`make demo-long`)
 
-One adapter learns captions and questions together. Beside it stands `text_only`: the same rows, steps and settings without
-perception. Writes `results.json`, `report.html` and its pictures, the adapters and every prediction into the output folder.
+One adapter learns captions and questions together. Beside it stands `text_only`: the same rows, steps and settings
+without perception. Writes `results.json`, `report.html` and its pictures, the adapters and every prediction into the
+output folder.
 """
 
 from __future__ import annotations

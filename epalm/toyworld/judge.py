@@ -22,9 +22,8 @@ _PHRASE = re.compile(
 def caption_is_right(caption: str, scene: Scene) -> bool:
     """Whether the caption names every group of the scene, once, and nothing it says of one is wrong.
 
-    Count and shape are always said; colour must be; size, texture and place count where they are said. A caption that leaves
-    the texture out says nothing about it. Nouns outside the understood phrases (a second shape without a number, say) make
-    the caption wrong.
+    Count, colour and shape must be said of each; size, texture and place count where they are said. Shapes outside the
+    understood phrases (one without a number, say) make the caption wrong.
     """
     phrases = list(_PHRASE.finditer(caption.lower()))
     nouns = re.findall(rf"\b(?:{'|'.join(_NOUNS)})\b", caption.lower())

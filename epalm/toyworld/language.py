@@ -1,4 +1,4 @@
-"""What can be said and asked about a scene of the toy world, in varied English: facts, captions, questions and answers."""
+"""What can be said and asked about a scene, in varied English: facts, captions, questions and answers."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""What the pretraining scripts of the toy world's backbones share: a schedule by step, and checkpoints to go on from."""
+"""What the pretraining scripts of the backbones share: a schedule by step, and checkpoints to go on from."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -76,4 +75,4 @@ def _save(state: dict[str, object], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".new")
     torch.save(state, beside)
-    os.replace(beside, path)
+    beside.replace(path)

@@ -2,13 +2,13 @@
 
     python -m epalm.toyworld.pretrain_lm --steps 8000 --state build/lm.pt
 
-No picture is involved. The text states facts in several sentences and then asks about them, or retells them as a caption.
-A page is one passage followed by several segments (a question with its answer, or a retelling), and is read in one of
-three ways, by lot:
+No picture is involved. The text states facts in several sentences and then asks about them, or retells them as a
+caption. A page is one passage followed by several segments (a question with its answer, or a retelling), and is read in
+one of three ways, by lot:
 
 - `open`: each segment sees the whole passage, as in any reading comprehension;
-- `summary`: each segment sees of the passage only its closing token, so that the model learns to gather what it has read in
-  one token and to answer out of it (as in gist tokens, Mu et al. 2023); a little noise on that token makes it robust;
+- `summary`: each segment sees of the passage only its closing token, so that the model learns to gather what it has
+  read in one token and to answer out of it (as in gist tokens, Mu et al. 2023); noise on that token makes it robust;
 - `closed`: the segment sees nothing, and the model learns what is likely.
 """
 
@@ -60,7 +60,7 @@ def write_page(rng: random.Random, *, groups: int | None = None) -> Page:
 
 
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, lower case: any text has ids, and the world's words are one token each. `</s>` stands in front."""
+    """Byte-level BPE, lower case: any text has ids, and the world's words are one token each; `</s>` goes in front."""
     rng = random.Random(f"tokenizer {seed}")
     lines = []
     for _ in range(4000):
@@ -106,10 +106,9 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     rows = []
     for page, manner in zip(pages, manners, strict=True):
-        ids, positions, owner = [BOS, *next(encoded)], [], []
-        ids += [EOS] if manner == "summary" else []
-        positions += range(len(ids))
-        owner += [0] * len(ids)
+        ids = [BOS, *next(encoded), *([EOS] if manner == "summary" else [])]
+        positions = list(range(len(ids)))
+        owners = [0] * len(ids)
         weights = [_WEIGHTS["passage"]] * len(ids)
         answers = [False] * len(ids)
         closing = len(ids) - 1
@@ -120,10 +119,10 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
             first = closing + 1 if manner == "open" else 0
             ids += segment
             positions += range(first, first + len(segment))
-            owner += [number] * len(segment)
+            owners += [number] * len(segment)
             weights += [0.0] * len(opening) + [_WEIGHTS["question"]] * len(lead) + [_WEIGHTS[kind]] * len(target)
             answers += [False] * (len(segment) - len(target)) + [kind == "answer"] * len(target)
-        rows.append((ids, positions, owner, weights, answers, closing, manner))
+        rows.append((ids, positions, owners, weights, answers, closing, manner))
     length = max(len(row[0]) for row in rows)
     batch = PageBatch(
         input_ids=torch.full((len(rows), length), PAD),
@@ -134,13 +133,13 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
         answers=torch.zeros(len(rows), length, dtype=torch.bool),
     )
     causal = torch.ones(length, length, dtype=torch.bool).tril()
-    for at, (ids, positions, owner_list, weights, answers, closing, manner) in enumerate(rows):
+    for at, (ids, positions, owners, weights, answers, closing, manner) in enumerate(rows):
         size = len(ids)
         batch.input_ids[at, :size] = torch.tensor(ids)
         batch.position_ids[at, :size] = torch.tensor(positions)
         batch.weights[at, :size] = torch.tensor(weights)
         batch.answers[at, :size] = torch.tensor(answers)
-        owner = torch.tensor(owner_list)
+        owner = torch.tensor(owners)
         seen = owner[:, None] == owner[None, :]
         if manner == "open":
             seen |= owner[None, :] == 0
@@ -155,7 +154,7 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
 
 
 class NoisySummary:
-    """Adds noise to the summary tokens at the door of every decoder layer, so that an inexact summary is read all the same."""
+    """Adds noise to the summary tokens where they enter each decoder layer, so that an inexact summary is read, too."""
 
     def __init__(self, model: OPTForCausalLM, scale: float) -> None:
         self.scale = scale
@@ -218,7 +217,7 @@ def main() -> None:
     tokenizer = train_tokenizer(options.seed)
     config = OPTConfig(
         vocab_size=len(tokenizer), hidden_size=192, num_hidden_layers=6, num_attention_heads=6, ffn_dim=576,
-        max_position_embeddings=MAX_POSITIONS, word_embed_proj_dim=192, dropout=0.0, attention_dropout=0.0, layerdrop=0.0,
+        max_position_embeddings=MAX_POSITIONS, word_embed_proj_dim=192, dropout=0.0, attention_dropout=0.0,
         pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, init_std=0.07,
     )  # fmt: skip
     model = OPTForCausalLM(config)

@@ -2,10 +2,10 @@
 
     python -m epalm.toyworld.pretrain_vit --steps 8000 --state build/vit.pt
 
-No text is involved. Labels say, for each place, what stands there (shape, colour, texture, size, count), for each shape
-and each colour whether it occurs and how, and whether the ground is light. Linear heads read them off the [CLS] token of
-the last level, and with less weight off the levels before it; one more reads off each patch what covers it. The heads are
-dropped afterwards.
+No text is involved. Labels say, for each place, what stands there (shape, colour, texture, size, count), for each
+shape and each colour whether it occurs and how, and whether the ground is light. Linear heads read them off the [CLS]
+token of the last level, and with less weight off the levels before it; one more reads off each patch what covers it.
+The heads are dropped afterwards.
 """
 
 from __future__ import annotations
@@ -90,12 +90,16 @@ class AttributeHeads(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.linear = nn.Linear(width, sum(sizes))
+        self.owner: Tensor
+        self.starts: Tensor
         owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         self.register_buffer("owner", owner, persistent=False)
         self.register_buffer("starts", torch.tensor(sizes).cumsum(0) - torch.tensor(sizes), persistent=False)
 
-    def forward(self, states: Tensor) -> Tensor:  # (B, E) -> (B, C)
-        return self.linear(states)
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, E) -> (B, C), the classes of all heads side by side."""
+        logits: Tensor = self.linear(states)
+        return logits
 
     def loss(self, states: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over heads; heads that have something to tell weigh as much as all the absent ones."""

@@ -105,25 +105,27 @@ def write_page(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row).values()) + "</tr>" for row in rows
     )
     figures = "".join(
-        f'<h2>{html.escape(heading)}</h2><img alt="{html.escape(heading)}" src="data:image/png;base64,{_encoded(image)}">'
-        for heading, image in images.items()
+        f'<h2>{html.escape(name)}</h2><img alt="{html.escape(name)}" src="data:image/png;base64,{_encoded(image)}">'
+        for name, image in images.items()
     )
     path.write_text(
         f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>eP-ALM on the toy world</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: {_INK}; background: {_PAPER}; max-width: 960px; margin: 2rem auto; padding: 0 1rem; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; color: {_INK}; background: {_PAPER} }}
+body {{ max-width: 960px; margin: 2rem auto; padding: 0 1rem }}
 h1 {{ font-size: 1.6rem }} h2 {{ font-size: 1.15rem; margin-top: 2rem }}
 .wide {{ overflow-x: auto }} table {{ border-collapse: collapse; width: 100% }}
 th, td {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #dde1e8 }}
-img {{ max-width: 100%; height: auto }} pre {{ background: #f4f6f9; padding: .8rem; overflow-x: auto; font-size: .85rem }}
+img {{ max-width: 100%; height: auto }}
+pre {{ background: #f4f6f9; padding: .8rem; overflow-x: auto; font-size: .85rem }}
 </style></head><body>
 <h1>A frozen language model that sees</h1>
 <p>A language model that has only ever read text and an encoder that has only ever seen labelled pictures, both frozen.
 What is trained between them is one linear projection and one soft-prompt token. All pictures below are held out: no
-combination of shape, colour and texture in them was in any training set of any part. <code>text_only</code> is the blind floor:
-the same budget without perception.</p>
+combination of shape, colour and texture in them was in any training set of any part. <code>text_only</code> is the
+blind floor: the same budget without perception.</p>
 <div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 {figures}
 <h2>What is trained</h2><pre>{html.escape(summary)}</pre>

@@ -1,9 +1,9 @@
 """Scenes of the toy world: what can be there, and how a scene is drawn by lot.
 
-A scene is a light or dark ground with one or two groups of one to four equal things, each group in a quarter of its own (or,
-standing alone, in the middle). A group has a shape, a colour, a texture, a size and a count. Every fifth combination of shape, colour and texture is
-*held out*: no training set of any part - encoder, language model or adapter - ever holds it, and held-out scenes hold nothing
-else.
+A scene is a light or dark ground with one or two groups of one to four equal things, each group in a quarter of its own
+(or, standing alone, in the middle). A group has a shape, a colour, a texture, a size and a count. Every fifth
+combination of shape, colour and texture is *held out*: no training set of any part - encoder, language model or adapter
+- ever holds it, and held-out scenes hold nothing else.
 """
 
 from __future__ import annotations
