@@ -108,6 +108,15 @@ def write_facts(scene: Scene, rng: random.Random) -> str:
     return " ".join(sentences)
 
 
+def write_notes(scene: Scene) -> str:
+    """The same facts as terse notes, always in the same order: group by group in reading order, then the ground."""
+    groups = (
+        f"{NUMBERS[group.count]} {group.size} {group.texture} {group.color} {group.shape} {group.place}"
+        for group in scene.groups
+    )
+    return ", ".join(groups) + f", {scene.ground}."
+
+
 # --- questions --------------------------------------------------------------------------------------------------------
 
 _IMAGE = ("picture", "image", "scene")

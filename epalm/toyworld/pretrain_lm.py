@@ -4,11 +4,12 @@
 
 No picture is involved. The text states facts in several sentences and then asks about them, or retells them as a
 caption. A page is one passage followed by several segments (a question with its answer, or a retelling), and is read in
-one of three ways, by lot:
+one of four ways, by lot:
 
 - `open`: each segment sees the whole passage, as in any reading comprehension;
 - `summary`: each segment sees of the passage only its closing token, so that the model learns to gather what it has
   read in one token and to answer out of it (as in gist tokens, Mu et al. 2023); noise on that token makes it robust;
+- `notes`: as `summary`, of a passage in terse notes;
 - `closed`: the segment sees nothing, and the model learns what is likely.
 """
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
-from epalm.toyworld.language import ask, write_caption, write_facts
+from epalm.toyworld.language import ask, write_caption, write_facts, write_notes
 from epalm.toyworld.pretrain import pretrain
 from epalm.toyworld.stories import tell_story
 from epalm.toyworld.world import draw_scene
@@ -34,6 +35,8 @@ HOME = Path(__file__).parent / "backbones" / "lm"
 BOS = EOS = 2
 PAD = 1
 MAX_POSITIONS = 256
+MANNERS = {"open": 8, "summary": 3, "notes": 8, "closed": 1}  # weights of the lot
+SUMMED_UP = ("summary", "notes")
 SEGMENTS = 8  # of a page, one of them a retelling where the page is a scene
 _WEIGHTS = {"passage": 0.05, "question": 0.05, "answer": 1.0, "caption": 0.6}
 
@@ -46,6 +49,7 @@ class Page:
     """A passage and what follows it: (lead, target, kind of target) each."""
 
     passage: str
+    notes: str
     segments: list[tuple[str, str, str]]
 
 
@@ -53,10 +57,10 @@ def write_page(rng: random.Random, *, groups: int | None = None) -> Page:
     """A page about a scene, or now and then a story."""
     if rng.random() < 0.12:
         passage, asked = tell_story(rng, SEGMENTS)
-        return Page(passage, [(f"{one.question}?", one.answer, "answer") for one in asked])
+        return Page(passage, passage, [(f"{one.question}?", one.answer, "answer") for one in asked])
     scene = draw_scene(rng, groups=groups)
     segments = [(f"{one.question}?", one.answer, "answer") for one in (ask(scene, rng) for _ in range(SEGMENTS - 1))]
-    return Page(write_facts(scene, rng), [*segments, ("", write_caption(scene, rng), "caption")])
+    return Page(write_facts(scene, rng), write_notes(scene), [*segments, ("", write_caption(scene, rng), "caption")])
 
 
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -97,16 +101,15 @@ class PageBatch:
 
 
 def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenizerFast) -> PageBatch:
-    """Pages as one batch, each read in its manner (`open`, `summary` or `closed`)."""
-    texts = [
-        text
-        for page in pages
-        for text in (page.passage, *(part for lead, target, _ in page.segments for part in (lead, target)))
-    ]
+    """Pages as one batch, each read in its manner: `open`, `summary`, `notes` or `closed`."""
+    texts = []
+    for page, manner in zip(pages, manners, strict=True):
+        texts += [page.notes if manner == "notes" else page.passage]
+        texts += [part for lead, target, _ in page.segments for part in (lead, target)]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     rows = []
     for page, manner in zip(pages, manners, strict=True):
-        ids = [BOS, *next(encoded), *([EOS] if manner == "summary" else [])]
+        ids = [BOS, *next(encoded), *([EOS] if manner in SUMMED_UP else [])]
         positions = list(range(len(ids)))
         owners = [0] * len(ids)
         weights = [_WEIGHTS["passage"]] * len(ids)
@@ -143,7 +146,7 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
         seen = owner[:, None] == owner[None, :]
         if manner == "open":
             seen |= owner[None, :] == 0
-        elif manner == "summary":
+        elif manner in SUMMED_UP:
             seen[:, closing] = True
             batch.summary[at, closing] = True
         batch.visible[at, 0, :size, :size] |= seen & causal[:size, :size]
@@ -201,8 +204,8 @@ def main() -> None:
     """Pretrain, then write `backbones/lm` in half precision with its tokenizer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=4500)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument(
         "--noise", type=float, default=0.5, help="largest noise on the summary token, relative to its size"
     )
@@ -227,7 +230,7 @@ def main() -> None:
         rng = random.Random(f"lm {options.seed} {step}")
         easy = 0.8 * max(0.0, 1 - 4 * step / options.steps)  # lone groups first
         pages = [write_page(rng, groups=1 if rng.random() < easy else None) for _ in range(options.batch)]
-        batch = lay_out(pages, rng.choices(("open", "summary", "closed"), weights=(9, 10, 1), k=len(pages)), tokenizer)
+        batch = lay_out(pages, rng.choices(tuple(MANNERS), weights=tuple(MANNERS.values()), k=len(pages)), tokenizer)
         noise.where = batch.summary
         logits = logits_of(model, batch)[:, :-1]
         noise.where = None

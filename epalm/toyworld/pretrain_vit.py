@@ -3,9 +3,9 @@
     python -m epalm.toyworld.pretrain_vit --steps 8000 --state build/vit.pt
 
 No text is involved. Labels say, for each place, what stands there (shape, colour, texture, size, count), for each
-shape and each colour whether it occurs and how, and whether the ground is light. Linear heads read them off the [CLS]
-token of the last level, and with less weight off the levels before it; one more reads off each patch what covers it.
-The heads are dropped afterwards.
+shape, each colour and each rank in reading order whether it occurs and how, and whether the ground is light. Linear
+heads read them off the [CLS] token of the last level, and with less weight off the levels before it; one more reads off
+each patch what covers it. The heads are dropped afterwards.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ATTRIBUTES: dict[str, tuple[object, ...]] = {
     "count": COUNTS,
     "place": PLACES,
 }
-_KEYS = {"place": PLACES, "shape": SHAPES, "color": tuple(COLORS)}
+_KEYS: dict[str, tuple[object, ...]] = {"place": PLACES, "shape": SHAPES, "color": tuple(COLORS), "order": (0, 1)}
 
 
 def _label_sizes() -> list[int]:
@@ -56,14 +56,16 @@ PATCH_LEVEL = 5  # blocks after which the patches are asked; those behind it are
 
 
 def labels_of(scene: Scene) -> list[int]:
-    """Class of every head: for each place, shape and colour the attributes of the group it belongs to, then the ground.
+    """Class of every head: for each place, shape, colour and rank in reading order the attributes of the group it
+    belongs to, then the ground.
 
     Where two groups share a colour, that colour's heads speak of the first.
     """
     labels = []
     for key, names in _KEYS.items():
         for name in names:
-            group = next((group for group in scene.groups if getattr(group, key) == name), None)
+            ranked = enumerate(scene.groups)
+            group = next((g for rank, g in ranked if (rank if key == "order" else getattr(g, key)) == name), None)
             labels += [_class(group, attribute) for attribute in _ATTRIBUTES if attribute != key]
     return [*labels, int(scene.ground == "dark")]
 
