@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from epalm.config import AdapterConfig
+    from epalm.evaluation import Answerer
     from epalm.models import PerceptualLM
 
-__all__ = ["AdapterConfig", "PerceptualLM"]
+_HOMES = {"AdapterConfig": "epalm.config", "Answerer": "epalm.evaluation", "PerceptualLM": "epalm.models"}
+
+__all__ = ["AdapterConfig", "Answerer", "PerceptualLM"]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: torch and transformers take seconds, and `epalm --help` needs neither."""
-    if name == "PerceptualLM":
-        from epalm.models import PerceptualLM
-
-        return PerceptualLM
-    if name == "AdapterConfig":
-        from epalm.config import AdapterConfig
-
-        return AdapterConfig
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'epalm' has no attribute '{name}'")
