@@ -101,7 +101,7 @@ class _Run:
         """No learned position where `silent` says so."""
         if not self.whole or self.silent is None:
             return output
-        silent = _repeated(self.silent, output)  # (B, N)
+        silent = _repeated(self.silent, output).to(output.device)  # (B, N)
         silent = functional.pad(silent, (0, output.shape[1] - silent.shape[1]))
         return output.masked_fill(silent.unsqueeze(-1), 0)
 

@@ -61,7 +61,9 @@ class LabelledRows:
         """Inside this context the output embedding `head` computes these rows alone: (B, ..., D) -> (1, N, V)."""
 
         def pick(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (args[0][self.batch, self.column].unsqueeze(0), *args[1:])  # (1, N, D)
+            hidden = args[0]
+            rows = hidden[self.batch.to(hidden.device), self.column.to(hidden.device)]  # (N, D)
+            return (rows.unsqueeze(0), *args[1:])
 
         hook = head.register_forward_pre_hook(pick)
         try:

@@ -111,13 +111,17 @@ def test_decoding_steps_carry_one_token_and_prefill_one_slot(model) -> None:
     assert widths == [(13, 13), (1, 14), (1, 15), (1, 16)]
 
 
-def test_legacy_mask_generates_without_a_cache(model) -> None:
+@torch.no_grad()
+def test_legacy_mask_lets_the_slot_see_every_new_token(model) -> None:
+    """A cache would keep what the slot was before them."""
     legacy = augmented(model.language_model, mask="legacy")
-    default, uncached = (
-        legacy.generate(text(), features=features(3), max_new_tokens=6, **given, **ENDLESS)
-        for given in ({}, {"use_cache": False})
+    given = features(3)
+    output = legacy.generate(
+        text(), features=given, max_new_tokens=6, return_dict_in_generate=True, output_logits=True, **ENDLESS
     )
-    assert torch.equal(default, uncached)
+    for step, logits in enumerate(output.logits):
+        so_far = torch.cat([text(), output.sequences[:, :step]], dim=1)
+        torch.testing.assert_close(logits, legacy(so_far, features=given).logits[:, -1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from families import WIDTH, E, K, augmented, features, language_model, new_language_model, padded, text
 from torch import Tensor, nn
-from transformers import LlamaConfig, ViTConfig, ViTModel
+from transformers import AutoModelForCausalLM, LlamaConfig, ViTConfig, ViTModel
 
 from epalm.config import AdapterConfig
 from epalm.encoders import load_encoder
@@ -172,6 +172,15 @@ def test_half_precision_backbone_keeps_its_trained_parts_in_float32(dtype: torch
     gradients = [p.grad for group in model.trained_parameters().values() for p in group]
     assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
     assert model.generate(ids, features=features(3)[:, :1], max_new_tokens=3).shape[0] == 3
+
+
+def test_inputs_may_be_anywhere() -> None:
+    """The meta device refuses to be mixed with any other, as an accelerator would."""
+    with torch.device("meta"):
+        lm = AutoModelForCausalLM.from_config(language_model("opt", "eager").config, attn_implementation="eager")
+    model = augmented(lm)
+    ids, mask = padded(text(), [9, 4, 6], "left")
+    assert model(ids, mask, features=features(3)).logits.is_meta
 
 
 def test_same_seed_same_start() -> None:
