@@ -34,9 +34,8 @@ def main() -> None:
     for command, folder in (("make demo", options.quick), ("make demo-long", options.long)):
         if (folder / "results.json").is_file():
             results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-            parts.append(
-                f"What `{command}` (seed 0) gives; `text_only` is the same budget without perception:\n\n{table(results)}"
-            )
+            said = f"What `{command}` gives (seed 0); `text_only` is the same budget without perception:"
+            parts.append(f"{said}\n\n{table(results)}")
     readme = Path("README.md")
     text = readme.read_text(encoding="utf-8")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
