@@ -32,18 +32,14 @@ from epalm.models.anatomy import Anatomy
 from epalm.models.backbones import Source, load_encoders, load_language_model, load_tokenizer
 from epalm.models.block_adapters import BlockAdapters
 from epalm.models.cards import AdapterCard, EncoderCard, LanguageModelCard, check_fit, new_card
-from epalm.models.connectors import LinearConnector
 from epalm.models.generation import generate_after, generation_arguments, without_front
 from epalm.models.injection import injected
 from epalm.models.layout import Layout, lay_out, to_left_padding
 from epalm.models.loss import LabelledRows, LossScale, label_loss
 from epalm.models.partly_trained import PartlyTrained
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
+from epalm.models.senses import DEFAULT_MODALITY, Features, RawInputs, Senses
 from epalm.models.window import Window
-
-Perception = Tensor | Mapping[str, Tensor]
-RawInputs = Mapping[str, Mapping[str, Tensor]]
-DEFAULT_MODALITY = "image"
 
 
 class PerceptualLM(PartlyTrained):
@@ -56,9 +52,9 @@ class PerceptualLM(PartlyTrained):
     Args:
         language_model: the causal language model; it gets frozen.
         anatomy: its parts.
-        encoders: by modality; they get frozen. A modality without one takes ready features only.
-        widths: E, by modality.
-        depths: how many levels each encoder has, by modality; None where unknown.
+        encoders: see `Senses`; they get frozen.
+        widths: see `Senses`.
+        depths: see `Senses`.
         config: the settings.
         source: where the language model came from.
         decoder_layers: where its layers are, if that had to be said.
@@ -86,16 +82,13 @@ class PerceptualLM(PartlyTrained):
     ) -> None:
         super().__init__()
         self.language_model = language_model
-        self.encoders: Any = nn.ModuleDict(dict(encoders))
         self.anatomy, self.source, self.decoder_layers = anatomy, source, decoder_layers
         self.tokenizer, self.metadata = tokenizer, dict(metadata or {})
         self.window = Window.resolve(config, len(anatomy.layers))
-        self.widths, self.depths = dict(sorted(widths.items())), dict(depths)
-        self.levels = self.window.levels(config, self.depths)
-        """K, by modality."""
+        levels = self.window.levels(config, depths)
         written_out: dict[str, Any] = {"start": self.window.start, "end": self.window.end}
-        if len(set(self.levels.values())) == 1:
-            written_out["levels"] = next(iter(self.levels.values()))
+        if len(set(levels.values())) == 1:
+            written_out["levels"] = next(iter(levels.values()))
         self.config = config.model_copy(update=written_out)
         """The settings, with the window and the levels written out."""
 
@@ -103,12 +96,8 @@ class PerceptualLM(PartlyTrained):
         device = words.weight.device
         # Made on the CPU, so that a seed gives the same start on every device.
         with torch.device("meta" if device.type == "meta" else "cpu"):
-            shared = config.connector == "shared"
-            self.connector = nn.ModuleDict(
-                {
-                    name: LinearConnector(width, anatomy.width, levels=self.levels[name], shared=shared)
-                    for name, width in self.widths.items()
-                }
+            self.senses = Senses(
+                encoders, widths, depths, levels, width=anatomy.width, shared=config.connector == "shared"
             )
             self.prompt: PlainPrompt | MlpPrompt | None = None
             if config.prompt != "none":
@@ -290,17 +279,11 @@ class PerceptualLM(PartlyTrained):
 
     def card(self) -> AdapterCard:
         """All that `adapter_config.json` says."""
-        summary, encoders = self.summary(), {}
-        for name, width in self.widths.items():
-            used = self.levels[name]
-            if name in self.encoders:
-                encoders[name] = EncoderCard.of(self.encoders[name], used)
-            else:
-                encoders[name] = EncoderCard.of_ready_features(width, self.depths[name], used)
+        summary = self.summary()
         return new_card(
             adapter=self.config,
             language_model=LanguageModelCard.of(self.language_model, self.anatomy, self.source, self.decoder_layers),
-            encoders=encoders,
+            encoders=self.senses.cards(),
             trained_parameters=summary.trained,
             trained_share=summary.share,
             metadata=self.metadata,
@@ -310,7 +293,7 @@ class PerceptualLM(PartlyTrained):
 
     def trained_parts(self) -> dict[str, nn.Module]:
         """Of `connector`, `prompt` and `block_adapters` those there are."""
-        parts = {"connector": self.connector, "prompt": self.prompt, "block_adapters": self.block_adapters}
+        parts = {"connector": self.senses.connector, "prompt": self.prompt, "block_adapters": self.block_adapters}
         return {name: part for name, part in parts.items() if part is not None and any(True for _ in part.parameters())}
 
     def frozen_parts(self) -> dict[str, nn.Module]:
@@ -326,15 +309,23 @@ class PerceptualLM(PartlyTrained):
             self.config = self.config.model_copy(update={"prompt": "plain"})
 
     @property
+    def encoders(self) -> Mapping[str, PerceptualEncoder]:
+        """The frozen encoders, by modality."""
+        return self.senses.encoders
+
+    @property
+    def levels(self) -> Mapping[str, int]:
+        """K, by modality."""
+        return self.senses.levels
+
+    @property
     def device(self) -> torch.device:
         """Where the language model takes its inputs."""
         return _device_of(self.language_model)
 
     # -- using it --------------------------------------------------------------------------------------------------
 
-    def encode(
-        self, *, pixel_values: Tensor | None = None, inputs: Mapping[str, Mapping[str, Tensor]] | None = None
-    ) -> dict[str, Tensor]:
+    def encode(self, *, pixel_values: Tensor | None = None, inputs: RawInputs | None = None) -> dict[str, Tensor]:
         """Perceptual features of raw inputs, (B, K, E) by modality, as `forward` and `generate` take them.
 
         Args:
@@ -344,54 +335,7 @@ class PerceptualLM(PartlyTrained):
         Raises:
             DataError: a modality comes twice, or has no encoder here.
         """
-        given = dict(inputs or {})
-        if pixel_values is not None:
-            if DEFAULT_MODALITY in given:
-                raise DataError(f"{DEFAULT_MODALITY} is given twice: as pixel_values and in inputs")
-            given[DEFAULT_MODALITY] = {"pixel_values": pixel_values}
-        for name in given:
-            if name not in self.encoders:
-                raise DataError(f"there is no {name} encoder here; there are {', '.join(self.encoders) or 'none'}")
-        with torch.no_grad():
-            return {name: self.encoders[name].features(values, self.levels[name]) for name, values in given.items()}
-
-    def perceive(
-        self,
-        features: Perception | None = None,
-        pixel_values: Tensor | None = None,
-        inputs: Mapping[str, Mapping[str, Tensor]] | None = None,
-    ) -> dict[str, Tensor]:
-        """What enters the slots: (B, K, D) by modality, in the order of the slots.
-
-        With connector `none` this is always empty: the blind floor may be given what the others are given.
-
-        Args:
-            features: (B, K, E), where there is one modality, or by modality.
-            pixel_values: see `encode`.
-            inputs: see `encode`.
-
-        Raises:
-            DataError: a modality is unknown or given twice, or features have another shape than (B, K, E).
-        """
-        if not self.widths:
-            return {}
-        given = dict(self.encode(pixel_values=pixel_values, inputs=inputs))
-        ready = (
-            features if isinstance(features, Mapping) else {} if features is None else {self._only_modality(): features}
-        )
-        for name, tensor in ready.items():
-            if name in given:
-                raise DataError(f"{name} is given twice: raw and as features")
-            if name not in self.widths:
-                raise DataError(f"features of modality '{name}' have no connector; there are {', '.join(self.widths)}")
-            given[name] = tensor
-        for name, tensor in given.items():
-            expected = (self.levels[name], self.widths[name])
-            if tensor.ndim != 3 or tuple(tensor.shape[1:]) != expected:
-                raise DataError(
-                    f"{name} features: expected (B, {expected[0]}, {expected[1]}), got {tuple(tensor.shape)}"
-                )
-        return {name: self.connector[name](given[name].to(self.device)) for name in self.widths if name in given}
+        return self.senses.encode(pixel_values, inputs)
 
     def forward(
         self,
@@ -399,9 +343,9 @@ class PerceptualLM(PartlyTrained):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         *,
-        features: Perception | None = None,
+        features: Features | None = None,
         pixel_values: Tensor | None = None,
-        inputs: Mapping[str, Mapping[str, Tensor]] | None = None,
+        inputs: RawInputs | None = None,
         loss_scale: LossScale = "mean",
         label_smoothing: float = 0.0,
     ) -> CausalLMOutputWithPast:
@@ -426,7 +370,7 @@ class PerceptualLM(PartlyTrained):
             DataError: shapes do not fit, or there are labels but none that counts.
         """
         ids, mask = self._text(input_ids, attention_mask)
-        vectors = self.perceive(features, pixel_values, inputs)
+        vectors = self.senses(features, pixel_values, inputs)
         if not vectors and self.prompt is None:
             given: dict[str, Any] = {"input_ids": ids, "attention_mask": None if attention_mask is None else mask}
             running = self._blocks_adapted()
@@ -454,9 +398,9 @@ class PerceptualLM(PartlyTrained):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         *,
-        features: Perception | None = None,
+        features: Features | None = None,
         pixel_values: Tensor | None = None,
-        inputs: Mapping[str, Mapping[str, Tensor]] | None = None,
+        inputs: RawInputs | None = None,
         **generate_kwargs: Any,
     ) -> Any:
         """Continue the text: transformers' `generate`, with its arguments.
@@ -480,7 +424,7 @@ class PerceptualLM(PartlyTrained):
             DataError: shapes do not fit.
             ConfigError: an argument cannot be combined with perception.
         """
-        vectors = self.perceive(features, pixel_values, inputs)
+        vectors = self.senses(features, pixel_values, inputs)
         if input_ids is None:
             input_ids, attention_mask = self._beginning(vectors), None
         ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
@@ -500,13 +444,6 @@ class PerceptualLM(PartlyTrained):
     @property
     def _prompt_tokens(self) -> int:
         return 0 if self.prompt is None else self.config.prompt_tokens
-
-    def _only_modality(self) -> str:
-        if len(self.widths) > 1:
-            raise DataError(
-                f"features: say of which modality they are, {{modality: tensor}}; one of {', '.join(self.widths)}"
-            )
-        return next(iter(self.widths))
 
     def _text(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Token ids and mask, (B, T) each, where the language model takes them."""

@@ -125,7 +125,7 @@ def augmented(
     config = AdapterConfig(connector=connector, prompt=prompt, **given)
     model = PerceptualLM.build(lm, config=config, encoder_width=widths).eval()
     with torch.no_grad():
-        for parameter in model.connector.parameters():
+        for parameter in model.senses.connector.parameters():
             parameter.mul_(3)
     return model
 

@@ -107,7 +107,7 @@ def test_rotary_positions_count_the_soft_prompt_as_tokens(family: str) -> None:
 def test_several_modalities_take_a_slot_each_and_do_not_meet() -> None:
     model = augmented(language_model("llama", "sdpa"), widths={"image": E, "audio": 5})
     both = {"image": features(3), "audio": features(3, seed=9, width=5)}
-    assert list(model.perceive(both)) == ["audio", "image"]
+    assert list(model.senses(both)) == ["audio", "image"]
     ids = text()
     logits = model(ids, features=both).logits
     assert logits.shape[1] == 2 + 3 + ids.shape[1]
@@ -142,11 +142,13 @@ def test_backbones_stay_frozen_and_in_evaluation_mode() -> None:
     model = PerceptualLM.build(new_language_model(LlamaConfig(**TINY_LLAMA)), vision())
     model.train()
     assert model.training
-    assert model.connector.training
+    assert model.senses.connector.training
     assert not any(module.training for module in model.language_model.modules())
     assert not any(module.training for module in model.encoders["image"].modules())
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert trained == set(model.trained_state_dict())
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert len(trained) == len(model.trained_state_dict())
+    owned = {id(p) for group in model.trained_parameters().values() for p in group}
+    assert {id(parameter) for parameter in trained} == owned
     assert set(model.trained_parameters()) == {"connector", "prompt"}
 
 
