@@ -155,7 +155,7 @@ def model_card(card: AdapterCard) -> str:
     rows += [
         ("preset", adapter.preset),
         ("window", f"layers {adapter.start} to {adapter.end} of {card.language_model.layers}"),
-        ("soft prompt", "none" if adapter.prompt == "none" else f"{adapter.prompt}, {adapter.prompt_tokens} tokens"),
+        ("soft prompt", "none" if adapter.prompt == "none" else f"{adapter.prompt}, P = {adapter.prompt_tokens}"),
         ("trained parameters", f"{card.trained_parameters:,} ({card.trained_share:.4%})"),
         ("epalm version", card.epalm_version),
     ]
@@ -166,8 +166,9 @@ def model_card(card: AdapterCard) -> str:
             "",
             "# Perception for a frozen language model",
             "",
-            "An [eP-ALM](https://arxiv.org/abs/2303.11403) adapter: the few trained weights that let a frozen language "
-            f"model perceive {_listed(modalities)}. The backbones are not in here; they are loaded by name.",
+            "An [eP-ALM](https://arxiv.org/abs/2303.11403) adapter: the few trained weights that give a frozen language "
+            f"model perception ({', '.join(modalities) or 'none: the blind floor'}). The backbones are not in here; they "
+            "are loaded by name.",
             "",
             "| | |",
             "|---|---|",
@@ -181,7 +182,3 @@ def model_card(card: AdapterCard) -> str:
             "",
         ]
     )
-
-
-def _listed(modalities: list[str]) -> str:
-    return " and ".join(modalities) or "nothing but text (the blind floor)"
