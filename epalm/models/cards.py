@@ -166,8 +166,8 @@ def model_card(card: AdapterCard) -> str:
             "",
             "# Perception for a frozen language model",
             "",
-            "An [eP-ALM](https://arxiv.org/abs/2303.11403) adapter: the few trained weights that give a frozen language "
-            f"model perception ({', '.join(modalities) or 'none: the blind floor'}). The backbones are not in here; they "
+            "An [eP-ALM](https://arxiv.org/abs/2303.11403) adapter: the few trained weights that give a frozen language",
+            f"model perception ({', '.join(modalities) or 'none: the blind floor'}). The backbones are not in here; they",
             "are loaded by name.",
             "",
             "| | |",
