@@ -1,14 +1,15 @@
-"""The command line: `epalm train | evaluate | caption | ask | info`. Thin: every command is a few calls into the package.
+"""The command line: `epalm train | evaluate | caption | ask | info`; every command is a few calls into the package.
 
 Every setting of a recipe is an option by its dotted name, such as `--training.steps 100`.
 
-Exit codes: 0 done; 2 the user can mend it, and one line says how; 1 a bug of ours, with a traceback.
+Exit codes: 0 done; 2 the user can mend it, and one line says how; 130 interrupted; 1 a bug of ours, with a traceback.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-import re
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,99 +17,136 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from epalm.errors import ConfigError, EpalmError
+from epalm.outputs import check_writable, write_whole
+from epalm.overrides import nearest_option, split_settings
 from epalm.progress import show_progress
 
 app = typer.Typer(
     help="Give any frozen language model perception by training almost nothing.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+_UsageError: Any = typer.BadParameter.__base__
+"""What typer raises where the command line is wrong; typer has it from click, or brings a click of its own."""
+_USERS_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)
+
 Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory or hub id of a trained adapter.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON, too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-_SETTING = re.compile(r"--(?P<name>[a-z_]+(?:\.[a-z_]+)+)(?:=(?P<value>.*))?", re.DOTALL)
+_SETTINGS = """
+
+Every setting has an option by its dotted name, such as --training.steps 500 or --model.language_model
+facebook/opt-125m; `epalm train --settings` lists them all."""
+_ANSWER_SETTINGS = """
+
+What the adapter was trained with is kept with it. It can be changed by the dotted names that `epalm train --settings`
+lists: those of model, text and generation, such as --model.device cpu or --generation.num_beams 1, and
+data.cache_features and data.perception_batch."""
+_TRAIN_HELP = """\b
+epalm train toy_image --data.train rows.jsonl --output my-adapter
+
+Rows are JSON objects, one a line; files are named relative to the manifest:
+
+\b
+{"image": "a.jpg", "caption": "a dog on the grass"}
+{"image": "a.jpg", "question": "what is it?", "answer": "a dog"}"""
+_EVALUATE_HELP = """\b
+epalm evaluate my-adapter --data held-out.jsonl --json scores.json"""
+_CAPTION_HELP = """\b
+epalm caption my-adapter photo.jpg"""
+_ASK_HELP = """\b
+epalm ask my-adapter photo.jpg "What colour is the car?\""""
+_INFO_HELP = """\b
+epalm info my-adapter
+epalm info toy_image --adapter.preset epalm"""
 
 
-@app.command()
+@app.command(epilog=_TRAIN_HELP + _SETTINGS)
 def train(
     context: typer.Context,
-    recipe: Annotated[str | None, typer.Argument(help="YAML file, or the name of a recipe of the package.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Directory to write the adapter to.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="YAML file, or the name of a recipe of the package, such as toy_image."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write the adapter to.")] = None,
     json_file: JsonFile = None,
     settings: Annotated[bool, typer.Option("--settings", help="List every setting and leave.")] = False,
 ) -> None:
-    """Train an adapter. Any setting of the recipe can be changed by its dotted name.
-
-    Example: epalm train toy_image --data.train rows.jsonl --training.steps 500 --output my-adapter
-    """
-    from epalm.config import describe_settings
-    from epalm.training import Recipe, read_recipe, run_recipe
+    """Train an adapter on captions, and questions with answers."""
+    from epalm.recipe import Recipe, read_recipe
 
     if settings:
+        from epalm.setting_names import describe_settings
+
         typer.echo(describe_settings(Recipe))
         return
     overrides = dict(context.obj)
     if output is not None:
         overrides["output"] = output
+    wanted = read_recipe(recipe, overrides)
+    _check_results([("--json", json_file)], {"--output": wanted.output, "data.train": wanted.data.train})
+    from epalm.training import run_recipe
+
     with show_progress() as show:
-        result = run_recipe(read_recipe(recipe, overrides), show)
+        result = run_recipe(wanted, show)
     typer.echo(result.as_text())
     _write_json(json_file, result.as_dict())
 
 
-@app.command()
+@app.command(epilog=_EVALUATE_HELP + _ANSWER_SETTINGS)
 def evaluate(
     context: typer.Context,
     adapter: Adapter,
-    data: Annotated[Path, typer.Option(help="JSON Lines manifest to score on.")],
+    data: Annotated[Path, typer.Option(metavar="ROWS.jsonl", help="JSON Lines manifest to score on.")],
     json_file: JsonFile = None,
     predictions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write every prediction, a line each.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every prediction, a line each; rows may then lack their answers."),
     ] = None,
 ) -> None:
-    """Score an adapter on rows of questions or captions; `--generation.num_beams 1` and its like apply."""
+    """Score an adapter on rows held out."""
+    _check_results([("--json", json_file), ("--predictions", predictions)], {"--data": data})
     from epalm.data.manifest import read_manifest
     from epalm.evaluation import Answerer, score_rows
 
-    rows = read_manifest(data)
+    rows = read_manifest(data, require_answers=predictions is None)
     answerer = Answerer.load(adapter, context.obj)
     with show_progress() as show:
-        evaluation = score_rows(answerer, rows, show)
+        evaluation = score_rows(answerer, rows, show, str(data))
     typer.echo(evaluation.as_text())
     if predictions is not None:
         evaluation.write_predictions(predictions)
     _write_json(json_file, {"adapter": adapter, "data": str(data), **evaluation.as_dict()})
 
 
-@app.command()
+@app.command(epilog=_CAPTION_HELP + _ANSWER_SETTINGS)
 def caption(
     context: typer.Context,
     adapter: Adapter,
-    files: Annotated[list[Path], typer.Argument(help="Files to caption.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files to caption.")],
     as_json: AsJson = False,
 ) -> None:
-    """Caption files."""
+    """Say what is in files."""
     from epalm.evaluation import Answerer
 
     texts = Answerer.load(adapter, context.obj).caption(files)
+    captions = [{"file": str(file), "caption": text} for file, text in zip(files, texts, strict=True)]
     if as_json:
-        typer.echo(json.dumps([{"file": str(file), "caption": text} for file, text in zip(files, texts, strict=True)]))
+        typer.echo(json.dumps(captions))
         return
-    for file, text in zip(files, texts, strict=True):
-        typer.echo(f"{file}: {text}" if len(files) > 1 else text)
+    for one in captions:
+        typer.echo(f"{one['file']}: {one['caption']}" if len(files) > 1 else one["caption"])
 
 
-@app.command()
+@app.command(epilog=_ASK_HELP + _ANSWER_SETTINGS)
 def ask(
     context: typer.Context,
     adapter: Adapter,
-    file: Annotated[Path, typer.Argument(help="File that the question is about.")],
-    question: Annotated[str, typer.Argument(help="The question.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File that the question is about.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
     as_json: AsJson = False,
 ) -> None:
     """Answer a question about a file."""
@@ -118,13 +156,13 @@ def ask(
     typer.echo(json.dumps({"file": str(file), "question": question, "answer": text}) if as_json else text)
 
 
-@app.command()
+@app.command(epilog=_INFO_HELP + _SETTINGS)
 def info(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="ADAPTER|RECIPE", help="A trained adapter, or a recipe.")],
     as_json: AsJson = False,
 ) -> None:
-    """Tell what is in an adapter, or how much a recipe would train."""
+    """Tell what an adapter holds, or what a recipe trains."""
     from epalm.training import describe_source
 
     description = describe_source(source, context.obj)
@@ -133,6 +171,8 @@ def info(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # no terminal is too poor for a caption
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -141,62 +181,71 @@ def run(arguments: Sequence[str]) -> int:
     _quieten_libraries()
     try:
         overrides, rest = split_settings(arguments)
-        app(rest, obj=overrides, prog_name="epalm")
+        app(rest or ["--help"], obj=overrides, prog_name="epalm", standalone_mode=False)
+        sys.stdout.flush()
     except EpalmError as error:
-        print(f"epalm: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
+        return _refuse(str(error))
+    except _UsageError as error:
+        return _refuse(_usage(error))
     except KeyboardInterrupt:
-        print("epalm: interrupted", file=sys.stderr)
-        return 130
-    except Exception:
+        return _refuse("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has seen enough
+        return 0
+    except Exception as error:
+        if (trouble := _users_trouble(error)) is not None:
+            return _refuse(trouble)
         traceback.print_exc()
-        print("epalm: this is a bug; please report it with the lines above", file=sys.stderr)
-        return 1
+        return _refuse("this is a bug; please report it with the lines above", 1)
     return 0
 
 
-def split_settings(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Take the dotted settings, `--group.name value` or `--group.name=value`, out of the arguments.
+def _refuse(message: str, code: int = 2) -> int:
+    """One line, and the exit code."""
+    print(f"epalm: {' '.join(message.split())}", file=sys.stderr)
+    return code
 
-    Raises:
-        ConfigError: a setting has no value.
-    """
-    overrides: dict[str, Any] = {}
-    rest: list[str] = []
-    waiting = iter(arguments)
-    for argument in waiting:
-        found = _SETTING.fullmatch(argument)
-        if found is None:
-            rest.append(argument)
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, in one line, with the nearest option and where to read more."""
+    command = error.ctx.command_path if error.ctx else "epalm"
+    message = error.format_message().rstrip(".")
+    option = getattr(error, "option_name", None)
+    if option is not None:
+        known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
+        message = f"no such option {option}{nearest_option(option, known)}"
+    return f"{message} (see {command} --help)"
+
+
+def _users_trouble(error: Exception) -> str | None:
+    """What the user can do where neither the input nor the program is at fault; None where it is a bug."""
+    if isinstance(error, OSError) and error.errno in _USERS_TROUBLE:
+        return f"{error.filename or 'standard output'}: {error.strerror}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
+        return "out of memory; lower training.batch_size, generation.batch_size or data.perception_batch"
+    return None
+
+
+def _check_results(results: list[tuple[str, Path | None]], taken: dict[str, Path | None]) -> None:
+    """See that results can be written where nothing else is, before hours of work are spent on them."""
+    places = {name: path.absolute() for name, path in taken.items() if path is not None}
+    for name, path in results:
+        if path is None:
             continue
-        value = found["value"] if found["value"] is not None else next(waiting, None)
-        if value is None or _SETTING.fullmatch(value):
-            raise ConfigError(f"{argument}: needs a value")
-        try:
-            overrides[found["name"]] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            overrides[found["name"]] = value
-    return overrides, rest
+        for other, place in places.items():
+            if place == path.absolute() or (other == "--output" and place in path.absolute().parents):
+                raise ConfigError(f"{name}: {path} is where {other} is; name another file")
+        check_writable(path, name)
+        places[name] = path.absolute()
 
 
 def _write_json(path: Path | None, result: dict[str, Any]) -> None:
-    """Write beside, then rename, so that a file is whole or not there."""
-    if path is None:
-        return
-    try:
-        beside = path.with_name(path.name + ".part")
-        beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise ConfigError(f"--json {path}: cannot be written: {error.strerror}") from None
+    if path is not None:
+        write_whole(path, [json.dumps(result, indent=2), "\n"], "--json")
 
 
 def _quieten_libraries() -> None:
     """What libraries say in passing belongs in a log, not between a user and an answer."""
-    import os
-
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -6,10 +6,8 @@ level, E encoder width, D language-model width, W word-embedding width, L langua
 
 from __future__ import annotations
 
-import difflib
-import types
-import typing
-from collections.abc import Mapping
+import os
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from epalm.errors import ConfigError
+from epalm.setting_names import kinds, nearest, unknown_setting
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
@@ -24,7 +23,17 @@ SettingsT = TypeVar("SettingsT", bound="Settings")
 class Settings(BaseModel):
     """Base of all settings: immutable, unknown keys refused, validated when built, documented field by field."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, values: Any) -> Any:
+        """YAML reads `yes`, `no`, `on` and `off` as truth values, and Python takes those for 1 and 0."""
+        for name, field in cls.model_fields.items():
+            given = values.get(name) if isinstance(values, Mapping) else None
+            if isinstance(given, bool) and {int, float} & kinds(field.annotation):
+                raise ValueError(f"{name} must be a number, not true or false")
+        return values
 
     @classmethod
     def build(cls: type[SettingsT], values: Mapping[str, Any], where: str = "settings") -> SettingsT:
@@ -39,7 +48,8 @@ class AdapterConfig(Settings):
     """What is trained and where it enters the frozen language model (eP-ALM section 3)."""
 
     preset: str = "epalm_pt"
-    """The published variant that fills in what is not said here: epalm_lin, epalm_pt, epalm, epalm_pt_L, epalm_ada, text_only."""
+    """The published variant that fills in what is not said here: epalm_lin, epalm_pt, epalm, epalm_pt_L, epalm_ada,
+    text_only."""
     connector: Literal["shared", "per_level", "none"] = "shared"
     """`shared`: one linear E -> D for all levels; `per_level`: one for each; `none`: no perception at all."""
     levels: int | None = Field(default=None, ge=1)
@@ -66,8 +76,8 @@ class AdapterConfig(Settings):
         if not isinstance(values, Mapping):
             return values
         preset = values.get("preset", "epalm_pt")
-        if preset not in PRESETS:
-            raise ValueError(f"preset: unknown preset '{preset}'{_nearest(str(preset), PRESETS)}")
+        if not isinstance(preset, str) or preset not in PRESETS:
+            raise ValueError(f"unknown preset '{preset}'{nearest(str(preset), PRESETS)}")
         return {**PRESETS[preset], **values}
 
     @model_validator(mode="after")
@@ -97,74 +107,53 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Published variants of eP-ALM and the blind floor `text_only`."""
 
 
+class _RecipeLoader(yaml.SafeLoader):
+    """YAML in which no key stands twice: the first value would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1 and key != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a recipe or any other YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is not valid YAML, or does not hold a mapping.
+        ConfigError: the file is missing, cannot be read, is not valid YAML, or does not hold a mapping.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
+    if not os.path.isfile(path):  # noqa: PTH113  Path.is_file raises where a path is too long
+        is_folder = os.path.isdir(path)  # noqa: PTH112
+        raise ConfigError(f"{path}: is a directory; name a YAML file" if is_folder else f"{path}: no such file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.load(Path(path).read_text(encoding="utf-8-sig"), Loader=_RecipeLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that there is not
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a recipe must be a mapping of settings, found {type(values).__name__}")
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{path}: must hold settings as 'name: value' lines, found {found}")
     return values
 
 
 def _first_problem(cls: type[BaseModel], error: ValidationError) -> str:
     """One line for the first problem pydantic found, with the dotted key and the nearest right name."""
     problem = error.errors()[0]
-    keys = [str(part) for part in problem["loc"]]
-    dotted = ".".join(keys)
+    dotted = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown setting '{dotted}'{_nearest(keys[-1], _fields_at(cls, keys[:-1]))}"
+        return unknown_setting(cls, dotted)
     message = problem["msg"].removeprefix("Value error, ")
-    given = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
-    return f"{dotted}: {message}{given}" if dotted else message
+    if problem["type"] in ("model_type", "dict_type"):
+        message = "must be a group of 'name: value' settings"
+    given = "" if problem["type"] in ("missing", "value_error") else f", got {_short(problem['input'])}"
+    return f"{dotted}: {message}{given}" if dotted else f"{message}{given}"
 
 
-def _fields_at(cls: type[BaseModel], keys: list[str]) -> list[str]:
-    """Names of the settings inside the group that `keys` leads to."""
-    for key in keys:
-        field = cls.model_fields.get(key)
-        group = settings_class(field.annotation) if field else None
-        if group is None:
-            return []
-        cls = group
-    return list(cls.model_fields)
-
-
-def settings_class(annotation: Any) -> type[BaseModel] | None:
-    """The settings group that an annotation such as `Group` or `Group | None` names, or None for a plain value."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return next((found for arm in typing.get_args(annotation) if (found := settings_class(arm))), None)
-    return None
-
-
-def _nearest(name: str, names: typing.Iterable[str]) -> str:
-    """'; did you mean ...?' where one name is near, else the names to choose from."""
-    names = list(names)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; choose from {', '.join(names)}" if names else ""
-
-
-def describe_settings(cls: type[BaseModel], prefix: str = "") -> str:
-    """Every setting below `cls`, a line each: dotted name, default, what it does."""
-    lines = []
-    for name, field in cls.model_fields.items():
-        group = settings_class(field.annotation)
-        if group is not None:
-            lines.append(describe_settings(group, f"{prefix}{name}."))
-            continue
-        default = field.get_default(call_default_factory=True)
-        shown = "unset" if default is None else default
-        lines.append(f"--{prefix}{name} [{shown}]\n    {field.description or ''}")
-    return "\n".join(lines)
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"

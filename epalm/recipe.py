@@ -1,8 +1,13 @@
-"""A recipe: everything that a run needs, as one YAML file, one object and one set of command-line options."""
+"""A recipe: everything that a run needs, as one YAML file, one object and one set of command-line options.
+
+Relative paths in a recipe file start at that file, as those in a manifest start at the manifest; relative paths on the
+command line start where one stands. A backbone is a path where a directory of that name is there, else a hub id.
+"""
 
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,18 +17,20 @@ from pydantic import Field, model_validator
 
 from epalm.config import AdapterConfig, Settings, read_yaml
 from epalm.errors import ConfigError
+from epalm.setting_names import find_setting, nearest
 from epalm.tasks import TextTemplate
 
 RECIPES = Path(__file__).parent / "recipes"
+_PATHS = (("data", "train"), ("data", "validation"), ("output",))
 
 
 class ModelSettings(Settings):
     """The frozen backbones."""
 
     language_model: str = "toyworld/lm"
-    """Hub id or local directory of a causal language model, or `toyworld/lm`."""
+    """Local directory or hub id of a causal language model, or `toyworld/lm`."""
     encoders: dict[str, str] = Field(default_factory=lambda: {"image": "toyworld/vit"})
-    """Modality -> hub id or local directory of its encoder, or `toyworld/vit`."""
+    """By modality, such as `image`: local directory or hub id of its encoder, or `toyworld/vit`."""
     torch_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen weights; trained tensors are always float32."""
     device: str | None = None
@@ -41,11 +48,16 @@ class ModelSettings(Settings):
         Raises:
             ConfigError: there is no such device.
         """
+        gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         try:
-            device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            device = torch.device(("cuda" if gpus else "cpu") if self.device is None else self.device)
             torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ConfigError(f"model.device: '{self.device}' cannot be used: {str(error).splitlines()[0]}") from None
+        except (RuntimeError, AssertionError, ImportError):
+            device = torch.device("meta")
+        if device.type == "meta":
+            raise ConfigError(
+                f"model.device: '{self.device}' cannot be used here; choose from {', '.join(['cpu', *gpus])}"
+            )
         return device
 
 
@@ -55,7 +67,7 @@ class DataSettings(Settings):
     train: Path | None = None
     """JSON Lines manifest of the training rows."""
     validation: Path | None = None
-    """JSON Lines manifest that is scored when training has ended."""
+    """JSON Lines manifest that is scored when the adapter has been trained and written."""
     cache_features: bool = True
     """Perceive every file once and keep its features in memory; otherwise anew at every visit."""
     perception_batch: int = Field(default=32, ge=1)
@@ -66,9 +78,9 @@ class TrainingSettings(Settings):
     """How the trained parts are trained: AdamW, linear warm-up, cosine by step."""
 
     epochs: float | None = Field(default=None, gt=0)
-    """Visits to every row; give this or `steps`."""
+    """Visits to every row; unset: 8, unless `steps` is given."""
     steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps; give this or `epochs`."""
+    """Optimizer steps, instead of `epochs`."""
     batch_size: int = Field(default=32, ge=1)
     """Rows a step."""
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -89,7 +101,7 @@ class TrainingSettings(Settings):
     """`mean` over tokens, or the original 0.1 * sum / batch."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target spread over the vocabulary."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Of initial values, order and drawn answers."""
 
     @model_validator(mode="after")
@@ -137,41 +149,74 @@ def read_recipe(source: str | Path | None, overrides: Mapping[str, Any] | None =
         overrides: dotted names -> values, such as {"training.steps": 100}.
 
     Raises:
-        ConfigError: no such recipe, or a setting in it is wrong; paths in the file are relative to where one stands.
+        ConfigError: no such recipe, or a setting is wrong.
     """
-    values: dict[str, Any] = {}
-    where = "settings"
-    if source is not None:
-        path = Path(source)
-        if not path.exists() and (RECIPES / f"{source}.yaml").is_file():
-            path = RECIPES / f"{source}.yaml"
-        if not path.exists():
-            named = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
-            raise ConfigError(f"{source}: no such recipe file; recipes of the package are {named}")
-        values, where = read_yaml(path), str(path)
-    return build_recipe(values, overrides, where)
+    if source is None:
+        return build_recipe({}, overrides)
+    path = _recipe_file(source)
+    return build_recipe(_settled(read_yaml(path), path.parent), overrides, where=str(path))
 
 
 def build_recipe(
     values: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, where: str = "settings"
 ) -> Recipe:
-    """A recipe from nested values and dotted ones on top.
+    """A recipe from nested values and dotted ones on top; a length in steps takes the place of one in epochs.
 
     Raises:
-        ConfigError: a setting is wrong; `where` is named.
+        ConfigError: a setting is wrong; `where` is named if it is among `values`.
     """
-    merged = copy.deepcopy(dict(values))
-    for dotted, value in (overrides or {}).items():
-        _put(merged, dotted.split("."), value, dotted)
-    return Recipe.build(merged, where)
+    groups = {name: {} if value is None and name != "output" else value for name, value in values.items()}
+    recipe = Recipe.build(groups, where)
+    if not overrides:
+        return recipe
+    merged = copy.deepcopy(groups)
+    for name, other in (("training.steps", "epochs"), ("training.epochs", "steps")):
+        if overrides.get(name) is not None:
+            merged.get("training", {}).pop(other, None)
+    for dotted, value in overrides.items():
+        find_setting(Recipe, dotted)
+        _put(merged, dotted.split("."), value)
+    return Recipe.build(_settled(merged, Path()), "command line")
 
 
-def _put(values: dict[str, Any], keys: list[str], value: Any, dotted: str) -> None:
+def _recipe_file(source: str | Path) -> Path:
+    """Where the recipe of that path or name is."""
+    of_package = {recipe.stem: recipe for recipe in sorted(RECIPES.glob("*.yaml"))}
+    if not os.path.isfile(source) and str(source) in of_package:  # noqa: PTH113  Path.is_file raises on long paths
+        return of_package[str(source)]
+    if not os.path.exists(source):  # noqa: PTH110
+        raise ConfigError(
+            f"{source}: no such recipe file, and the package has none of that name{nearest(str(source), of_package)}"
+        )
+    return Path(source)
+
+
+def _settled(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """`values` with paths that start at `folder`, and directories of backbones that can be found from anywhere."""
+    settled = copy.deepcopy(dict(values))
+    for *groups, name in _PATHS:
+        group = settled.get(groups[0]) if groups else settled
+        if isinstance(group, dict) and isinstance(group.get(name), str | Path):
+            group[name] = folder / Path(group[name]).expanduser()
+    model = settled.get("model")
+    if isinstance(model, dict):
+        _find_backbones(model, ("language_model",), folder)
+        if isinstance(model.get("encoders"), dict):
+            _find_backbones(model["encoders"], tuple(model["encoders"]), folder)
+    return settled
+
+
+def _find_backbones(sources: dict[str, Any], names: tuple[str, ...], folder: Path) -> None:
+    """Write directories in full, so that a saved adapter finds its backbones wherever it is used."""
+    for name in names:
+        source = sources.get(name)
+        if isinstance(source, str) and os.path.isdir(folder / source):  # noqa: PTH112  Path.is_dir raises on long paths
+            sources[name] = os.path.abspath(folder / source)  # noqa: PTH100  resolve() would follow links
+
+
+def _put(values: dict[str, Any], keys: list[str], value: Any) -> None:
     """Set one nested value."""
     *groups, last = keys
     for key in groups:
-        inner = values.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--{dotted}: '{key}' holds a value, not a group of settings")
-        values = inner
+        values = values.setdefault(key, {})
     values[last] = value

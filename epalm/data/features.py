@@ -5,7 +5,7 @@ Encoders are frozen, so keeping what they gave changes no number. Shapes: B batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,7 +40,7 @@ class PerceivedFiles:
         encoders: modality -> encoder; modalities that a row names beyond these are not perceived.
         levels: K, by modality.
         batch_size: files an encoder perceives at once.
-        keep: keep every file's features in memory, in full precision.
+        keep: keep every file's features in main memory, as precise as the encoder gives them.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class PerceivedFiles:
         keep: bool = True,
     ) -> None:
         self.encoders, self.levels, self.batch_size, self.keep = dict(encoders), dict(levels), batch_size, keep
-        self._kept: dict[tuple[str, Path], Tensor] = {}
+        self._kept: dict[str, dict[Path, Tensor]] = {modality: {} for modality in encoders}
 
     @classmethod
     def of_model(cls, model: PerceivingModel, *, batch_size: int = 32, keep: bool = True) -> PerceivedFiles:
@@ -60,40 +60,41 @@ class PerceivedFiles:
         return cls(dict(model.encoders.items()), model.levels, batch_size=batch_size, keep=keep)
 
     def perceive(self, rows: Sequence[Media], on_progress: OnProgress | None = None) -> None:
-        """Perceive every distinct file of `rows` that is not kept yet, once.
+        """Perceive every distinct file of `rows` that is not kept yet, once; nothing is done where nothing is kept.
 
         Raises:
             MediaError: a file cannot be read.
         """
-        for modality in self.encoders:
-            paths = list(dict.fromkeys(row[modality] for row in rows if modality in row))
-            paths = [path for path in paths if (modality, path) not in self._kept]
+        for modality in self.encoders if self.keep else ():
+            kept = self._kept[modality]
+            paths = list(dict.fromkeys(row[modality] for row in rows if modality in row and row[modality] not in kept))
             for first in range(0, len(paths), self.batch_size):
                 some = paths[first : first + self.batch_size]
-                for path, features in zip(some, self._read(modality, some), strict=True):
-                    self._kept[modality, path] = features.clone()
+                kept.update(self._read(modality, some))
                 if on_progress is not None:
                     on_progress(f"perceiving {modality}", first + len(some), len(paths))
 
     def of(self, rows: Sequence[Media]) -> dict[str, Tensor]:
-        """Features (B, K, E) of every modality that the rows bring; the rows of a batch all bring the same ones.
+        """Features (B, K, E) of every modality that all of the rows bring and an encoder perceives.
 
         Raises:
             MediaError: a file cannot be read.
         """
+        self.perceive(rows)
         modalities = [modality for modality in self.encoders if all(modality in row for row in rows)]
         return {modality: self._stacked(modality, [row[modality] for row in rows]) for modality in modalities}
 
     def _stacked(self, modality: str, paths: list[Path]) -> Tensor:
-        if not self.keep:
-            return self._read(modality, paths)
-        if any((modality, path) not in self._kept for path in paths):
-            self.perceive([{modality: path} for path in paths])
-        return torch.stack([self._kept[modality, path] for path in paths])  # (B, K, E)
+        features = self._kept[modality] if self.keep else self._read(modality, paths)
+        return torch.stack([features[path] for path in paths])  # (B, K, E)
 
-    def _read(self, modality: str, paths: Sequence[Path]) -> Tensor:
-        """Decode and perceive: (B, K, E)."""
-        encoder = self.encoders[modality]
-        return encoder.features(
-            encoder.preprocess([load_media(modality, path) for path in paths]), self.levels[modality]
-        )
+    def _read(self, modality: str, paths: Iterable[Path]) -> dict[Path, Tensor]:
+        """Decode and perceive each distinct file: path -> (K, E), in main memory, where there is more room."""
+        encoder, levels = self.encoders[modality], self.levels[modality]
+        read: dict[Path, Tensor] = {}
+        distinct = list(dict.fromkeys(paths))
+        for first in range(0, len(distinct), self.batch_size):
+            some = distinct[first : first + self.batch_size]
+            inputs = encoder.preprocess([load_media(modality, path) for path in some])
+            read.update(zip(some, encoder.features(inputs, levels).cpu(), strict=True))
+        return read

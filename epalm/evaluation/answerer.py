@@ -6,19 +6,27 @@ This is what a trained adapter is for, in three calls: `Answerer.load`, `caption
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from epalm.admission import require_perceived, require_room
 from epalm.data.collate import collate
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.rows import MODALITIES, Row
-from epalm.errors import DataError
+from epalm.errors import AdapterError, ConfigError, DataError, MediaError
 from epalm.models import PerceptualLM
-from epalm.recipe import GenerationSettings, Recipe, build_recipe
+from epalm.models.adapter_io import read_adapter
+from epalm.recipe import DataSettings, GenerationSettings, Recipe, build_recipe
 from epalm.tasks import Tasks, TextTemplate
+
+SAVED_GROUPS = ("model", "text", "generation")
+"""Groups of settings that an adapter keeps, in part or as a whole, so that it answers as it did when it was trained."""
+_CHANGEABLE = ("model.", "text.", "generation.", "data.cache_features", "data.perception_batch")
 
 
 class Answerer:
@@ -28,9 +36,11 @@ class Answerer:
         model: trained, or not.
         template: how text was written in training.
         generation: beams, lengths, batch size.
-        perceived: features of files; unset: files are perceived as they come and nothing is kept.
+        perceived: features of files; unset: every call of `answer` perceives its files anew, each once.
+        data: how files are perceived where `perceived` is unset.
 
     Raises:
+        AdapterError: the model was trained on ready features, and has no encoder.
         UnsupportedModelError: the language model has no usable tokenizer.
     """
 
@@ -40,11 +50,19 @@ class Answerer:
         template: TextTemplate | None = None,
         generation: GenerationSettings | None = None,
         perceived: PerceivedFiles | None = None,
+        data: DataSettings | None = None,
     ) -> None:
         self.model = model.eval()
         self.tasks = Tasks(model.tokenizer, template)
         self.generation = generation or GenerationSettings()
-        self.perceived = perceived or PerceivedFiles.of_model(model, keep=False)
+        self._given, self._data = perceived, data or DataSettings()
+        self.modalities = tuple(model.levels)
+        """What is perceived."""
+        blind = set(self.modalities) - set(model.encoders.keys())
+        if perceived is None and blind:
+            raise AdapterError(
+                f"the adapter was trained on ready {blind.pop()} features; name an encoder (model.encoders)"
+            )
 
     @classmethod
     def load(cls, adapter: str | Path, overrides: Mapping[str, Any] | None = None) -> Answerer:
@@ -52,44 +70,57 @@ class Answerer:
 
         Args:
             adapter: directory or hub id.
-            overrides: dotted settings to change, of `model`, `text` and `generation`.
+            overrides: dotted settings to change, of `model`, `text` and `generation`, and how files are perceived.
 
         Raises:
             AdapterError: the adapter is damaged or does not fit its backbones.
-            ConfigError: a setting is wrong, or a backbone cannot be loaded.
+            ConfigError: a setting is wrong or has no effect any more, or a backbone cannot be loaded.
         """
-        changed = build_recipe({}, overrides, where=str(adapter))
-        given = {name: getattr(changed.model, name) for name in changed.model.model_fields_set}
+        for name in overrides or {}:
+            if not name.startswith(_CHANGEABLE):
+                raise ConfigError(f"--{name}: has no effect on an adapter that is trained; leave it out")
+        metadata = read_adapter(adapter).card.metadata
+        saved = {group: metadata[group] for group in SAVED_GROUPS if group in metadata}
+        recipe = build_recipe(saved, overrides, where=str(adapter))
+        sources = {name.split(".")[1] for name in overrides or {}} & {"language_model", "encoders"}
         model = PerceptualLM.from_pretrained(
             adapter,
-            **{**given, "torch_dtype": changed.model.dtype(), "device": changed.model.device_or_best()},
+            **{name: getattr(recipe.model, name) for name in sources},
+            torch_dtype=recipe.model.dtype(),
+            device=recipe.model.device_or_best(),
+            attn_implementation=recipe.model.attn_implementation,
         )
-        saved = {group: dict(model.metadata.get(group, {})) for group in ("text", "generation")}
-        recipe = build_recipe(saved, overrides, where=str(adapter))
-        return cls(model, recipe.text, recipe.generation)
+        return cls(model, recipe.text, recipe.generation, data=recipe.data)
 
-    def answer(self, rows: Sequence[Row], on_progress: OnProgress | None = None) -> list[str]:
+    def answer(self, rows: Sequence[Row], on_progress: OnProgress | None = None, where: str = "") -> list[str]:
         """An answer for every row, in their order; which rows share a batch changes nothing.
 
+        Args:
+            rows: their targets are not looked at.
+            on_progress: told of perceiving and answering.
+            where: the manifest, for messages.
+
         Raises:
-            DataError: a row brings nothing that the model perceives.
+            DataError: a row brings nothing that the model perceives, or its text is too long for the language model.
             MediaError: a file cannot be read.
         """
-        answers = [""] * len(rows)
-        for row in rows:
-            self._require_perception(row)
+        self.check(rows, where)
+        media = [{name: path for name, path in row.media.items() if name in self.modalities} for row in rows]
+        perceived = self._given or PerceivedFiles.of_model(
+            self.model, batch_size=self._data.perception_batch, keep=self._data.cache_features
+        )
+        perceived.perceive(media, on_progress)
         prompts = [self.tasks.prompt_ids(row) for row in rows]
-        # Rows with the same modalities and prompts of like length go together: less padding.
-        order = sorted(range(len(rows)), key=lambda i: (sorted(rows[i].media), len(prompts[i])))
+        answers = [""] * len(rows)
         done = 0
-        for group in _grouped(order, rows, self.generation.batch_size):
+        for group, new_tokens in self._groups(media, prompts):
             batch = collate([(prompts[i], []) for i in group], self.tasks.pad_id, side="left")
             new_ids = self.model.generate(
                 batch.input_ids,
                 batch.attention_mask,
-                features=self.perceived.of([rows[i].media for i in group]) or None,
+                features=perceived.of([media[i] for i in group]) or None,
                 num_beams=self.generation.num_beams,
-                max_new_tokens=self.generation.max_new_tokens,
+                max_new_tokens=new_tokens,
                 do_sample=False,
                 pad_token_id=self.tasks.pad_id,
                 eos_token_id=self.tasks.eos_id,
@@ -101,6 +132,15 @@ class Answerer:
                 on_progress("answering", done, len(rows))
         return answers
 
+    def check(self, rows: Sequence[Row], where: str = "") -> None:
+        """See that every row can be answered; nothing is read or computed for it.
+
+        Raises:
+            DataError: a row brings nothing that the model perceives, or its text is too long for the language model.
+        """
+        require_perceived(rows, self.modalities, where)
+        require_room(rows, self.tasks, self.model, with_targets=False, where=where)
+
     def caption(self, files: Sequence[str | Path] | str | Path) -> list[str]:
         """A caption for each file.
 
@@ -108,47 +148,50 @@ class Answerer:
             MediaError: a file cannot be read.
         """
         listed = [files] if isinstance(files, str | Path) else list(files)
-        return self.answer([Row(media={self._modality(file): Path(file)}) for file in listed])
+        return self.answer([Row(self._media(file)) for file in listed])
 
     def ask(self, file: str | Path, question: str) -> str:
         """The answer to a question about a file.
 
         Raises:
-            DataError: the question is empty.
+            DataError: the question is empty, or too long for the language model.
             MediaError: the file cannot be read.
         """
-        if not question.strip():
+        if not question.strip(" \t\r\n?？"):
             raise DataError("the question is empty; ask something")
-        return self.answer([Row(media={self._modality(file): Path(file)}, question=question)])[0]
+        return self.answer([Row(self._media(file), question)])[0]
 
-    def _modality(self, file: str | Path) -> str:
+    def _groups(
+        self, media: Sequence[Mapping[str, Path]], prompts: Sequence[list[int]]
+    ) -> Iterator[tuple[list[int], int]]:
+        """Rows of each batch, and how many new tokens each of them may have.
+
+        Rows of one batch bring the same modalities and may say equally much, so that none of them depends on another;
+        prompts of like length go together, which leaves less padding.
+        """
+        limit, most = self.model.anatomy.position_limit, self.generation.max_new_tokens
+
+        def kind(i: int) -> tuple[list[str], int]:
+            room = most if limit is None else limit + 1 - len(prompts[i])  # the last token needs no position
+            return sorted(media[i]), min(most, room)
+
+        order = sorted(range(len(prompts)), key=lambda i: (kind(i), len(prompts[i])))
+        for (_, new_tokens), same in groupby(order, key=kind):
+            group = list(same)
+            for first in range(0, len(group), self.generation.batch_size):
+                yield group[first : first + self.generation.batch_size], new_tokens
+
+    def _media(self, file: str | Path) -> dict[str, Path]:
         """What the file is perceived as: what the model perceives if that is one thing, else by the file's name."""
-        known = list(self.perceived.encoders)
-        if len(known) == 1:
-            return known[0]
         kind = (mimetypes.guess_type(str(file))[0] or "").partition("/")[0]
-        if not known:
-            return kind if kind in MODALITIES else "image"
-        if kind not in known:
-            raise DataError(f"{file}: cannot tell whether it is {' or '.join(known)}; give it a name that says so")
-        return kind
-
-    def _require_perception(self, row: Row) -> None:
-        known = self.perceived.encoders
-        if known and not known.keys() & row.media.keys():
-            where = f"row {row.number}" if row.number else next(iter(map(str, row.media.values())), "row")
-            raise DataError(f"{where}: brings {', '.join(row.media)}, but the adapter perceives {', '.join(known)}")
-
-
-def _grouped(order: Sequence[int], rows: Sequence[Row], size: int) -> list[list[int]]:
-    """`order` cut into batches of at most `size` rows that bring the same modalities."""
-    groups: list[list[int]] = []
-    for i in order:
-        if groups and len(groups[-1]) < size and rows[groups[-1][-1]].media.keys() == rows[i].media.keys():
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    return groups
+        if len(self.modalities) == 1:
+            kind = self.modalities[0]
+        elif self.modalities and kind not in self.modalities:
+            either = " or ".join(self.modalities)
+            raise DataError(f"{file}: cannot tell whether it is {either}; give it a name that says so")
+        if not self.modalities and not os.path.exists(file):  # noqa: PTH110  nobody else will look for it
+            raise MediaError(f"{file}: no such file")
+        return {kind if kind in MODALITIES else "image": Path(file)}
 
 
 def load_model(recipe: Recipe) -> PerceptualLM:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from epalm.admission import name_of
 from epalm.data.features import OnProgress
 from epalm.data.rows import Row, TaskName
 from epalm.errors import DataError
 from epalm.evaluation.answerer import Answerer
 from epalm.metrics import score
+from epalm.outputs import write_whole
 
 
 @dataclass(frozen=True)
@@ -48,52 +51,70 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Scores, rows and seconds, for JSON."""
-        return {
-            "scores": self.scores,
-            "rows": {task: len(self.rows_of(task)) for task in self.scores},
-            "seconds": round(self.seconds, 2),
-        }
+        return {"scores": self.scores, "rows": self._rows(), "seconds": round(self.seconds, 2)}
 
     def as_text(self) -> str:
         """One line a task."""
-        return "\n".join(
-            f"{task} ({len(self.rows_of(task))} rows): "
-            + ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
-            for task, scores in self.scores.items()
-        )
+        return "\n".join(f"{task} ({rows} rows): {self._told(task)}" for task, rows in self._rows().items())
+
+    def _rows(self) -> dict[TaskName, int]:
+        return dict(Counter(prediction.row.task for prediction in self.predictions))
+
+    def _told(self, task: TaskName) -> str:
+        scores = self.scores.get(task)
+        if scores is None:
+            return "not scored, its rows have no answers"
+        return ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
 
     def write_predictions(self, path: Path) -> None:
         """One JSON object a line, in the order of the rows; an older file is replaced at once or not at all.
 
         Raises:
-            DataError: the file cannot be written.
+            ConfigError: the file cannot be written.
         """
-        beside = path.with_name(path.name + ".part")
-        try:
-            lines = (json.dumps(prediction.as_dict(), ensure_ascii=False) + "\n" for prediction in self.predictions)
-            with beside.open("w", encoding="utf-8") as file:
-                file.writelines(lines)
-            beside.replace(path)
-        except OSError as error:
-            raise DataError(f"{path}: predictions cannot be written: {error.strerror}") from None
+        lines = (json.dumps(prediction.as_dict(), ensure_ascii=False) + "\n" for prediction in self.predictions)
+        write_whole(path, lines, "predictions")
 
 
-def score_rows(answerer: Answerer, rows: Sequence[Row], on_progress: OnProgress | None = None) -> Evaluation:
+def score_rows(
+    answerer: Answerer, rows: Sequence[Row], on_progress: OnProgress | None = None, where: str = ""
+) -> Evaluation:
     """Answer every row and score each task by the metrics that suit it.
 
+    Of a task whose rows have no answers at all, such as a test split, there are predictions and no scores.
+
+    Args:
+        answerer: what is scored.
+        rows: what it is scored on.
+        on_progress: told of perceiving and answering.
+        where: the manifest, for messages.
+
     Raises:
-        DataError: there are no rows, or a row has no reference.
+        DataError: there are no rows, some rows of a task have answers and some have none, or a row cannot be answered.
         MediaError: a file cannot be read.
     """
     if not rows:
         raise DataError("evaluation: there are no rows to score")
+    scored = _scored_tasks(rows, where)
     started = time.perf_counter()
-    texts = answerer.answer(rows, on_progress)
+    texts = answerer.answer(rows, on_progress, where)
     predictions = tuple(Prediction(row, text) for row, text in zip(rows, texts, strict=True))
     scores: dict[TaskName, dict[str, float]] = {}
-    for task in dict.fromkeys(row.task for row in rows):
+    for task in scored:
         asked = [prediction for prediction in predictions if prediction.row.task == task]
         names = answerer.tasks[task].metrics_for([prediction.row for prediction in asked])
         references = [answerer.tasks[task].references(prediction.row) for prediction in asked]
         scores[task] = score(names, [prediction.text for prediction in asked], references)
     return Evaluation(scores, predictions, time.perf_counter() - started)
+
+
+def _scored_tasks(rows: Sequence[Row], where: str) -> list[TaskName]:
+    """The tasks whose rows all have answers."""
+    tasks = dict.fromkeys(row.task for row in rows)
+    with_answers = {row.task for row in rows if row.targets}
+    for row in rows:
+        if row.task in with_answers and not row.targets:
+            raise DataError(
+                f"{name_of(row, where)}: has no answer or caption, but other rows have; give it one, or none to all"
+            )
+    return [task for task in tasks if task in with_answers]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-from epalm.errors import ConfigError
+from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models import PerceptualLM
-from epalm.models.adapter_io import CONFIG_FILE, read_adapter
-from epalm.recipe import RECIPES, ModelSettings, read_recipe
+from epalm.models.adapter_io import read_adapter
+from epalm.recipe import RECIPES, Recipe, read_recipe
 from epalm.sources import resolve_source
 
 
@@ -36,38 +38,55 @@ class Description:
 def describe_source(source: str, overrides: Mapping[str, Any] | None = None) -> Description:
     """Describe an adapter (directory or hub id) or a recipe (file or name of the package's).
 
+    Args:
+        source: a directory that exists is an adapter; a file, a name that the package has, or one that ends as YAML
+            files do, is a recipe; anything else is an adapter on the hub.
+        overrides: dotted settings to change, of a recipe.
+
     Raises:
-        AdapterError: the adapter is damaged.
-        ConfigError: the recipe is wrong, or its backbones' configurations are not to be had.
+        AdapterError: the adapter is not there or damaged.
+        ConfigError: the recipe is wrong, its backbones' configurations are not to be had, or there are settings to
+            change in an adapter.
+        UnsupportedModelError: a backbone cannot be served.
     """
-    path = Path(source)
-    is_recipe = path.is_file() or (not (path / CONFIG_FILE).is_file() and (RECIPES / f"{source}.yaml").is_file())
-    return _describe_recipe(source, overrides) if is_recipe else _describe_adapter(source)
+    of_package = (RECIPES / f"{source}.yaml").is_file()
+    is_recipe = os.path.isfile(source) or of_package or source.endswith((".yaml", ".yml"))  # noqa: PTH113
+    if is_recipe and not os.path.isdir(source):  # noqa: PTH112
+        return _describe_recipe(source, read_recipe(source, overrides))
+    if overrides:
+        raise ConfigError(
+            f"--{next(iter(overrides))}: {source} is no recipe, and an adapter's settings are fixed; leave it out"
+        )
+    return _describe_adapter(source)
 
 
 def _describe_adapter(source: str) -> Description:
     saved = read_adapter(source)
-    facts = saved.card.model_dump(mode="json")
-    facts["tensors"] = {name: list(tensor.shape) for name, tensor in saved.tensors.items()}
     card = saved.card
+    facts = card.model_dump(mode="json")
+    facts["tensors"] = {name: list(tensor.shape) for name, tensor in saved.tensors.items()}
     lines = [
-        f"adapter         {source}",
-        f"preset          {card.adapter.preset}",
-        f"language model  {card.language_model.source} ({card.language_model.family})",
-        *(f"{name} encoder".ljust(16) + f"{encoder.source}" for name, encoder in card.encoders.items()),
-        f"window          layers {card.adapter.start} to {card.adapter.end}, {card.adapter.levels} levels",
-        f"trained         {card.trained_parameters:,} parameters, {card.trained_share:.4%} of all",
-        *(f"  {name:<40} {tuple(tensor.shape)}" for name, tensor in saved.tensors.items()),
+        ("adapter", source),
+        ("preset", card.adapter.preset),
+        ("language model", f"{card.language_model.source or 'live'} ({card.language_model.family})"),
+        *((f"{name} encoder", encoder.source or "none: ready features") for name, encoder in card.encoders.items()),
+        *((f"{name} levels", f"{encoder.used_levels}") for name, encoder in card.encoders.items()),
+        ("window", f"layers {card.adapter.start} to {card.adapter.end} of {card.language_model.layers}"),
+        ("learned", f"{' and '.join(card.metadata.get('tasks', ())) or 'unknown'}"),
+        ("trained", f"{card.trained_parameters:,} parameters, {card.trained_share:.4%} of all"),
     ]
-    return Description("\n".join(lines), facts)
+    told = [f"{name:<16} {fact}" for name, fact in lines if card.encoders or name != "window"]
+    told += [f"  {name:<40} {tuple(tensor.shape)}" for name, tensor in saved.tensors.items()]
+    return Description("\n".join(told), facts)
 
 
-def _describe_recipe(source: str, overrides: Mapping[str, Any] | None) -> Description:
-    recipe = read_recipe(source, overrides)
-    with torch.device("meta"):
-        language_model = AutoModelForCausalLM.from_config(_config(recipe.model.language_model))
-        encoders = {name: AutoModel.from_config(_config(encoder)) for name, encoder in recipe.model.encoders.items()}
-    model = PerceptualLM.build(language_model, _towers(recipe.model, encoders), recipe.adapter)
+def _describe_recipe(source: str, recipe: Recipe) -> Description:
+    perceives = recipe.adapter.connector != "none"
+    model = PerceptualLM.build(
+        _language_model(recipe.model.language_model, recipe.model.attn_implementation),
+        {name: _encoder(encoder) for name, encoder in recipe.model.encoders.items()} if perceives else None,
+        recipe.adapter,
+    )
     summary = model.summary()
     facts = {
         "recipe": recipe.model_dump(mode="json"),
@@ -78,13 +97,44 @@ def _describe_recipe(source: str, overrides: Mapping[str, Any] | None) -> Descri
     return Description(f"recipe {source}: {recipe.adapter.preset}\n{summary}", facts)
 
 
-def _towers(settings: ModelSettings, encoders: Mapping[str, Any]) -> dict[str, Any]:
-    """Of encoders that come with a text tower the one that perceives."""
-    return {name: getattr(encoder, "vision_model", encoder) for name, encoder in encoders.items()}
+def _language_model(source: str, attention: str | None) -> Any:
+    """The language model, without its weights."""
+    config = _config(source)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    except (ValueError, ImportError) as error:
+        raise UnsupportedModelError(f"language model {source}: {' '.join(str(error).split())}") from None
+
+
+def _encoder(source: str) -> Any:
+    """The encoder, without its weights; of a model with several towers the one that perceives."""
+    config = _config(source)
+    try:
+        with torch.device("meta"):
+            encoder = AutoModel.from_config(getattr(config, "vision_config", None) or config)
+    except (ValueError, ImportError) as error:
+        raise UnsupportedModelError(f"encoder {source}: {' '.join(str(error).split())}") from None
+    saved = _saved_tensors(Path(resolve_source(source)))
+    if saved and getattr(encoder, "pooler", None) is not None and not any("pooler." in name for name in saved):
+        encoder.pooler = None  # as when it is loaded: a pooler that was not saved is left out
+    return encoder
+
+
+def _saved_tensors(folder: Path) -> set[str]:
+    """Names of the tensors in a local checkpoint; none where that cannot be told."""
+    names: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                names |= set(tensors.keys())
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"{path}: damaged: {' '.join(str(error).split())}") from None
+    return names
 
 
 def _config(source: str) -> Any:
     try:
-        return AutoConfig.from_pretrained(resolve_source(source))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{source}: no configuration to be had: {str(error).splitlines()[0]}") from None
+        return AutoConfig.from_pretrained(resolve_source(source), trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{source}: no configuration to be had: {' '.join(str(error).split())}") from None

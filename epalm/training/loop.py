@@ -15,9 +15,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from epalm.admission import name_of, require_perceived, require_room
 from epalm.data.collate import collate
 from epalm.data.features import OnProgress, PerceivedFiles
-from epalm.data.manifest import Row
+from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError
 from epalm.models import PerceptualLM
 from epalm.recipe import TrainingSettings
@@ -70,6 +71,7 @@ def train(
     perceived: PerceivedFiles | None = None,
     on_progress: OnProgress | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
+    where: str = "",
 ) -> TrainingLog:
     """Train what `model` owns on `rows`.
 
@@ -78,26 +80,24 @@ def train(
         rows: questions with answers and captions, mixed as they come.
         tasks: how rows become text for this language model.
         settings: the optimisation.
-        perceived: features of the rows' files; None: no perception (`text_only`).
+        perceived: features of the rows' files; None: the model's own encoders perceive every file once.
         on_progress: told of perceiving.
         on_step: called with step, steps and loss after every step.
+        where: the manifest, for messages.
 
     Raises:
         ConfigError: nothing in the model can be trained.
-        DataError: there are no rows, or a loss is not a finite number.
+        DataError: there are no rows, a row cannot be trained on, or a loss is not a finite number.
         MediaError: a file cannot be read.
     """
-    if not rows:
-        raise DataError("training: there are no rows to learn from")
+    check_rows(rows, tasks, model, where)
     set_seed(settings.seed)
-    modalities = frozenset(perceived.encoders) if perceived else frozenset()
-    kinds = [frozenset(row.media) & modalities for row in rows]
-    if perceived is not None:
-        _require_perception(rows, kinds, modalities)
-        if perceived.keep:
-            perceived.perceive([row.media for row in rows], on_progress)
-    accelerator = Accelerator()
+    perceived = perceived or PerceivedFiles.of_model(model)
+    media = [{name: path for name, path in row.media.items() if name in model.levels} for row in rows]
+    perceived.perceive(media, on_progress)
+    kinds = [frozenset(files) for files in media]
     steps = total_steps(settings, kinds)
+    accelerator = Accelerator(device_placement=False)  # the model is where the recipe says
     optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate_factor(step, steps, settings.warmup, settings.final_rate)
@@ -109,15 +109,15 @@ def train(
     model.train()
     started = time.perf_counter()
     for step in range(steps):
-        some = [rows[number] for number in next(batches)]
+        numbers = next(batches)
         draws = random.Random(f"{settings.seed} {step}")  # of the step alone
-        pairs = [tasks.encode(row, draws) for row in some]
-        batch = collate(pairs, tasks.pad_id, loss_on=settings.loss_on).to(accelerator.device)
+        pairs = [tasks.encode(rows[number], draws) for number in numbers]
+        batch = collate(pairs, tasks.pad_id, loss_on=settings.loss_on)
         output = model(
             batch.input_ids,
             attention_mask=batch.attention_mask,
             labels=batch.labels,
-            features=perceived.of([row.media for row in some]) if perceived else None,
+            features=perceived.of([media[number] for number in numbers]),
             loss_scale=settings.loss_scale,
             label_smoothing=settings.label_smoothing,
         )
@@ -138,13 +138,19 @@ def train(
     return TrainingLog(tuple(losses), seconds)
 
 
-def _require_perception(rows: Sequence[Row], kinds: Sequence[frozenset[str]], modalities: frozenset[str]) -> None:
-    blind = next((row for row, kind in zip(rows, kinds, strict=True) if not kind), None)
-    if blind is not None:
-        raise DataError(
-            f"row {blind.number}: brings {', '.join(sorted(blind.media))}, but the model perceives "
-            f"{', '.join(sorted(modalities))}; name an encoder for it in model.encoders"
-        )
+def check_rows(rows: Sequence[Row], tasks: Tasks, model: PerceptualLM, where: str = "") -> None:
+    """See that `model` can be trained on every row.
+
+    Raises:
+        DataError: there are no rows, or one has no target, brings nothing that is perceived, or is too long.
+    """
+    if not rows:
+        raise DataError("training: there are no rows to learn from")
+    for row in rows:
+        if not row.targets:
+            raise DataError(f"{name_of(row, where)}: has no answer or caption to train on")
+    require_perceived(rows, model.levels, where)
+    require_room(rows, tasks, model, with_targets=True, where=where)
 
 
 def _parameter_groups(model: PerceptualLM, settings: TrainingSettings) -> list[dict[str, object]]:

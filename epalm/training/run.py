@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from epalm.admission import require_perceived
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
@@ -59,34 +61,31 @@ class RunResult:
 
 
 def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> RunResult:
-    """Train the recipe's adapter and write it to `recipe.output`.
+    """Train the recipe's adapter, write it to `recipe.output`, and score it on `data.validation`.
 
-    All data are checked before anything is loaded, and `output` is not touched before training has ended.
+    All data are checked before anything is trained, and `output` is not touched before training has ended.
 
     Raises:
+        AdapterError: the adapter cannot be written.
         ConfigError: `data.train` or `output` is missing or cannot be used, or a backbone is wrong.
-        DataError: a manifest is wrong; rows are named by number.
+        DataError: a manifest is wrong, or a row does not suit the backbones; rows are named by number.
         MediaError: a file cannot be read.
+        UnsupportedModelError: a backbone cannot be served.
     """
     if recipe.data.train is None:
         raise ConfigError("data.train: no rows to learn from; give --data.train ROWS.jsonl")
     output = _checked_output(recipe.output)
-    rows = read_manifest(recipe.data.train)
-    validation = read_manifest(recipe.data.validation) if recipe.data.validation is not None else None
+    rows, to_score = _read(recipe, recipe.data.train), _read(recipe, recipe.data.validation)
     model = load_model(recipe)
     perceived = PerceivedFiles.of_model(model, batch_size=recipe.data.perception_batch, keep=recipe.data.cache_features)
+    answerer = Answerer(model, recipe.text, recipe.generation, perceived)
+    answerer.check(to_score, str(recipe.data.validation))
+    perceived.perceive([row.media for row in (*rows, *to_score)], on_progress)
     log = train_on(model, rows, recipe, perceived, on_progress)
-    metadata = {
-        "text": recipe.text.model_dump(mode="json"),
-        "generation": recipe.generation.model_dump(mode="json"),
-        "training": recipe.training.model_dump(mode="json"),
-        "tasks": sorted({row.task for row in rows}),
-        "rows": len(rows),
-    }
-    model.save_pretrained(output, metadata)
+    model.save_pretrained(output, _metadata(recipe, rows))
     evaluation = None
-    if validation is not None:
-        evaluation = score_rows(Answerer(model, recipe.text, recipe.generation, perceived), validation, on_progress)
+    if to_score:
+        evaluation = score_rows(answerer, to_score, on_progress, str(recipe.data.validation))
     return RunResult(output, log, model.summary(), evaluation)
 
 
@@ -107,19 +106,49 @@ def train_on(
             on_progress(f"training: loss {smoothed[-1]:.3f}", step, steps)
 
     return train(
-        model, tasks.expand(rows), tasks, recipe.training, perceived=perceived, on_progress=on_progress, on_step=on_step
+        model,
+        tasks.expand(rows),
+        tasks,
+        recipe.training,
+        perceived=perceived,
+        on_progress=on_progress,
+        on_step=on_step,
+        where=str(recipe.data.train or ""),
     )
+
+
+def _read(recipe: Recipe, manifest: Path | None) -> list[Row]:
+    """The rows of a manifest, if there is one, seen to bring something that will be perceived."""
+    if manifest is None:
+        return []
+    rows = read_manifest(manifest)
+    if recipe.adapter.connector != "none":
+        require_perceived(rows, recipe.model.encoders, str(manifest))
+    return rows
+
+
+def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
+    """What the adapter keeps of its recipe: what it takes to answer as it was trained, and how it was trained."""
+    settings = recipe.model_dump(mode="json", include={"text", "generation", "training"})
+    settings["model"] = recipe.model.model_dump(include={"torch_dtype", "attn_implementation"})
+    return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows)}
 
 
 def _checked_output(output: Path | None) -> Path:
     """Where the adapter goes: a new or empty directory, or one that holds an earlier adapter."""
     if output is None:
         raise ConfigError("output: nowhere to write the adapter to; give --output DIR")
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"output: {output} is a file; give a directory")
-    if output.is_dir() and any(output.iterdir()) and not (output / CONFIG_FILE).is_file():
-        raise ConfigError(f"output: {output} holds other files; give a new or empty directory")
-    parent = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
-    if not os.access(parent, os.W_OK):
-        raise ConfigError(f"output: {parent} cannot be written to")
+    try:
+        nearest = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
+        others = [path.name for path in output.iterdir()] if nearest == output and output.is_dir() else []
+        if others and CONFIG_FILE not in others:
+            raise ConfigError(
+                f"output: {output} holds other files, such as {min(others)}; give a new or empty directory"
+            )
+        if not nearest.is_dir():
+            raise ConfigError(f"output: {nearest} is not a directory; give another")
+        with tempfile.TemporaryDirectory(dir=nearest, prefix=".epalm-"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"output: {output} cannot be written: {error.strerror}") from None
     return output

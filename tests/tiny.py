@@ -1,0 +1,92 @@
+"""Tiny random backbones on disk, as a hub checkpoint lies there, and small sets of pictures: plumbing, no quality."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    OPTConfig,
+    PreTrainedTokenizerFast,
+    ViTConfig,
+    ViTImageProcessorPil,
+    ViTModel,
+)
+
+POSITIONS = 64
+"""Longest text that the tiny OPT has positions for."""
+LAYERS = 3
+SIDE = 16
+COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), "white": (250, 250, 250)}
+_SIZES: dict[str, Any] = {
+    "vocab_size": 260,
+    "hidden_size": 24,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "pad_token_id": 256,
+    "bos_token_id": 257,
+    "eos_token_id": 257,
+}
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Every byte a token, and nothing it has not met."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {symbol: number for number, symbol in enumerate([*alphabet, "<pad>", "</s>"])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="</s>", eos_token="</s>", pad_token="<pad>")
+
+
+def save_language_model(folder: Path, family: str = "opt", seed: int = 0, **changes: Any) -> Path:
+    """A tiny OPT (learned positions) or LLaMA (rotary ones) with its tokenizer."""
+    torch.manual_seed(seed)
+    if family == "opt":
+        sizes = _SIZES | {"ffn_dim": 32, "word_embed_proj_dim": 24, "max_position_embeddings": POSITIONS}
+        config: Any = OPTConfig(**sizes | {"dropout": 0.0} | changes)
+    else:
+        config = LlamaConfig(**_SIZES | {"intermediate_size": 32, "max_position_embeddings": POSITIONS} | changes)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4)  # fresh weights are so small that nothing would depend on anything
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_encoder(folder: Path, seed: int = 0, pooler: bool = False) -> Path:
+    """A tiny ViT with its image processor."""
+    torch.manual_seed(seed)
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, image_size=SIDE, patch_size=8
+    )
+    model = ViTModel(config, add_pooling_layer=pooler)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    return folder
+
+
+def save_pictures(folder: Path) -> Path:
+    """One plain picture of each colour."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (20, 12), colour).save(folder / f"{name}.png")
+    return folder
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """JSON Lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
