@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -33,7 +33,7 @@ def pretrain(
 
     Batches depend on the step alone, so a run that was interrupted ends as one that was not.
     """
-    optimizer = torch.optim.AdamW(_decay_groups(model.named_parameters()), lr=peak_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(_decay_groups(model), lr=peak_rate, betas=(0.9, 0.98))
     first = 0
     if state_file.is_file():
         state = torch.load(state_file, weights_only=True)
@@ -61,12 +61,12 @@ def pretrain(
             _save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, state_file)
 
 
-def _decay_groups(parameters: Iterable[tuple[str, nn.Parameter]]) -> list[dict[str, object]]:
-    """Weight decay for matrices only."""
-    listed = [parameter for _, parameter in parameters if parameter.requires_grad]
+def _decay_groups(model: nn.Module) -> list[dict[str, object]]:
+    """Weight decay for the matrices of linear layers only: no vectors, no embeddings."""
+    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     return [
-        {"params": [p for p in listed if p.ndim >= 2], "weight_decay": 0.05},
-        {"params": [p for p in listed if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": 0.05},
+        {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0},
     ]
 
 
