@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 _UsageError: Any = typer.BadParameter.__base__
 """What typer raises where the command line is wrong; typer has it from click, or brings a click of its own."""
+_INTERRUPTED = 130
+"""Exit code of a command that was stopped by Ctrl-C; typer may give it back, too."""
 _USERS_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory or hub id of a trained adapter.")]
@@ -92,8 +94,8 @@ def train(
 
     with show_progress() as show:
         result = run_recipe(wanted, show)
-    typer.echo(result.as_text())
     _write_json(json_file, result.as_dict())
+    typer.echo(result.as_text())
 
 
 @app.command(epilog=_EVALUATE_HELP + _ANSWER_SETTINGS)
@@ -116,10 +118,10 @@ def evaluate(
     answerer = Answerer.load(adapter, context.obj)
     with show_progress() as show:
         evaluation = score_rows(answerer, rows, show, str(data))
-    typer.echo(evaluation.as_text())
     if predictions is not None:
         evaluation.write_predictions(predictions)
     _write_json(json_file, {"adapter": adapter, "data": str(data), **evaluation.as_dict()})
+    typer.echo(evaluation.as_text())
 
 
 @app.command(epilog=_CAPTION_HELP + _ANSWER_SETTINGS)
@@ -181,23 +183,22 @@ def run(arguments: Sequence[str]) -> int:
     _quieten_libraries()
     try:
         overrides, rest = split_settings(arguments)
-        app(rest or ["--help"], obj=overrides, prog_name="epalm", standalone_mode=False)
+        interrupted = app(rest or ["--help"], obj=overrides, prog_name="epalm", standalone_mode=False)
         sys.stdout.flush()
     except EpalmError as error:
         return _refuse(str(error))
     except _UsageError as error:
         return _refuse(_usage(error))
-    except KeyboardInterrupt:
-        return _refuse("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has seen enough
+    except (KeyboardInterrupt, typer.Abort):
+        return _refuse("interrupted", _INTERRUPTED)
+    except SystemExit:  # typer's answer to a closed pipe: whoever read has seen enough
         return 0
     except Exception as error:
         if (trouble := _users_trouble(error)) is not None:
             return _refuse(trouble)
         traceback.print_exc()
         return _refuse("this is a bug; please report it with the lines above", 1)
-    return 0
+    return _refuse("interrupted", _INTERRUPTED) if interrupted == _INTERRUPTED else 0
 
 
 def _refuse(message: str, code: int = 2) -> int:

@@ -111,9 +111,10 @@ class _RecipeLoader(yaml.SafeLoader):
     """YAML in which no key stands twice: the first value would be lost in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"  # `<<` may stand twice and is no key
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
         for key in keys:
-            if keys.count(key) > 1 and key != "<<":
+            if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
 

@@ -54,8 +54,8 @@ def write_whole(path: Path, lines: Iterable[str], what: str) -> None:
 
 def _is_device(path: Path) -> bool:
     """Whether it is a pipe, a terminal, standard output or the like, which no file may take the place of."""
-    is_other = os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113
-    return is_other or os.path.abspath(path).startswith(("/dev/", "/proc/"))  # noqa: PTH100
+    is_system = os.path.abspath(path).startswith(("/dev/", "/proc/"))  # noqa: PTH100
+    return os.path.exists(path) and (is_system or not os.path.isfile(path))  # noqa: PTH110, PTH113
 
 
 def _beside(path: Path) -> Path:

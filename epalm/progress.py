@@ -16,13 +16,18 @@ def show_progress() -> Iterator[Callable[[str, int, int], None]]:
     What stands behind a colon is a detail that changes: `training: loss 0.71` goes on with the bar of `training`.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        known: dict[str, TaskID] = {}
+    bars = Progress(*columns, console=Console(stderr=True))
+    known: dict[str, TaskID] = {}
 
-        def show(what: str, done: int, total: int) -> None:
-            key, _, detail = what.partition(":")
-            if key not in known:
-                known[key] = bars.add_task(key, total=total)
-            bars.update(known[key], completed=done, total=total, description=f"{key}{detail}")
+    def show(what: str, done: int, total: int) -> None:
+        key, _, detail = what.partition(":")
+        if key not in known:
+            bars.start()
+            known[key] = bars.add_task(key, total=total)
+        bars.update(known[key], completed=done, total=total, description=f"{key}{detail}")
 
+    try:
         yield show
+    finally:
+        if known:  # with nothing under way there is nothing to be seen, not even an empty line
+            bars.stop()

@@ -83,15 +83,15 @@ class TrainingSettings(Settings):
     """Optimizer steps, instead of `epochs`."""
     batch_size: int = Field(default=32, ge=1)
     """Rows a step."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, le=100)
     """Peak rate of connectors and block adapters."""
-    prompt_learning_rate: float | None = Field(default=None, gt=0)
+    prompt_learning_rate: float | None = Field(default=None, gt=0, le=100)
     """Peak rate of the soft prompt; unset: as `learning_rate`."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the rate rises to its peak."""
     final_rate: float = Field(default=0.01, ge=0, le=1)
     """What is left of the peak rate at the end."""
-    weight_decay: float = Field(default=0.02, ge=0)
+    weight_decay: float = Field(default=0.02, ge=0, le=100)
     """AdamW's, on the weights of connectors and block adapters."""
     clip: float | None = Field(default=1.0, gt=0)
     """Largest norm of the gradient; null: none."""

@@ -58,6 +58,9 @@ def save_language_model(folder: Path, family: str = "opt", seed: int = 0, **chan
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(4)  # fresh weights are so small that nothing would depend on anything
+        if family == "llama":
+            for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
+                embedding.weight.mul_(8)  # logits far enough apart for one answer to become certain
     model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder
@@ -90,3 +93,33 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     """JSON Lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def questions() -> list[dict[str, Any]]:
+    """Which colour each picture has; the answer is its first letter, one token."""
+    return [{"image": f"pictures/{name}.png", "question": "which?", "answer": name[0]} for name in COLOURS]
+
+
+def captions() -> list[dict[str, Any]]:
+    """Two captions for each picture."""
+    return [{"image": f"pictures/{name}.png", "captions": [name, f"all {name}"]} for name in COLOURS]
+
+
+def recipe_values(backbones: Path, language_model: str = "opt", **training: Any) -> dict[str, Any]:
+    """A run of a few steps."""
+    return {
+        "model": {
+            "language_model": str(backbones / language_model),
+            "encoders": {"image": str(backbones / "vit")},
+            "device": "cpu",
+        },
+        "adapter": {"start": 0, "end": 2},
+        "training": {"steps": 4, "batch_size": 2, "learning_rate": 0.02} | training,
+        "generation": {"num_beams": 1, "max_new_tokens": 5},
+    }
+
+
+def learning_recipe(backbones: Path) -> dict[str, Any]:
+    """A run after which the four colours are surely told apart."""
+    values = recipe_values(backbones, "llama", steps=100, batch_size=4, learning_rate=0.05)
+    return values | {"adapter": {"preset": "epalm_ada", "bottleneck": 2, "start": 0, "end": 2}}

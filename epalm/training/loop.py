@@ -123,7 +123,8 @@ def train(
         )
         loss = float(output.loss.detach())
         if not math.isfinite(loss):
-            raise DataError(f"training: the loss is {loss} at step {step + 1}; lower training.learning_rate")
+            remedy = "lower training.learning_rate" if step else "try model.torch_dtype float32"
+            raise DataError(f"training: the loss is {loss} at step {step + 1}; {remedy}")
         accelerator.backward(output.loss)
         if settings.clip is not None:
             accelerator.clip_grad_norm_(trained, settings.clip)

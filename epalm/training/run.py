@@ -21,7 +21,7 @@ from epalm.models.adapter_io import CONFIG_FILE
 from epalm.models.summary import Summary
 from epalm.recipe import Recipe
 from epalm.tasks import Tasks
-from epalm.training.loop import TrainingLog, train
+from epalm.training.loop import TrainingLog, check_rows, train
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> RunResu
     model = load_model(recipe)
     perceived = PerceivedFiles.of_model(model, batch_size=recipe.data.perception_batch, keep=recipe.data.cache_features)
     answerer = Answerer(model, recipe.text, recipe.generation, perceived)
+    check_rows(answerer.tasks.expand(rows), answerer.tasks, model, str(recipe.data.train))
     answerer.check(to_score, str(recipe.data.validation))
     perceived.perceive([row.media for row in (*rows, *to_score)], on_progress)
     log = train_on(model, rows, recipe, perceived, on_progress)
@@ -138,17 +139,24 @@ def _checked_output(output: Path | None) -> Path:
     """Where the adapter goes: a new or empty directory, or one that holds an earlier adapter."""
     if output is None:
         raise ConfigError("output: nowhere to write the adapter to; give --output DIR")
+    made: list[Path] = []
     try:
-        nearest = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
-        others = [path.name for path in output.iterdir()] if nearest == output and output.is_dir() else []
+        others = [path.name for path in output.iterdir()] if os.path.isdir(output) else []  # noqa: PTH112
         if others and CONFIG_FILE not in others:
             raise ConfigError(
                 f"output: {output} holds other files, such as {min(others)}; give a new or empty directory"
             )
-        if not nearest.is_dir():
-            raise ConfigError(f"output: {nearest} is not a directory; give another")
-        with tempfile.TemporaryDirectory(dir=nearest, prefix=".epalm-"):
+        for folder in (*reversed(output.parents), output):  # made, tried and taken away again
+            if not os.path.isdir(folder):  # noqa: PTH112
+                folder.mkdir()
+                made.append(folder)
+        with tempfile.TemporaryDirectory(dir=output, prefix=".epalm-"):
             pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"output: {error.filename} is there and not a directory; give another") from None
     except OSError as error:
         raise ConfigError(f"output: {output} cannot be written: {error.strerror}") from None
+    finally:
+        for folder in reversed(made):
+            folder.rmdir()
     return output

@@ -1,0 +1,82 @@
+"""What the tests of whole runs share: tiny backbones on disk, pictures, and the command line in this process."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports the hub's client and torch: no test may wait for a network, and threads that wait for each
+# other gain nothing on models as small as these.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import tiny
+import yaml
+from transformers.utils import logging
+
+
+class Finished(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_bars_of_others() -> None:
+    logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`opt`, `llama` and two encoders, `vit` and `other-vit`; never written to."""
+    folder = tmp_path_factory.mktemp("backbones")
+    tiny.save_language_model(folder / "opt", "opt")
+    tiny.save_language_model(folder / "llama", "llama")
+    tiny.save_encoder(folder / "vit")
+    tiny.save_encoder(folder / "other-vit", seed=1, pooler=True)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, backbones: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory one stands in: `pictures/`, manifests of colours, and `recipe.yaml` for a short run."""
+    monkeypatch.chdir(tmp_path)
+    tiny.save_pictures(tmp_path / "pictures")
+    tiny.write_lines(tmp_path / "questions.jsonl", tiny.questions())
+    tiny.write_lines(tmp_path / "captions.jsonl", tiny.captions())
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tiny.recipe_values(backbones)))
+    return tmp_path
+
+
+@pytest.fixture
+def epalm(capsys: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """Run a command as a user does; every argument as it would stand on the command line."""
+    from epalm.cli import run
+
+    def call(*arguments: object) -> Finished:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Finished(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def refused(epalm: Callable[..., Finished]) -> Callable[..., str]:
+    """Run a command that the user must mend: exit code 2, nothing printed but one line, which is given back."""
+
+    def call(*arguments: object) -> str:
+        code, out, err = epalm(*arguments)
+        assert (code, out) == (2, ""), err
+        assert err.startswith("epalm: ")
+        assert err.count("\n") == 1
+        return err
+
+    return call
