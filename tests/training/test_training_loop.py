@@ -1,0 +1,173 @@
+"""Training: what changes, what must not, and that the same settings give the same numbers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from epalm.data.features import PerceivedFiles
+from epalm.data.manifest import read_manifest
+from epalm.data.rows import Row
+from epalm.errors import ConfigError, DataError, MediaError
+from epalm.evaluation.answerer import load_model
+from epalm.models import PerceptualLM
+from epalm.models.fingerprint import fingerprint
+from epalm.recipe import Recipe, build_recipe
+from epalm.tasks import Tasks
+from epalm.training import TrainingLog, train
+from epalm.training.loop import rate_factor, total_steps
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture
+def recipe(place: Path, backbones: Path) -> MakeRecipe:
+    """A short run with some settings changed."""
+    return lambda **changes: build_recipe(
+        tiny.recipe_values(backbones), {key.replace("__", "."): value for key, value in changes.items()}
+    )
+
+
+def run(recipe: Recipe, manifest: str = "questions.jsonl", **options: Any) -> tuple[PerceptualLM, TrainingLog]:
+    model = load_model(recipe)
+    tasks = Tasks(model.tokenizer, recipe.text)
+    rows = tasks.expand(read_manifest(manifest))
+    perceived = PerceivedFiles.of_model(model, keep=recipe.data.cache_features)
+    return model, train(model, rows, tasks, recipe.training, perceived=perceived, **options)
+
+
+def weights(model: PerceptualLM) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.trained_state_dict().items()}
+
+
+@pytest.mark.parametrize("preset", ["epalm_lin", "epalm_pt", "epalm", "epalm_ada", "text_only"])
+def test_loss_falls_and_frozen_weights_stay(recipe: MakeRecipe, preset: str) -> None:
+    settings = recipe(adapter__preset=preset, training__steps=25, training__batch_size=4)
+    model = load_model(settings)
+    frozen = {name: fingerprint(part) for name, part in model.frozen_parts().items()}
+    before = weights(model)
+    tasks = Tasks(model.tokenizer)
+    log = train(model, read_manifest("questions.jsonl"), tasks, settings.training)
+    assert len(log.losses) == 25
+    assert sum(log.losses[-5:]) / 5 < log.losses[0] - 0.05
+    assert {name: fingerprint(part) for name, part in model.frozen_parts().items()} == frozen
+    assert not model.training
+    after = weights(model)
+    assert all(not torch.equal(after[name], before[name]) for name in before)
+    assert all(parameter.grad is None for part in model.frozen_parts().values() for parameter in part.parameters())
+
+
+def test_kept_features_and_features_on_the_fly_give_the_same_losses(recipe: MakeRecipe) -> None:
+    kept, kept_log = run(recipe(training__steps=6))
+    anew, anew_log = run(recipe(training__steps=6, data__cache_features=False))
+    assert kept_log.losses == anew_log.losses
+    assert all(torch.equal(tensor, weights(anew)[name]) for name, tensor in weights(kept).items())
+
+
+def test_the_seed_decides(recipe: MakeRecipe) -> None:
+    runs = [run(recipe(training__seed=seed), "captions.jsonl") for seed in (3, 3, 4)]
+    losses = [log.losses for _, log in runs]
+    assert losses[0] == losses[1] != losses[2]
+    first, again, other = (weights(model) for model, _ in runs)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_what_happened_before_does_not_matter(recipe: MakeRecipe) -> None:
+    _, log = run(recipe())
+    torch.manual_seed(99)
+    random.seed(99)
+    torch.rand(7)
+    assert run(recipe())[1].losses == log.losses
+
+
+def test_steps_and_epochs(recipe: MakeRecipe) -> None:
+    kinds = [frozenset({"image"})] * 10
+    assert total_steps(recipe(training__steps=7).training, kinds) == 7
+    assert total_steps(recipe(training__epochs=3, training__batch_size=4).training, kinds) == 9
+    assert total_steps(recipe(training__epochs=0.5, training__batch_size=1).training, kinds) == 5
+    assert total_steps(recipe(training__epochs=0.01, training__batch_size=4).training, kinds) == 1
+    assert total_steps(recipe(training__steps=None, training__batch_size=5).training, kinds) == 16  # 8 epochs
+    _, log = run(recipe(training__epochs=2, training__batch_size=3), "captions.jsonl")
+    assert len(log.losses) == 6  # 8 captions of 4 rows
+
+
+def test_every_step_is_told(recipe: MakeRecipe) -> None:
+    steps: list[tuple[int, int, float]] = []
+    told: list[tuple[str, int, int]] = []
+    _, log = run(recipe(), on_step=lambda *news: steps.append(news), on_progress=lambda *news: told.append(news))
+    assert [step for step, _, _ in steps] == [1, 2, 3, 4]
+    assert {total for _, total, _ in steps} == {4}
+    assert tuple(loss for _, _, loss in steps) == log.losses
+    assert told == [("perceiving image", 4, 4)]
+    assert log.seconds > 0
+
+
+def test_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
+    rates = [rate_factor(step, 100, warmup=0.1, final=0.05) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0.05)
+    assert rate_factor(0, 1, warmup=0.0, final=0.0) == 1  # one step is not lost to warming up
+
+
+def test_prompt_has_its_own_rate_and_does_not_decay(recipe: MakeRecipe) -> None:
+    start = weights(load_model(recipe()))
+    one = {"training__steps": 1, "training__batch_size": 4, "training__warmup": 0.0}
+    still, _ = run(recipe(training__prompt_learning_rate=1e-12, **one))
+    assert torch.allclose(weights(still)["prompt.weight"], start["prompt.weight"], atol=1e-9)
+    assert not torch.allclose(weights(still)["connector.image.0.weight"], start["connector.image.0.weight"], atol=1e-3)
+    plain, decayed = (weights(run(recipe(training__weight_decay=decay, **one))[0]) for decay in (0.0, 10.0))
+    assert torch.equal(plain["prompt.weight"], decayed["prompt.weight"])
+    assert torch.equal(plain["connector.image.0.bias"], decayed["connector.image.0.bias"])
+    shrunk = plain["connector.image.0.weight"] - 0.2 * start["connector.image.0.weight"]  # rate 0.02 times decay 10
+    assert torch.allclose(decayed["connector.image.0.weight"], shrunk, atol=1e-6)
+
+
+def test_loss_settings_count(recipe: MakeRecipe) -> None:
+    def first(**changes: Any) -> float:
+        return run(recipe(training__steps=1, training__batch_size=4, **changes))[1].losses[0]
+
+    mean = first()
+    assert first(training__loss_scale="original") == pytest.approx(0.1 * mean * 3, rel=1e-5)  # space, letter, end
+    assert first(training__loss_on="all") != pytest.approx(mean, rel=1e-3)
+    assert first(training__label_smoothing=0.1) != pytest.approx(mean, rel=1e-4)
+
+
+def test_rows_that_cannot_be_trained_on(recipe: MakeRecipe, place: Path) -> None:
+    model = load_model(recipe())
+    tasks, settings, picture = Tasks(model.tokenizer), recipe().training, {"image": place / "pictures" / "red.png"}
+    before = weights(model)
+    for rows, said in (
+        ([], "there are no rows to learn from"),
+        ([Row(picture, "what?", number=7)], "row 7: has no answer or caption to train on"),
+        ([Row({"audio": Path("a.wav")}, None, ("a",), number=2)], "row 2: brings audio, but the model perceives image"),
+        ([Row(picture, None, ("a" * 64,), number=3)], "row 3: its text with the answer is 66 tokens long"),
+        ([Row(picture, "q", ("a", "b" * 80))] * 3, r"red\.png: .* is 84 tokens long.* \(and 2 more rows like it\)"),
+    ):
+        with pytest.raises(DataError, match=said):
+            train(model, rows, tasks, settings)
+    with pytest.raises(MediaError, match=r"none\.png: no such file"):
+        train(model, [Row({"image": Path("none.png")}, None, ("a",))], tasks, settings)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(model).items())
+    longest = Row(picture, None, ("a" * 62,))  # begin of text, 62 letters, end of text
+    assert train(model, [longest], tasks, settings).losses
+
+
+def test_nothing_to_train_is_said(recipe: MakeRecipe) -> None:
+    with pytest.raises(ConfigError, match="nothing would be trained"):
+        run(recipe(adapter__preset="text_only", adapter__prompt="none"))
+
+
+def test_smoothed_losses() -> None:
+    log = TrainingLog((4.0, 2.0, 6.0, 0.0), 1.0)
+    assert log.smoothed(2) == [4.0, 3.0, 4.0, 3.0]
+    assert log.smoothed(10)[-1] == 3.0
