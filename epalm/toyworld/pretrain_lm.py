@@ -16,6 +16,7 @@ one of four ways, by lot:
 from __future__ import annotations
 
 import argparse
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,11 +208,14 @@ def _start_quietly(model: OPTForCausalLM) -> None:
     """Let words speak first: large word embeddings, and sublayers that add little to them in the beginning.
 
     Otherwise what tells one word from another of its kind drowns in the residual stream before any layer has learned to
-    read it.
+    read it. Positions start as sinusoids, from which looking a few words back is soon learned.
     """
     decoder = model.model.decoder
     nn.init.normal_(decoder.embed_tokens.weight, std=0.5)
-    nn.init.normal_(decoder.embed_positions.weight, std=0.1)
+    rows, width = decoder.embed_positions.weight.shape
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    angles = torch.arange(rows)[:, None] * rates  # (positions, W / 2)
+    decoder.embed_positions.weight.copy_(0.35 * torch.cat([angles.sin(), angles.cos()], dim=1))
     for layer in decoder.layers:
         nn.init.normal_(layer.self_attn.out_proj.weight, std=0.01)
         nn.init.normal_(layer.fc2.weight, std=0.01)
