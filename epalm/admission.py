@@ -6,8 +6,10 @@ import dataclasses
 import random
 from collections.abc import Callable, Collection, Sequence
 
+from torch import Tensor
+
 from epalm.data.rows import Row
-from epalm.errors import DataError
+from epalm.errors import DataError, UnsupportedModelError
 from epalm.models import PerceptualLM
 from epalm.tasks import Tasks
 
@@ -71,6 +73,32 @@ def require_room(
             f"{what} is {length(row)} tokens long, but the language model has positions for {limit}; shorten it"
         ),
     )
+
+
+def require_tokenizer(model: PerceptualLM) -> None:
+    """See that the tokenizer writes anything: transformers makes an empty one where the tokenizer's files are missing.
+
+    Raises:
+        UnsupportedModelError: it does not, or there is none.
+    """
+    if model.tokenizer is None or not model.tokenizer("a", add_special_tokens=False)["input_ids"]:
+        raise UnsupportedModelError(
+            f"language model {model.source}: has no tokenizer beside it; put tokenizer.json and its like there"
+        )
+
+
+def require_known_tokens(ids: Tensor, model: PerceptualLM) -> None:
+    """See that the language model has an embedding for every token of a batch, (B, T).
+
+    Raises:
+        UnsupportedModelError: the tokenizer is another model's.
+    """
+    known, largest = model.language_model.get_input_embeddings().num_embeddings, int(ids.max())
+    if largest >= known:
+        raise UnsupportedModelError(
+            f"language model {model.source}: its tokenizer writes token {largest}, but it has embeddings for {known} "
+            "tokens only; put the tokenizer there that it was trained with"
+        )
 
 
 def name_of(row: Row, where: str = "") -> str:

@@ -60,7 +60,7 @@ class AdapterConfig(Settings):
     """First LM layer after the window; unset: L - 1."""
     prompt: Literal["none", "plain", "mlp"] = "plain"
     """`plain`: P free vectors; `mlp`: P embeddings through Linear-Tanh-Linear; `none`: no soft prompt."""
-    prompt_tokens: int = Field(default=1, ge=1)
+    prompt_tokens: int = Field(default=1, ge=1, le=100_000)
     """P, the soft-prompt tokens (not used with prompt `none`)."""
     mask: Literal["causal", "legacy"] = "causal"
     """`causal`: the slot's row sees only itself; `legacy`: it sees everything, as in the original checkpoints."""

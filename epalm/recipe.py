@@ -114,9 +114,9 @@ class TrainingSettings(Settings):
 class GenerationSettings(Settings):
     """How answers and captions are generated."""
 
-    num_beams: int = Field(default=3, ge=1)
+    num_beams: int = Field(default=3, ge=1, le=1000)
     """Beams; 1 is greedy search."""
-    max_new_tokens: int = Field(default=40, ge=1)
+    max_new_tokens: int = Field(default=40, ge=1, le=100_000)
     """Longest answer or caption in tokens."""
     batch_size: int = Field(default=32, ge=1)
     """Rows generated at once; answers do not depend on it."""
@@ -210,8 +210,13 @@ def _find_backbones(sources: dict[str, Any], names: tuple[str, ...], folder: Pat
     """Write directories in full, so that a saved adapter finds its backbones wherever it is used."""
     for name in names:
         source = sources.get(name)
-        if isinstance(source, str) and os.path.isdir(folder / source):  # noqa: PTH112  Path.is_dir raises on long paths
-            sources[name] = os.path.abspath(folder / source)  # noqa: PTH100  resolve() would follow links
+        if not isinstance(source, str):
+            continue
+        path = os.path.abspath(folder / Path(source).expanduser())  # noqa: PTH100  resolve() would follow links
+        if source and os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises on long paths
+            sources[name] = path
+        elif not source or source.startswith(("/", ".", "~")):
+            raise ConfigError(f"model: there is no directory {source or 'without a name'} for the {name} backbone")
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -12,21 +12,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from epalm.admission import require_perceived, require_room
+from epalm.admission import require_known_tokens, require_perceived, require_room, require_tokenizer
 from epalm.data.collate import collate
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.rows import MODALITIES, Row
-from epalm.errors import AdapterError, ConfigError, DataError, MediaError
+from epalm.errors import AdapterError, DataError, MediaError
+from epalm.evaluation.loading import load_adapter
 from epalm.models import PerceptualLM
-from epalm.models.adapter_io import read_adapter
-from epalm.recipe import DataSettings, GenerationSettings, Recipe, build_recipe
+from epalm.recipe import DataSettings, GenerationSettings
 from epalm.tasks import Tasks, TextTemplate
-
-SAVED_GROUPS = ("model", "text", "generation")
-"""Groups of settings that an adapter keeps, in part or as a whole, so that it answers as it did when it was trained."""
-_CHANGEABLE = ("model.", "text.", "generation.", "data.cache_features", "data.perception_batch")
 
 
 class Answerer:
@@ -52,6 +46,7 @@ class Answerer:
         perceived: PerceivedFiles | None = None,
         data: DataSettings | None = None,
     ) -> None:
+        require_tokenizer(model)
         self.model = model.eval()
         self.tasks = Tasks(model.tokenizer, template)
         self.generation = generation or GenerationSettings()
@@ -73,23 +68,11 @@ class Answerer:
             overrides: dotted settings to change, of `model`, `text` and `generation`, and how files are perceived.
 
         Raises:
-            AdapterError: the adapter is damaged or does not fit its backbones.
+            AdapterError: the adapter is damaged or does not fit its backbones, or those are not there.
             ConfigError: a setting is wrong or has no effect any more, or a backbone cannot be loaded.
+            UnsupportedModelError: a backbone cannot be served.
         """
-        for name in overrides or {}:
-            if not name.startswith(_CHANGEABLE):
-                raise ConfigError(f"--{name}: has no effect on an adapter that is trained; leave it out")
-        metadata = read_adapter(adapter).card.metadata
-        saved = {group: metadata[group] for group in SAVED_GROUPS if group in metadata}
-        recipe = build_recipe(saved, overrides, where=str(adapter))
-        sources = {name.split(".")[1] for name in overrides or {}} & {"language_model", "encoders"}
-        model = PerceptualLM.from_pretrained(
-            adapter,
-            **{name: getattr(recipe.model, name) for name in sources},
-            torch_dtype=recipe.model.dtype(),
-            device=recipe.model.device_or_best(),
-            attn_implementation=recipe.model.attn_implementation,
-        )
+        model, recipe = load_adapter(adapter, overrides)
         return cls(model, recipe.text, recipe.generation, data=recipe.data)
 
     def answer(self, rows: Sequence[Row], on_progress: OnProgress | None = None, where: str = "") -> list[str]:
@@ -115,6 +98,7 @@ class Answerer:
         done = 0
         for group, new_tokens in self._groups(media, prompts):
             batch = collate([(prompts[i], []) for i in group], self.tasks.pad_id, side="left")
+            require_known_tokens(batch.input_ids, self.model)
             new_ids = self.model.generate(
                 batch.input_ids,
                 batch.attention_mask,
@@ -192,21 +176,3 @@ class Answerer:
         if not self.modalities and not os.path.exists(file):  # noqa: PTH110  nobody else will look for it
             raise MediaError(f"{file}: no such file")
         return {kind if kind in MODALITIES else "image": Path(file)}
-
-
-def load_model(recipe: Recipe) -> PerceptualLM:
-    """The untrained model of a recipe, seeded.
-
-    Raises:
-        ConfigError: a backbone or a setting is wrong.
-        UnsupportedModelError: a backbone cannot be served.
-    """
-    torch.manual_seed(recipe.training.seed)
-    return PerceptualLM.build(
-        recipe.model.language_model,
-        recipe.model.encoders,
-        recipe.adapter,
-        torch_dtype=recipe.model.dtype(),
-        device=recipe.model.device_or_best(),
-        attn_implementation=recipe.model.attn_implementation,
-    )

@@ -26,7 +26,6 @@ from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.evaluation import Answerer, Evaluation, score_rows
-from epalm.evaluation.answerer import load_model
 from epalm.progress import show_progress
 from epalm.recipe import Recipe, read_recipe
 from epalm.toyworld.dataset import read_scenes, write_dataset
@@ -34,7 +33,7 @@ from epalm.toyworld.judge import caption_is_right
 from epalm.toyworld.report import Shown, draw_contact_sheet, draw_losses, draw_table, write_page
 from epalm.toyworld.world import Scene
 from epalm.training.loop import TrainingLog
-from epalm.training.run import train_on
+from epalm.training.run import load_model, train_on
 
 MECHANISMS = ("epalm_pt", "text_only")
 HELD_OUT_SCENES = 250

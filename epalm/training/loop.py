@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from epalm.admission import name_of, require_perceived, require_room
+from epalm.admission import name_of, require_known_tokens, require_perceived, require_room, require_tokenizer
 from epalm.data.collate import collate
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.rows import Row
@@ -89,13 +89,15 @@ def train(
         ConfigError: nothing in the model can be trained.
         DataError: there are no rows, a row cannot be trained on, or a loss is not a finite number.
         MediaError: a file cannot be read.
+        UnsupportedModelError: the language model's tokenizer is missing or another model's.
     """
     check_rows(rows, tasks, model, where)
     set_seed(settings.seed)
     perceived = perceived or PerceivedFiles.of_model(model)
     media = [{name: path for name, path in row.media.items() if name in model.levels} for row in rows]
     perceived.perceive(media, on_progress)
-    kinds = [frozenset(files) for files in media]
+    # Captions are longer than answers: apart, neither is padded to the other's length.
+    kinds = [(row.task, frozenset(files)) for row, files in zip(rows, media, strict=True)]
     steps = total_steps(settings, kinds)
     accelerator = Accelerator(device_placement=False)  # the model is where the recipe says
     optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
@@ -113,6 +115,7 @@ def train(
         draws = random.Random(f"{settings.seed} {step}")  # of the step alone
         pairs = [tasks.encode(rows[number], draws) for number in numbers]
         batch = collate(pairs, tasks.pad_id, loss_on=settings.loss_on)
+        require_known_tokens(batch.input_ids, model)
         output = model(
             batch.input_ids,
             attention_mask=batch.attention_mask,
@@ -144,12 +147,14 @@ def check_rows(rows: Sequence[Row], tasks: Tasks, model: PerceptualLM, where: st
 
     Raises:
         DataError: there are no rows, or one has no target, brings nothing that is perceived, or is too long.
+        UnsupportedModelError: the language model has no tokenizer.
     """
     if not rows:
         raise DataError("training: there are no rows to learn from")
     for row in rows:
         if not row.targets:
             raise DataError(f"{name_of(row, where)}: has no answer or caption to train on")
+    require_tokenizer(model)
     require_perceived(rows, model.levels, where)
     require_room(rows, tasks, model, with_targets=True, where=where)
 

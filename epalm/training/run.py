@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from epalm.admission import require_perceived
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, Evaluation, score_rows
-from epalm.evaluation.answerer import load_model
+from epalm.evaluation.loading import SAVED_GROUPS
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import CONFIG_FILE
 from epalm.models.summary import Summary
@@ -90,6 +92,24 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> RunResu
     return RunResult(output, log, model.summary(), evaluation)
 
 
+def load_model(recipe: Recipe) -> PerceptualLM:
+    """The untrained model of a recipe, seeded.
+
+    Raises:
+        ConfigError: a backbone or a setting is wrong.
+        UnsupportedModelError: a backbone cannot be served.
+    """
+    torch.manual_seed(recipe.training.seed)
+    return PerceptualLM.build(
+        recipe.model.language_model,
+        recipe.model.encoders,
+        recipe.adapter,
+        torch_dtype=recipe.model.dtype(),
+        device=recipe.model.device_or_best(),
+        attn_implementation=recipe.model.attn_implementation,
+    )
+
+
 def train_on(
     model: PerceptualLM,
     rows: Sequence[Row],
@@ -130,8 +150,9 @@ def _read(recipe: Recipe, manifest: Path | None) -> list[Row]:
 
 def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
     """What the adapter keeps of its recipe: what it takes to answer as it was trained, and how it was trained."""
-    settings = recipe.model_dump(mode="json", include={"text", "generation", "training"})
-    settings["model"] = recipe.model.model_dump(include={"torch_dtype", "attn_implementation"})
+    settings = recipe.model_dump(mode="json", include={*SAVED_GROUPS, "training"})
+    for name in ("language_model", "encoders", "device"):  # the card names the backbones; a device is anybody's own
+        del settings["model"][name]
     return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows)}
 
 

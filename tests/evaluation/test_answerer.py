@@ -15,10 +15,10 @@ from epalm.data.features import PerceivedFiles
 from epalm.data.rows import Row
 from epalm.errors import AdapterError, ConfigError, DataError, MediaError
 from epalm.evaluation import Answerer
-from epalm.evaluation.answerer import load_model
 from epalm.models import PerceptualLM
 from epalm.recipe import GenerationSettings, Recipe, build_recipe
 from epalm.training import run_recipe
+from epalm.training.run import load_model
 
 QUESTIONS = ["a", "which?", "what is it, then?", "x" * 40, "is it " + "very " * 10 + "red?"]
 

@@ -11,8 +11,8 @@ import tiny
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError
 from epalm.evaluation import Answerer, Evaluation, Prediction, score_rows
-from epalm.evaluation.answerer import load_model
 from epalm.recipe import build_recipe
+from epalm.training.run import load_model
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from epalm.data.features import PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError, MediaError
-from epalm.evaluation.answerer import load_model
 from epalm.models import PerceptualLM
 from epalm.models.fingerprint import fingerprint
 from epalm.recipe import Recipe, build_recipe
 from epalm.tasks import Tasks
 from epalm.training import TrainingLog, train
 from epalm.training.loop import rate_factor, total_steps
+from epalm.training.run import load_model
 
 MakeRecipe = Callable[..., Recipe]
 
