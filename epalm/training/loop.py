@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,7 +46,7 @@ class TrainingLog:
         return means
 
 
-def total_steps(settings: TrainingSettings, kinds: Sequence[frozenset[str]]) -> int:
+def total_steps(settings: TrainingSettings, kinds: Sequence[Hashable]) -> int:
     """Optimizer steps of the run."""
     if settings.steps is not None:
         return settings.steps
