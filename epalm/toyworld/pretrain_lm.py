@@ -233,6 +233,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--state", type=Path, default=Path("build/lm.pt"))
+    parser.add_argument(
+        "--start-from", type=Path, help="a directory of weights to go on from, such as the shipped ones"
+    )
     parser.add_argument("--out", type=Path, default=HOME)
     options = parser.parse_args()
     if options.threads:
@@ -249,6 +252,8 @@ def main() -> None:
     # nothing can be read any more.
     model = OPTForCausalLM(config)
     _start_quietly(model)
+    if options.start_from:
+        model.load_state_dict(OPTForCausalLM.from_pretrained(options.start_from, dtype=torch.float32).state_dict())
     noise = NoisySummary(model, options.noise)
 
     def loss_at(step: int) -> Tensor:

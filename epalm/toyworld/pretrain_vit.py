@@ -139,6 +139,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--state", type=Path, default=Path("build/vit.pt"))
+    parser.add_argument(
+        "--start-from", type=Path, help="a directory of weights to go on from, such as the shipped ones"
+    )
     parser.add_argument("--out", type=Path, default=HOME)
     options = parser.parse_args()
     if options.threads:
@@ -149,6 +152,9 @@ def main() -> None:
         intermediate_size=384, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     vit = ViTModel(config, add_pooling_layer=False)
+    if options.start_from:
+        kept = ViTModel.from_pretrained(options.start_from, add_pooling_layer=False, dtype=torch.float32)
+        vit.load_state_dict(kept.state_dict())
     heads = AttributeHeads(config.hidden_size, LABEL_SIZES)
     patch_heads = AttributeHeads(config.hidden_size, PATCH_LABEL_SIZES)
     model = nn.ModuleDict({"vit": vit, "heads": heads, "patch_heads": patch_heads})
