@@ -8,6 +8,7 @@ Exit codes: 0 done; 2 the user can mend it, and one line says how; 130 interrupt
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sys
@@ -174,7 +175,8 @@ def info(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # no terminal is too poor for a caption
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no terminal is too poor for a caption
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -184,7 +186,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         overrides, rest = split_settings(arguments)
         interrupted = app(rest or ["--help"], obj=overrides, prog_name="epalm", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may be closed
+            sys.stdout.flush()
     except EpalmError as error:
         return _refuse(str(error))
     except _UsageError as error:

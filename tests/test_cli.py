@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -370,6 +371,36 @@ def test_backbones_that_are_not_there(place: Path, backbones: Path, refused: Ref
     assert "perceives image, not audio" in refused(*options, "--model.encoders", both)
     for name in ("language_model", "encoders.image"):
         assert "no/such" in refused("info", "recipe.yaml", f"--model.{name}", "no/such")
+
+
+def test_tokenizers_that_do_not_fit(place: Path, refused: Refused) -> None:
+    train = ("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output", "out", "--model.language_model")
+    silent = tiny.save_language_model(place / "silent")
+    for path in silent.glob("tokenizer*"):
+        path.unlink()
+    assert f"language model {silent}: has no tokenizer beside it" in refused(*train, "silent")
+    small = {"vocab_size": 60, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2}
+    other = tiny.save_language_model(place / "other", **small)
+    message = refused(*train, "other", "--data.cache_features", "false")
+    assert f"language model {other}: its tokenizer writes token" in message
+    assert "it has embeddings for 60 tokens only" in message
+
+
+def test_backbones_that_have_moved(place: Path, backbones: Path, epalm: Command, refused: Refused) -> None:
+    shutil.copytree(backbones / "vit", "eye")
+    train = ("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output", "out")
+    assert epalm(*train, "--model.encoders.image", "eye").code == 0
+    caption = ("caption", place / "out", place / "pictures" / "red.png")
+    said = epalm(*caption).out
+    os.chdir("pictures")  # the adapter names its backbones in full
+    assert epalm(*caption).out == said
+    (place / "eye").rename(place / "moved")
+    assert (
+        f"was trained on {place / 'eye'}, which is not there; name another place with --model.encoders.image"
+        in refused(*caption)
+    )
+    assert epalm(*caption, "--model.encoders.image", "../moved").out == said
+    assert "there is no directory ../eye" in refused(*caption, "--model.encoders.image", "../eye")
 
 
 # -- refusals: where things go ---------------------------------------------------------------------------------------
