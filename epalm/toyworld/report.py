@@ -49,24 +49,14 @@ def draw_contact_sheet(examples: Sequence[Shown], path: Path, columns: int = 4) 
     figure = Figure(figsize=(3.1 * columns, 3.6 * rows), dpi=110, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
-        axes.axis("off")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
     for axes, shown in zip(grid.flat, examples, strict=False):
         with Image.open(shown.image) as picture:
             axes.imshow(picture)
-        mark, color = ("right", _GOOD) if shown.right else ("wrong", _BAD)
-        lines = [_wrapped(shown.question or "caption"), _wrapped(shown.said)]
-        axes.set_title(lines[0], fontsize=9, color=_INK)
-        truth = "" if shown.right else f"\ntruth: {_wrapped(shown.truth)}"
-        axes.text(
-            0.5,
-            -0.03,
-            f"{lines[1]}{truth}\n({mark})",
-            transform=axes.transAxes,
-            ha="center",
-            va="top",
-            fontsize=9,
-            color=color,
-        )
+        verdict, color = ("right", _GOOD) if shown.right else (f"wrong; truth: {shown.truth}", _BAD)
+        axes.set_title(_wrapped(shown.question or "caption"), fontsize=9, color=_INK)
+        axes.set_xlabel(f"{_wrapped(shown.said)}\n{_wrapped(f'({verdict})')}", fontsize=9, color=color)
     figure.savefig(path)
 
 
