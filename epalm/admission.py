@@ -110,7 +110,8 @@ def name_of(row: Row, where: str = "") -> str:
 
 def _refuse(rows: Sequence[Row], where: str, reason: Callable[[Row], str]) -> None:
     if rows:
-        more = f" (and {len(rows) - 1} more rows like it)" if len(rows) > 1 else ""
+        others = len({row.number or id(row) for row in rows}) - 1  # a row with several captions counts once
+        more = f" (and {others} more like it)" if others else ""
         raise DataError(f"{name_of(rows[0], where)}: {reason(rows[0])}{more}")
 
 

@@ -72,7 +72,10 @@ def train(
     context: typer.Context,
     recipe: Annotated[
         str | None,
-        typer.Argument(metavar="RECIPE", help="YAML file, or the name of a recipe of the package, such as toy_image."),
+        typer.Argument(
+            metavar="RECIPE",
+            help="YAML file, whose relative paths start at the file, or a recipe of the package, such as toy_image.",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write the adapter to.")] = None,
     json_file: JsonFile = None,

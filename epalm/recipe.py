@@ -216,7 +216,7 @@ def _find_backbones(sources: dict[str, Any], names: tuple[str, ...], folder: Pat
         if source and os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises on long paths
             sources[name] = path
         elif not source or source.startswith(("/", ".", "~")):
-            raise ConfigError(f"model: there is no directory {source or 'without a name'} for the {name} backbone")
+            raise ConfigError(f"model: there is no directory {path if source else 'without a name'} for {name}")
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -400,7 +400,7 @@ def test_backbones_that_have_moved(place: Path, backbones: Path, epalm: Command,
         in refused(*caption)
     )
     assert epalm(*caption, "--model.encoders.image", "../moved").out == said
-    assert "there is no directory ../eye" in refused(*caption, "--model.encoders.image", "../eye")
+    assert f"there is no directory {place / 'eye'} for image" in refused(*caption, "--model.encoders.image", "../eye")
 
 
 # -- refusals: where things go ---------------------------------------------------------------------------------------

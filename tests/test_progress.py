@@ -26,9 +26,14 @@ def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     with show_progress():
         pass
     assert capsys.readouterr().err == ""
-    with pytest.raises(KeyboardInterrupt), show_progress() as show:
-        show("training: loss 1.00", 1, 2)
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with show_progress() as show:
+            show("training: loss 1.00", 1, 2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     err = capsys.readouterr().err
     assert "training loss 1.00" in err
     assert "\x1b[?25h" in err  # the cursor is back
