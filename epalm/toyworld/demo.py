@@ -21,6 +21,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from transformers.utils import logging
 
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.manifest import read_manifest
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=None, help="default: runs/demo, with --long runs/demo-long")
     options = parser.parse_args()
+    logging.disable_progress_bar()  # of loading weights, which takes no time here
     output = options.output or Path("runs/demo-long" if options.long else "runs/demo")
     command = f"python -m epalm.toyworld.demo{' --long' if options.long else ''} --seed {options.seed}"
     with show_progress() as told:
