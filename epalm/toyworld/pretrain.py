@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import math
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+
+def options_parser(description: str | None, home: Path, *, steps: int, batch: int, rate: float) -> ArgumentParser:
+    """What both scripts are asked: the schedule, and where weights come from and go to (by default `home`)."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--rate", type=float, default=rate, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--state", type=Path, default=Path(f"build/{home.name}.pt"), help="checkpoint to go on from")
+    parser.add_argument("--start-from", type=Path, help="directory of weights to start from, such as the shipped ones")
+    parser.add_argument("--out", type=Path, default=home)
+    return parser
 
 
 def rate_at(step: int, steps: int, peak: float, warmup: int = 300) -> float:

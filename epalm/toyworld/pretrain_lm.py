@@ -1,6 +1,6 @@
 """Pretrains the toy world's language model: a small OPT on text alone.
 
-    python -m epalm.toyworld.pretrain_lm --steps 8000 --state build/lm.pt
+    python -m epalm.toyworld.pretrain_lm
 
 No picture is involved. The text states facts in several sentences and then asks about them, or retells them as a
 caption. A page is one passage followed by several segments (a question with its answer, or a retelling), and is read in
@@ -15,7 +15,6 @@ one of four ways, by lot:
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from torch.nn import functional as F
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from epalm.toyworld.language import ask, write_caption, write_facts, write_notes
-from epalm.toyworld.pretrain import pretrain
+from epalm.toyworld.pretrain import options_parser, pretrain
 from epalm.toyworld.stories import tell_story
 from epalm.toyworld.world import draw_scene
 
@@ -223,23 +222,12 @@ def _start_quietly(model: OPTForCausalLM) -> None:
 
 def main() -> None:
     """Pretrain, then write `backbones/lm` in half precision with its tokenizer."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4500)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser = options_parser(__doc__, HOME, steps=4500, batch=16, rate=1.5e-3)
     parser.add_argument(
         "--noise", type=float, default=0.5, help="largest noise on the summary token, relative to its size"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    parser.add_argument("--state", type=Path, default=Path("build/lm.pt"))
-    parser.add_argument(
-        "--start-from", type=Path, help="a directory of weights to go on from, such as the shipped ones"
-    )
-    parser.add_argument("--out", type=Path, default=HOME)
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     tokenizer = train_tokenizer(options.seed)
     config = OPTConfig(

@@ -1,6 +1,6 @@
 """Pretrains the toy world's image encoder: a ViT on pictures alone, with attribute labels, as ImageNet's are.
 
-    python -m epalm.toyworld.pretrain_vit --steps 8000 --state build/vit.pt
+    python -m epalm.toyworld.pretrain_vit
 
 No text is involved. Labels say, for each place, what stands there (shape, colour, texture, size, count), for each
 shape, each colour and each rank in reading order whether it occurs and how, and whether the ground is light. Linear
@@ -10,7 +10,6 @@ each patch what covers it. The heads are dropped afterwards.
 
 from __future__ import annotations
 
-import argparse
 import random
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
-from epalm.toyworld.pretrain import pretrain
+from epalm.toyworld.pretrain import options_parser, pretrain
 from epalm.toyworld.render import SIDE, draw_with_owners
 from epalm.toyworld.world import COLORS, COUNTS, PLACES, SHAPES, SIZES, TEXTURES, Group, Scene, draw_scene
 
@@ -132,20 +131,9 @@ def draw_batch(rng: random.Random, size: int, *, held_out: bool = False) -> tupl
 
 def main() -> None:
     """Pretrain, then write `backbones/vit` in half precision with its processor's settings."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=1.2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    parser.add_argument("--state", type=Path, default=Path("build/vit.pt"))
-    parser.add_argument(
-        "--start-from", type=Path, help="a directory of weights to go on from, such as the shipped ones"
-    )
-    parser.add_argument("--out", type=Path, default=HOME)
+    parser = options_parser(__doc__, HOME, steps=8000, batch=32, rate=1.2e-3)
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     config = ViTConfig(
         image_size=SIDE, patch_size=PATCH, hidden_size=128, num_hidden_layers=8, num_attention_heads=4,
