@@ -16,6 +16,17 @@ class Asked:
     kind: str
     question: str
     answer: str
+    about: tuple[int, ...] = ()
+    """Numbers of the groups (in a story: of the persons) that it takes to answer it."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A part of a passage."""
+
+    text: str
+    about: int | None = None
+    """Number of the group (in a story: of the person) that it speaks of."""
 
 
 def plural(word: str, count: int) -> str:
@@ -28,6 +39,12 @@ def plural(word: str, count: int) -> str:
 def with_article(phrase: str) -> str:
     """`phrase` behind a or an."""
     return ("an " if phrase[0] in "aeiou" else "a ") + phrase
+
+
+NAMES = frozenset(
+    word for name in (*SHAPES, *(plural(shape, 2) for shape in SHAPES), *COLORS, *PLACES) for word in name.split()
+)
+"""Words by which a question can say which group it is about."""
 
 
 # --- captions -------------------------------------------------------------------------------------------------------
@@ -97,24 +114,26 @@ def _full_fact(group: Group, rng: random.Random) -> str:
     )
 
 
-def write_facts(scene: Scene, rng: random.Random) -> str:
+def state_facts(scene: Scene, rng: random.Random) -> list[Statement]:
     """A passage of several sentences that states everything about the scene, in any order, with asides between."""
-    sentences = [_full_fact(group, rng) for group in scene.groups]
+    statements = [Statement(_full_fact(group, rng), number) for number, group in enumerate(scene.groups)]
     ground = rng.choice(("the ground is {}.", "the background is {}.", "it stands on a {} ground."))
-    sentences.append(ground.format(scene.ground))
+    statements.append(Statement(ground.format(scene.ground)))
     if rng.random() < 0.3:
-        sentences.append(rng.choice(_ASIDES))
-    rng.shuffle(sentences)
-    return " ".join(sentences)
+        statements.append(Statement(rng.choice(_ASIDES)))
+    rng.shuffle(statements)
+    return statements
 
 
-def write_notes(scene: Scene) -> str:
+def state_notes(scene: Scene) -> list[Statement]:
     """The same facts as terse notes, always in the same order: group by group in reading order, then the ground."""
-    groups = (
-        f"{NUMBERS[group.count]} {group.size} {group.texture} {group.color} {group.shape} {group.place}"
-        for group in scene.groups
-    )
-    return ", ".join(groups) + f", {scene.ground}."
+    groups = [
+        Statement(
+            f"{NUMBERS[group.count]} {group.size} {group.texture} {group.color} {group.shape} {group.place},", number
+        )
+        for number, group in enumerate(scene.groups)
+    ]
+    return [*groups, Statement(f"{scene.ground}.")]
 
 
 # --- questions --------------------------------------------------------------------------------------------------------
@@ -141,7 +160,7 @@ def _ask_color(scene: Scene, rng: random.Random) -> Asked | None:
     else:
         thing = plural(rng.choice(_THING), group.count)
         forms += [f"what {color} {be} the {thing} in the {group.place}"]
-    return Asked("color", rng.choice(forms), group.color)
+    return Asked("color", rng.choice(forms), group.color, scene.numbers(group))
 
 
 def _ask_shape(scene: Scene, rng: random.Random) -> Asked | None:
@@ -163,7 +182,7 @@ def _ask_shape(scene: Scene, rng: random.Random) -> Asked | None:
             f"what is in the {image}",
             f"what does the {image} show",
         ]
-    return Asked("shape", rng.choice(forms), group.shape)
+    return Asked("shape", rng.choice(forms), group.shape, scene.numbers(group))
 
 
 def _ask_count(scene: Scene, rng: random.Random) -> Asked | None:
@@ -182,7 +201,7 @@ def _ask_count(scene: Scene, rng: random.Random) -> Asked | None:
     if len(scene.with_color(group.color)) == 1:
         forms += [f"how many {group.color} {plural(rng.choice(_THING), 2)} are there"]
     forms += [f"how many {plural(rng.choice(_THING), 2)} are in the {group.place}"]
-    return Asked("count", rng.choice(forms), NUMBERS[group.count])
+    return Asked("count", rng.choice(forms), NUMBERS[group.count], scene.numbers(group))
 
 
 def _ask_place(scene: Scene, rng: random.Random) -> Asked | None:
@@ -191,7 +210,7 @@ def _ask_place(scene: Scene, rng: random.Random) -> Asked | None:
     forms = [f"where {be} the {name}", f"in which place {be} the {name}", f"where can you see the {name}"]
     if len(scene.with_color(group.color)) == 1:
         forms += [f"where {be} the {group.color} {plural(rng.choice(_THING), group.count)}"]
-    return Asked("place", rng.choice(forms), group.place)
+    return Asked("place", rng.choice(forms), group.place, scene.numbers(group))
 
 
 def _ask_texture(scene: Scene, rng: random.Random) -> Asked | None:
@@ -205,7 +224,7 @@ def _ask_texture(scene: Scene, rng: random.Random) -> Asked | None:
         f"what is the texture of the {name}",
         f"{be} the {name} {pair[0]} or {pair[1]}",
     ]
-    return Asked("texture", rng.choice(forms), group.texture)
+    return Asked("texture", rng.choice(forms), group.texture, scene.numbers(group))
 
 
 def _ask_size(scene: Scene, rng: random.Random) -> Asked | None:
@@ -214,7 +233,7 @@ def _ask_size(scene: Scene, rng: random.Random) -> Asked | None:
     pair = list(SIZES)
     rng.shuffle(pair)
     forms = [f"{be} the {name} {pair[0]} or {pair[1]}", f"what size {be} the {name}", f"how big {be} the {name}"]
-    return Asked("size", rng.choice(forms), group.size)
+    return Asked("size", rng.choice(forms), group.size, scene.numbers(group))
 
 
 def _ask_ground(scene: Scene, rng: random.Random) -> Asked | None:
@@ -255,6 +274,7 @@ def _ask_presence(scene: Scene, rng: random.Random) -> Asked | None:
     wanted = rng.random() < 0.5
     group = rng.choice(scene.groups)
     manner = rng.choice(("shape", "color", "both"))
+    about = scene.numbers(group) if wanted or manner == "both" else ()
     if manner == "shape":
         absent = [shape for shape in SHAPES if scene.with_shape(shape) is None]
         one = group.shape if wanted else rng.choice(absent)
@@ -268,7 +288,7 @@ def _ask_presence(scene: Scene, rng: random.Random) -> Asked | None:
     negated = rng.random() < 0.3
     frame = rng.choice(_IS_THERE_NOT if negated else _IS_THERE)
     question = frame.format(a=with_article(one), one=one, many=plural(one, 2), image=rng.choice(_IMAGE))
-    return Asked("presence", question, "yes" if wanted != negated else "no")
+    return Asked("presence", question, "yes" if wanted != negated else "no", about)
 
 
 def _ask_property(scene: Scene, rng: random.Random) -> Asked | None:
@@ -281,7 +301,8 @@ def _ask_property(scene: Scene, rng: random.Random) -> Asked | None:
     said = right if rng.random() < 0.5 else rng.choice([choice for choice in choices if choice != right])
     be = "is" if group.count == 1 else "are"
     said_so = f"in the {said}" if attribute == "place" else said
-    return Asked("property", f"{be} the {plural(group.shape, group.count)} {said_so}", "yes" if said == right else "no")
+    question = f"{be} the {plural(group.shape, group.count)} {said_so}"
+    return Asked("property", question, "yes" if said == right else "no", scene.numbers(group))
 
 
 def _ask_comparison(scene: Scene, rng: random.Random) -> Asked | None:
@@ -317,7 +338,7 @@ def _ask_comparison(scene: Scene, rng: random.Random) -> Asked | None:
                 )
             ]
     question, truth = rng.choice(options)
-    return Asked("comparison", question, "yes" if truth else "no")
+    return Asked("comparison", question, "yes" if truth else "no", scene.numbers(one, two))
 
 
 _ASKERS: tuple[tuple[Callable[[Scene, random.Random], Asked | None], int], ...] = (
@@ -340,3 +361,37 @@ def ask(scene: Scene, rng: random.Random) -> Asked:
     while (asked := rng.choices(askers, weights)[0](scene, rng)) is None:
         pass
     return asked
+
+
+# --- the same in a few words ------------------------------------------------------------------------------------------
+
+
+_CHOICES = {"color": tuple(COLORS), "texture": TEXTURES, "size": SIZES, "place": PLACES[:4], "number": NUMBERS[1:]}
+
+
+def ask_tersely(scene: Scene, rng: random.Random) -> Asked:
+    """A request in a few words, such as 'color star' or 'the red': what a reader learns to answer first."""
+    group = rng.choice(scene.groups)
+    about = scene.numbers(group)
+    noun = plural(group.shape, group.count)
+    values = {
+        "color": group.color, "texture": group.texture, "size": group.size, "place": group.place,
+        "number": NUMBERS[group.count],
+    }  # fmt: skip
+    manner = rng.choices(("name", "claim", "attribute"), weights=(3, 2, 4))[0]
+    if manner == "name":
+        forms = [f"shape {group.place}", f"the {group.place}"]
+        if len(scene.with_color(group.color)) == 1:
+            forms += [f"the {group.color}", f"shape {group.color}"]
+        return Asked("terse shape", rng.choice(forms), group.shape, about)
+    attribute = rng.choice(tuple(values))
+    if manner == "claim":
+        said = right = values[attribute]
+        if rng.random() < 0.5:
+            said = rng.choice([other for other in _CHOICES[attribute] if other != right])
+        form = rng.choice((f"{noun}, {said}", f"{said}, {noun}"))
+        return Asked("terse claim", form, "yes" if said == right else "no", about)
+    forms = [f"{attribute} {noun}", f"the {attribute} of the {noun}", f"{noun}, {attribute}"]
+    if attribute != "place":
+        forms += [f"{attribute} {group.place}"]
+    return Asked(f"terse {attribute}", rng.choice(forms), values[attribute], about)

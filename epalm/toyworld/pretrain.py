@@ -26,7 +26,7 @@ def options_parser(description: str | None, home: Path, *, steps: int, batch: in
     return parser
 
 
-def rate_at(step: int, steps: int, peak: float, warmup: int = 300) -> float:
+def rate_at(step: int, steps: int, peak: float, warmup: int) -> float:
     """Learning rate: linear warm-up, then a cosine down to a hundredth of the peak."""
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -43,6 +43,7 @@ def pretrain(
     state_file: Path,
     report: Callable[[], str],
     report_every: int = 250,
+    warmup: int = 300,
 ) -> None:
     """Train all of `model` on `loss_at(step)` with AdamW; stopped and started again, it goes on where it was.
 
@@ -59,7 +60,7 @@ def pretrain(
     model.train()
     for step in range(first, steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, steps, peak_rate)
+            group["lr"] = rate_at(step, steps, peak_rate, warmup)
         loss = loss_at(step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

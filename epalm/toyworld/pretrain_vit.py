@@ -33,7 +33,7 @@ _ATTRIBUTES: dict[str, tuple[object, ...]] = {
     "count": COUNTS,
     "place": PLACES,
 }
-_KEYS: dict[str, tuple[object, ...]] = {"place": PLACES, "shape": SHAPES, "color": tuple(COLORS), "order": (0, 1)}
+_KEYS: dict[str, tuple[object, ...]] = {"place": PLACES, "shape": SHAPES, "color": tuple(COLORS), "order": (0, 1, 2, 3)}
 
 
 def _label_sizes() -> list[int]:
@@ -51,7 +51,7 @@ def _label_sizes() -> list[int]:
 LABEL_SIZES = _label_sizes()
 PATCH = 12
 PATCH_LABEL_SIZES = [len(_ATTRIBUTES[attribute]) + 1 for attribute in _ATTRIBUTES if attribute != "place"]
-PATCH_LEVEL = 5  # blocks after which the patches are asked; those behind it are left to gather
+PATCH_LEVEL = 4  # blocks after which the patches are asked; those behind it are left to gather
 
 
 def labels_of(scene: Scene) -> list[int]:
@@ -82,6 +82,9 @@ def patch_labels_of(scene: Scene, owners: np.ndarray) -> np.ndarray:
         covered = (cut == number).mean(axis=(1, 3)) >= 1 / 8
         labels[covered] = [_class(group, attribute) for attribute in _ATTRIBUTES if attribute != "place"]
     return labels.reshape(across * across, -1)
+
+
+CROWDED = 0.6  # share of crowded scenes in the beginning; it falls to none
 
 
 class AttributeHeads(nn.Module):
@@ -119,9 +122,15 @@ class AttributeHeads(nn.Module):
         return (guesses == labels)[labels != ABSENT]
 
 
-def draw_batch(rng: random.Random, size: int, *, held_out: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixel values (B, 3, side, side), labels (B, heads) and patch labels (B, patches, patch heads) of fresh scenes."""
-    scenes = [draw_scene(rng, held_out=held_out) for _ in range(size)]
+def draw_batch(
+    rng: random.Random, size: int, *, held_out: bool = False, crowded: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixel values (B, 3, side, side), labels (B, heads) and patch labels (B, patches, patch heads) of fresh scenes.
+
+    The share `crowded` of them holds three or four groups, more than any scene elsewhere: more to learn from a picture.
+    """
+    numbers = [rng.choice((3, 4)) if rng.random() < crowded else None for _ in range(size)]
+    scenes = [draw_scene(rng, held_out=held_out, groups=number) for number in numbers]
     drawn = [draw_with_owners(scene, rng) for scene in scenes]
     pictures = np.stack([np.asarray(picture) for picture, _ in drawn])
     pixels = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
@@ -131,13 +140,13 @@ def draw_batch(rng: random.Random, size: int, *, held_out: bool = False) -> tupl
 
 def main() -> None:
     """Pretrain, then write `backbones/vit` in half precision with its processor's settings."""
-    parser = options_parser(__doc__, HOME, steps=8000, batch=32, rate=1.2e-3)
+    parser = options_parser(__doc__, HOME, steps=12_000, batch=32, rate=1.2e-3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     config = ViTConfig(
-        image_size=SIDE, patch_size=PATCH, hidden_size=128, num_hidden_layers=8, num_attention_heads=4,
-        intermediate_size=384, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        image_size=SIDE, patch_size=PATCH, hidden_size=192, num_hidden_layers=6, num_attention_heads=6,
+        intermediate_size=576, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     vit = ViTModel(config, add_pooling_layer=False)
     if options.start_from:
@@ -149,8 +158,11 @@ def main() -> None:
     weights = (0.05, 0.1, 0.15, 0.2, 0.25, 1.0)
 
     def loss_at(step: int) -> Tensor:
-        pixels, labels, patch_labels = draw_batch(random.Random(f"vit {options.seed} {step}"), options.batch)
-        states = vit(pixel_values=pixels, output_hidden_states=True).hidden_states
+        lot = random.Random(f"vit {options.seed} {step}")
+        crowded = CROWDED * (1 - step / options.steps)
+        pixels, labels, patch_labels = draw_batch(lot, options.batch, crowded=crowded)
+        with torch.autocast("cpu", torch.bfloat16):
+            states = [state.float() for state in vit(pixel_values=pixels, output_hidden_states=True).hidden_states]
         levels = zip(weights, states[-len(weights) :], strict=True)
         whole = sum(weight * heads.loss(vit.layernorm(state[:, 0]), labels) for weight, state in levels)
         patches = vit.layernorm(states[PATCH_LEVEL][:, 1:]).flatten(0, 1)
@@ -164,7 +176,10 @@ def main() -> None:
             words.append(f"{name} {heads.right(states, labels).float().mean():.4f}")
         return "  ".join(words)
 
-    pretrain(model, loss_at, steps=options.steps, peak_rate=options.rate, state_file=options.state, report=report)
+    pretrain(
+        model, loss_at, steps=options.steps, peak_rate=options.rate, state_file=options.state, report=report,
+        report_every=500,
+    )  # fmt: skip
     vit.half().save_pretrained(options.out)
     size = {"height": SIDE, "width": SIDE}
     ViTImageProcessorPil(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3, resample=3).save_pretrained(options.out)

@@ -68,6 +68,10 @@ class Scene:
         """All groups of that colour."""
         return [group for group in self.groups if group.color == color]
 
+    def numbers(self, *groups: Group) -> tuple[int, ...]:
+        """Where these groups stand in reading order, from 0."""
+        return tuple(self.groups.index(group) for group in groups)
+
 
 def is_held_out(shape: str, color: str, texture: str) -> bool:
     """Whether this combination is kept from every training set; each pair of the three still occurs in training."""

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from epalm.toyworld.judge import caption_is_right
-from epalm.toyworld.language import ask, write_caption, write_facts
+from epalm.toyworld.language import ask, ask_tersely, state_facts, state_notes, write_caption
+from epalm.toyworld.pages import join
 from epalm.toyworld.stories import tell_story
 from epalm.toyworld.world import NUMBERS, Group, Scene, draw_scene
 
@@ -54,11 +55,49 @@ def test_the_judge_wants_every_group_and_every_named_attribute(caption, right):
 
 def test_facts_state_everything():
     for seed in range(200):
-        facts = write_facts(SCENE, random.Random(seed))
+        facts = join(state_facts(SCENE, random.Random(seed)))
         for group in SCENE.groups:
             words = (group.shape, group.color, group.texture, group.size, group.place)
             assert all(word in facts for word in words), facts
         assert SCENE.ground in facts
+
+
+def test_statements_say_which_group_they_are_about():
+    for statements in (state_facts(SCENE, random.Random(0)), state_notes(SCENE)):
+        for number, group in enumerate(SCENE.groups):
+            about = [statement.text for statement in statements if statement.about == number]
+            assert len(about) == 1
+            assert group.shape in about[0]
+
+
+def test_terse_answers_are_true():
+    rng = random.Random(3)
+    claims = set()
+    for _ in range(3000):
+        scene = draw_scene(rng)
+        asked = ask_tersely(scene, rng)
+        (number,) = asked.about
+        group = scene.groups[number]
+        true = {group.shape, group.color, group.texture, group.size, group.place, NUMBERS[group.count]}
+        if asked.kind == "terse claim":
+            first, second = asked.question.split(", ")
+            said = second if group.shape in first else first
+            assert (said in true) == (asked.answer == "yes"), asked
+            claims.add(asked.answer)
+        else:
+            assert asked.answer in true
+    assert claims == {"yes", "no"}
+
+
+def test_questions_say_which_groups_they_are_about():
+    rng = random.Random(5)
+    for _ in range(3000):
+        scene = draw_scene(rng)
+        asked = ask(scene, rng)
+        words = set(asked.question.replace(",", "").split())
+        for number, group in enumerate(scene.groups):
+            if {group.shape, group.shape + "s", group.shape + "es"} & words and asked.answer not in ("yes", "no"):
+                assert number in asked.about, asked
 
 
 def test_answers_are_true():
@@ -116,6 +155,7 @@ def test_yes_and_no_are_about_as_frequent():
 def test_stories_answer_their_questions():
     rng = random.Random(0)
     for _ in range(300):
-        story, asked = tell_story(rng, 5)
+        statements, asked = tell_story(rng, 5)
+        story = join(statements)
         assert len(asked) == 5
         assert all(one.answer in ("yes", "no") or one.answer in story or one.kind in ("count", "what") for one in asked)
