@@ -26,7 +26,9 @@ class Spelling:
 
     def __init__(self, tokenizer: Any) -> None:
         if tokenizer is None:
-            raise UnsupportedModelError("the language model has no tokenizer beside it; give one with `tokenizer=`")
+            raise UnsupportedModelError(
+                "the language model has no tokenizer beside it; save one beside it, or pass one as `tokenizer=`"
+            )
         if tokenizer.eos_token_id is None:
             raise UnsupportedModelError(
                 "the tokenizer has no end-of-text token, so an answer could never end; set tokenizer.eos_token"
