@@ -18,6 +18,8 @@ class Asked:
     answer: str
     about: tuple[int, ...] = ()
     """Numbers of the groups (in a story: of the persons) that it takes to answer it."""
+    holds: bool | None = None
+    """Of a question that supposes something: whether that is so."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,13 @@ def with_article(phrase: str) -> str:
 
 
 NAMES = frozenset(
-    word for name in (*SHAPES, *(plural(shape, 2) for shape in SHAPES), *COLORS, *PLACES) for word in name.split()
+    word
+    for name in (*SHAPES, *(plural(shape, 2) for shape in SHAPES), *COLORS, *PLACES, *TEXTURES, *SIZES, *NUMBERS)
+    for word in name.split()
 )
-"""Words by which a question can say which group it is about."""
+"""Words by which a question can say which group it is about, and what it supposes of it."""
+GROUND = 9
+"""The number by which statements and questions speak of the ground."""
 
 
 # --- captions -------------------------------------------------------------------------------------------------------
@@ -118,7 +124,7 @@ def state_facts(scene: Scene, rng: random.Random) -> list[Statement]:
     """A passage of several sentences that states everything about the scene, in any order, with asides between."""
     statements = [Statement(_full_fact(group, rng), number) for number, group in enumerate(scene.groups)]
     ground = rng.choice(("the ground is {}.", "the background is {}.", "it stands on a {} ground."))
-    statements.append(Statement(ground.format(scene.ground)))
+    statements.append(Statement(ground.format(scene.ground), GROUND))
     if rng.random() < 0.3:
         statements.append(Statement(rng.choice(_ASIDES)))
     rng.shuffle(statements)
@@ -133,7 +139,7 @@ def state_notes(scene: Scene) -> list[Statement]:
         )
         for number, group in enumerate(scene.groups)
     ]
-    return [*groups, Statement(f"{scene.ground}.")]
+    return [*groups, Statement(f"{scene.ground}.", GROUND)]
 
 
 # --- questions --------------------------------------------------------------------------------------------------------
@@ -244,7 +250,7 @@ def _ask_ground(scene: Scene, rng: random.Random) -> Asked | None:
         f"is the ground {pair[0]} or {pair[1]}",
         "what is the background like",
     ]
-    return Asked("ground", rng.choice(forms), scene.ground)
+    return Asked("ground", rng.choice(forms), scene.ground, (GROUND,))
 
 
 _IS_THERE = (
@@ -274,13 +280,15 @@ def _ask_presence(scene: Scene, rng: random.Random) -> Asked | None:
     wanted = rng.random() < 0.5
     group = rng.choice(scene.groups)
     manner = rng.choice(("shape", "color", "both"))
-    about = scene.numbers(group) if wanted or manner == "both" else ()
+    about = scene.numbers(group)
     if manner == "shape":
         absent = [shape for shape in SHAPES if scene.with_shape(shape) is None]
         one = group.shape if wanted else rng.choice(absent)
+        about = about if wanted else ()
     elif manner == "color":
         absent = [color for color in COLORS if not scene.with_color(color)]
         one = f"{group.color if wanted else rng.choice(absent)} {rng.choice(_THING)}"
+        about = scene.numbers(*scene.with_color(group.color)) if wanted else ()
     else:
         wrong = [other.color for other in scene.groups if other.color != group.color] if rng.random() < 0.5 else []
         wrong = wrong or [color for color in COLORS if color != group.color]
@@ -288,7 +296,7 @@ def _ask_presence(scene: Scene, rng: random.Random) -> Asked | None:
     negated = rng.random() < 0.3
     frame = rng.choice(_IS_THERE_NOT if negated else _IS_THERE)
     question = frame.format(a=with_article(one), one=one, many=plural(one, 2), image=rng.choice(_IMAGE))
-    return Asked("presence", question, "yes" if wanted != negated else "no", about)
+    return Asked("presence", question, "yes" if wanted != negated else "no", about, wanted)
 
 
 def _ask_property(scene: Scene, rng: random.Random) -> Asked | None:
@@ -302,7 +310,7 @@ def _ask_property(scene: Scene, rng: random.Random) -> Asked | None:
     be = "is" if group.count == 1 else "are"
     said_so = f"in the {said}" if attribute == "place" else said
     question = f"{be} the {plural(group.shape, group.count)} {said_so}"
-    return Asked("property", question, "yes" if said == right else "no", scene.numbers(group))
+    return Asked("property", question, "yes" if said == right else "no", scene.numbers(group), said == right)
 
 
 def _ask_comparison(scene: Scene, rng: random.Random) -> Asked | None:
@@ -390,7 +398,7 @@ def ask_tersely(scene: Scene, rng: random.Random) -> Asked:
         if rng.random() < 0.5:
             said = rng.choice([other for other in _CHOICES[attribute] if other != right])
         form = rng.choice((f"{noun}, {said}", f"{said}, {noun}"))
-        return Asked("terse claim", form, "yes" if said == right else "no", about)
+        return Asked("terse claim", form, "yes" if said == right else "no", about, said == right)
     forms = [f"{attribute} {noun}", f"the {attribute} of the {noun}", f"{noun}, {attribute}"]
     if attribute != "place":
         forms += [f"{attribute} {group.place}"]

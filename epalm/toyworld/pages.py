@@ -9,8 +9,9 @@ four manners:
 - `notes`: as `summary`, of a passage in terse notes;
 - `closed`: the segment sees nothing, and the model learns what is likely.
 
-The layout also says where a reader would look. Of a passage that is summed up, head h of the closing token looks at
-group h; then head h of a question about group h looks at the closing token, and otherwise at its own first token.
+The layout also says where a reader would look: at the part of the passage that answers the question, or that bears out
+what it supposes, and at the first token if there is none. Of a passage that is summed up, head h of the closing token
+looks at group h, and head h of a question about group h at the closing token.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Segment:
     target: str
     kind: str
     about: tuple[int, ...] = ()
-    """Numbers of the groups (in a story: of the persons) that it takes to answer."""
+    holds: bool | None = None  # both as of `Asked`
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def join(statements: list[Statement]) -> str:
 
 
 def _as_segment(asked: Asked) -> Segment:
-    return Segment(f"{asked.question}?", asked.answer, "answer", asked.about)
+    return Segment(f"{asked.question}?", asked.answer, "answer", asked.about, asked.holds)
 
 
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -131,6 +132,7 @@ class PageBatch:
     named: Tensor  # (B, 1, T, T) bool: earlier tokens that name what this token's statement or segment speaks of
     gathered: Tensor  # (B, H, T, T) bool: from the closing token that sums up, the tokens of group h
     sought: Tensor  # (B, H, T, T) bool: from the last token of a question, where head h finds what answers it
+    checked: Tensor  # (B, H, T, T) bool: from there, where head h finds that what the question supposes is so
 
 
 def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenizerFast) -> PageBatch:
@@ -155,6 +157,7 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
         named=torch.zeros(count, 1, length, length, dtype=torch.bool),
         gathered=torch.zeros(count, GUIDED_HEADS, length, length, dtype=torch.bool),
         sought=torch.zeros(count, GUIDED_HEADS, length, length, dtype=torch.bool),
+        checked=torch.zeros(count, GUIDED_HEADS, length, length, dtype=torch.bool),
     )
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     for at, row in enumerate(rows):
@@ -177,11 +180,15 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
         for head in range(GUIDED_HEADS):
             if row.manner in SUMMED_UP:
                 batch.gathered[at, head, closing, :size] = about == head
-            for first, last, numbers in row.asked:
-                if row.manner == "open":
-                    batch.sought[at, head, last, :size] = torch.isin(about, torch.tensor(numbers))
-                elif row.manner in SUMMED_UP:
-                    batch.sought[at, head, last, closing if head in numbers else first] = True
+            for first, last, segment in row.asked:
+                spoken_of = torch.isin(about, torch.tensor(segment.about, dtype=torch.long))
+                if row.manner != "open":
+                    spoken_of = torch.arange(size) == (closing if head in segment.about else first)
+                nothing = torch.arange(size) == (0 if row.manner == "open" else first)
+                if segment.about:
+                    batch.sought[at, head, last, :size] = spoken_of
+                if segment.holds is not None:
+                    batch.checked[at, head, last, :size] = spoken_of if segment.holds else nothing
     return batch
 
 
@@ -197,7 +204,7 @@ class _Row:
     weights: list[float]
     answers: list[bool]
     closing: int  # last token of the passage
-    asked: list[tuple[int, int, tuple[int, ...]]]  # first and last token of a question, and the groups it is about
+    asked: list[tuple[int, int, Segment]]  # first and last token of a question's lead, and the whole of it
 
 
 def _line_up(page: Page, manner: str, encoded: Iterator[list[int]]) -> _Row:
@@ -223,7 +230,7 @@ def _line_up(page: Page, manner: str, encoded: Iterator[list[int]]) -> _Row:
         row.owners.extend([number] * length)
         row.weights.extend([0.0] * len(lead) + [_WEIGHTS[segment.kind]] * len(target))
         row.answers.extend([False] * len(lead) + [segment.kind == "answer"] * len(target))
-        if segment.about:
-            row.asked.append((len(row.ids) - length, len(row.ids) - len(target) - 1, segment.about))
+        if segment.kind == "answer" and manner != "closed":
+            row.asked.append((len(row.ids) - length, len(row.ids) - len(target) - 1, segment))
     row.about.extend([_NOTHING] * (len(row.ids) - len(row.about)))
     return row

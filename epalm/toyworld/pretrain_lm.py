@@ -35,7 +35,12 @@ from epalm.toyworld.pretrain import options_parser, pretrain
 
 HOME = Path(__file__).parent / "backbones" / "lm"
 MANNERS = {"open": 8, "summary": 3, "notes": 8, "closed": 1}  # weights of the lot
-NAMING_LAYERS, GATHERING_LAYERS, SEEKING_LAYERS = (0, 1), (2,), (3,)  # in which heads are guided, and to what
+_GUIDES = {  # which layout guides which layers, and the first of the heads
+    "named": ((0, 1), 0),
+    "gathered": ((2,), 0),
+    "sought": ((3,), 0),
+    "checked": ((3,), GUIDED_HEADS),
+}
 
 
 class NoisySummary:
@@ -70,12 +75,12 @@ def read(model: OPTForCausalLM, batch: PageBatch) -> CausalLMOutputWithPast:
 def look_aside(attentions: Sequence[Tensor], batch: PageBatch) -> Tensor:
     """How far the guided heads look away from where they should: mean of -log of the attention that is well spent."""
     losses = []
-    for targets, layers in (
-        (batch.named, NAMING_LAYERS), (batch.gathered, GATHERING_LAYERS), (batch.sought, SEEKING_LAYERS),
-    ):  # fmt: skip
+    for name, (layers, first) in _GUIDES.items():
+        targets = getattr(batch, name)
         told = targets.any(-1).expand(-1, GUIDED_HEADS, -1)  # (B, H, T)
         if told.any():
-            spent = [(attentions[layer][:, :GUIDED_HEADS] * targets).sum(-1)[told] for layer in layers]
+            heads = slice(first, first + GUIDED_HEADS)
+            spent = [(attentions[layer][:, heads] * targets).sum(-1)[told] for layer in layers]
             losses.append(-(torch.cat(spent) + 1e-4).log().mean())
     return torch.stack(losses).mean()
 
@@ -131,7 +136,7 @@ def _between(done: float, start: tuple[float, float], end: tuple[float, float]) 
 
 def main() -> None:
     """Pretrain, then write `backbones/lm` in half precision with its tokenizer."""
-    parser = options_parser(__doc__, HOME, steps=5000, batch=16, rate=5e-4)
+    parser = options_parser(__doc__, HOME, steps=4500, batch=16, rate=5e-4)
     parser.add_argument(
         "--noise", type=float, default=0.5, help="largest noise on the summary token, relative to its size"
     )
@@ -173,7 +178,7 @@ def main() -> None:
             output.logits[:, :-1].flatten(0, 1), batch.input_ids[:, 1:].flatten(), reduction="none"
         )
         loss = (losses * weights.flatten()).sum() / weights.sum()
-        guide = _between(done, (0.25, 1.0), (0.4, 0.0))
+        guide = _between(done, (0.4, 1.0), (0.6, 0.0))
         return loss + guide * look_aside(output.attentions, batch) if guide else loss
 
     def report() -> str:

@@ -57,6 +57,12 @@ def tell_story(rng: random.Random, questions: int) -> tuple[list[Statement], lis
             Asked("color", f"what color {be} the {many}", color, about),
             Asked("count", f"how many {plural(thing, 2)} does {person} have", NUMBERS[count], about),
             Asked("what", f"what does {person} have", owned, about),
-            Asked("property", f"is {person} in the {claimed}", "yes" if claimed == place else "no", about),
+            Asked(
+                "property",
+                f"is {person} in the {claimed}",
+                "yes" if claimed == place else "no",
+                about,
+                claimed == place,
+            ),
         ]
     return statements, rng.choices(asked, k=questions)

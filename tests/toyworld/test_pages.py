@@ -74,6 +74,26 @@ def test_guided_heads_look_where_the_answer_is(tokenizer):
     assert found > 50
 
 
+def test_a_supposition_is_checked_where_it_is_borne_out(tokenizer):
+    pages = [write_page(random.Random(seed), groups=1) for seed in range(30)]
+    for manner in ("open", "notes"):
+        batch = lay_out(pages, [manner] * len(pages), tokenizer)
+        held = []
+        for row, page in enumerate(pages):
+            looks = batch.checked[row, 0].any(-1).nonzero().flatten().tolist()
+            supposing = [segment for segment in page.segments if segment.holds is not None]
+            assert len(looks) == len(supposing)
+            for at, segment in zip(looks, supposing, strict=True):
+                seen = batch.input_ids[row, batch.checked[row, 0, at]]
+                held.append(segment.holds)
+                if manner == "open":
+                    assert (len(seen) > 1) == segment.holds
+                else:
+                    on_summary = bool((batch.checked[row, 0, at] & batch.summary[row]).any())
+                    assert on_summary == (segment.holds and 0 in segment.about)
+        assert {True, False} == set(held)
+
+
 def test_each_group_is_summed_up_and_sought_by_a_head_of_its_own(tokenizer):
     page = write_page(random.Random(7), groups=2)
     batch = lay_out([page], ["notes"], tokenizer)
@@ -81,7 +101,7 @@ def test_each_group_is_summed_up_and_sought_by_a_head_of_its_own(tokenizer):
     for head in range(GUIDED_HEADS):
         gathered = tokenizer.decode(batch.input_ids[0, batch.gathered[0, head, closing]])
         assert gathered == f" {page.notes[head].text}"
-    for at in batch.sought[0].any(-1).any(0).nonzero().flatten().tolist():
+    for at in batch.sought[0].any(-1).all(0).nonzero().flatten().tolist():
         looks = [batch.sought[0, head, at].nonzero().flatten().tolist() for head in range(GUIDED_HEADS)]
         assert all(len(look) == 1 for look in looks)
         assert closing in [look[0] for look in looks]
