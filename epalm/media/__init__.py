@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from epalm.errors import MediaError
+from epalm.media.audio import load_audio
 from epalm.media.image import load_image
+from epalm.media.video import load_video
 
 LOADERS: dict[str, Callable[[Path], Any]] = {"image": load_image}
 """Modality -> what decodes one of its files."""
@@ -22,4 +24,4 @@ def load_media(modality: str, path: Path) -> Any:
     return LOADERS[modality](path)
 
 
-__all__ = ["LOADERS", "load_image", "load_media"]
+__all__ = ["LOADERS", "load_audio", "load_image", "load_media", "load_video"]

@@ -7,16 +7,14 @@ transparency is laid on white, because drawings and logos cut out of their page 
 from __future__ import annotations
 
 import warnings
-from os import PathLike
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from epalm.errors import MediaError
+from epalm.media.files import FileSource, naming, one_line, refuse_what_is_no_file
 
-ImageSource = str | PathLike[str] | BinaryIO | Image.Image
+ImageSource = FileSource | Image.Image
 
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,59 +38,21 @@ def load_image(source: ImageSource) -> Image.Image:
         MediaError: one line with the file's name and why it cannot be read: missing, a directory, empty, no picture,
             damaged, cut short, too large to be decoded safely, or of a range that has no agreed white.
     """
-    name = _name(source)
-    try:
+    with naming(source), warnings.catch_warnings():
         # Pillow warns of odd metadata and of large pictures; neither is the reader's concern once the picture is right.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if isinstance(source, Image.Image):
-                return _upright_rgb(source)
-            _refuse_what_is_no_file(source)
+        warnings.simplefilter("ignore")
+        if isinstance(source, Image.Image):
+            return _upright_rgb(source)
+        refuse_what_is_no_file(source, "a picture")
+        try:
             with Image.open(source) as image:
                 if image.format == "EPS":  # Pillow would run Ghostscript on a stranger's program
                     raise MediaError("a PostScript drawing, not a picture; save it as PNG")
                 return _upright_rgb(image)
-    except FileNotFoundError:
-        raise MediaError(f"{name}: no such file") from None
-    except UnidentifiedImageError:
-        raise MediaError(f"{name}: not a picture, or not in a format that can be read here") from None
-    except Image.DecompressionBombError as error:
-        raise MediaError(f"{name}: too large to be decoded safely: {_one_line(error)}") from None
-    except MediaError as error:
-        raise MediaError(f"{name}: {error}") from None
-    except MemoryError:
-        raise MediaError(f"{name}: too large for the memory of this machine") from None
-    except PermissionError:
-        raise MediaError(f"{name}: no permission to read it") from None
-    except Exception as error:
-        # Decoders meet damage with whatever comes first: OSError, SyntaxError, struct.error, IndexError, EOFError, ...
-        raise MediaError(f"{name}: damaged or cut short: {_one_line(error)}") from None
-
-
-def _name(source: ImageSource) -> str:
-    """What to call `source` in a message."""
-    if isinstance(source, (str, PathLike)):
-        return str(source)
-    named = getattr(source, "filename", None) or getattr(source, "name", None)
-    return str(named) if named else f"<{type(source).__name__}>"
-
-
-def _refuse_what_is_no_file(source: str | PathLike[str] | BinaryIO) -> None:
-    """Say plainly what Pillow would report as an unknown format."""
-    if isinstance(source, (str, PathLike)):
-        path = Path(source)
-        if path.is_dir():
-            raise MediaError("is a directory, not a picture")
-        if path.exists() and not path.is_file():
-            raise MediaError("is not a regular file")
-        if path.is_file() and path.stat().st_size == 0:
-            raise MediaError("the file is empty")
-    elif source.seekable():
-        here = source.tell()
-        left = len(source.read(1))
-        source.seek(here)
-        if not left:
-            raise MediaError("the file is empty")
+        except UnidentifiedImageError:
+            raise MediaError("not a picture, or not in a format that can be read here") from None
+        except Image.DecompressionBombError as error:
+            raise MediaError(f"too large to be decoded safely: {one_line(error)}") from None
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
@@ -136,7 +96,3 @@ def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
         return np.rint(values).astype(np.uint8)
     kinds = "0 to 1 or 0 to 255" if mode == "F" else "0 to 65535"
     raise MediaError(f"its greys run from {low} to {high}, where {kinds} can be read; save it with 8 or 16 bits")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,160 @@
+"""Recordings as they come -> one channel at the rate an encoder wants.
+
+Channels are averaged and the rate is changed by a band-limited resampler: the original code did neither, and fed
+44.1 kHz sound to an encoder of 16 kHz. The sound track of a video file is a recording as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from epalm.errors import MediaError
+from epalm.media.files import FileSource, naming, optional, refuse_what_is_no_file
+from epalm.media.libav import opened
+
+_BLOCK = 1 << 18  # frames read at once: an hour in six channels is never in memory as it is in the file
+_RATES = range(1_000, 1_000_000)  # a damaged header may claim any rate, and memory for all that it would amount to
+_MISSING = 0.25  # seconds by which a recording may end before it said so; more of it is a recording cut short
+_PROMISE = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be ([1-9]\d*)\)")
+_UNKNOWN_SIZE = 0x7F000000  # bytes; programs that write into a pipe promise so many or more
+
+Block = tuple[int, np.ndarray]  # sampling rate, (frames, channels) float32
+
+
+def load_audio(source: FileSource, rate: int) -> np.ndarray:
+    """Read one recording from a path or a binary file object: wav, flac, ogg, mp3, or whatever FFmpeg knows.
+
+    Args:
+        source: a sound file, or a video file with a sound track.
+        rate: samples a second of the result.
+
+    Returns:
+        (N,) float32, the mean of the channels, full scale at 1.0; N is the duration times `rate`, rounded.
+
+    Raises:
+        MediaError: one line with the file's name and why it cannot be read: missing, a directory, empty, no recording,
+            no sound in it, damaged, cut short, samples that are not numbers, or a package that is not installed.
+    """
+    with naming(source):
+        refuse_what_is_no_file(source, "a recording")
+        return _resampled(_blocks(source), rate)
+
+
+def _resampled(blocks: Iterable[Block], rate: int) -> np.ndarray:
+    soxr = optional("soxr", "audio")
+    stream, told, parts = None, rate, [np.empty(0, np.float32)]
+    read = 0  # frames so far
+    for told, block in blocks:
+        if told not in _RATES:
+            raise MediaError(f"damaged: it claims {told} samples a second")
+        mono = _mono(block)
+        if not np.isfinite(mono).all():
+            second = (read + int(np.argmin(np.isfinite(mono)))) / told
+            raise MediaError(f"holds samples that are not numbers (NaN or infinite), the first at {second:.2f} s")
+        read += len(mono)
+        if told == rate:
+            parts.append(mono)
+            continue
+        stream = stream or soxr.ResampleStream(told, rate, 1, dtype="float32", quality="HQ")
+        parts.append(stream.resample_chunk(mono))
+    if stream:
+        parts.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
+    sound = np.concatenate(parts)
+    if not len(sound):
+        if read:
+            raise MediaError(f"too short: {1000 * read / told:.3f} ms are not one sample at {rate} Hz")
+        raise MediaError("holds no sound: 0 samples can be read")
+    return sound
+
+
+def _mono(block: np.ndarray) -> np.ndarray:
+    """(frames, channels) -> (frames,) float32."""
+    with np.errstate(all="ignore"):  # what is not finite is refused by the caller
+        return block.mean(axis=1, dtype=np.float32)
+
+
+def _blocks(source: FileSource) -> Iterator[Block]:
+    """The whole recording, piece by piece, by soundfile where it knows the format and by FFmpeg where it does not."""
+    soundfile = optional("soundfile", "audio")
+    if _is_mpeg(source):
+        yield from _track_blocks(source)
+        return
+    home = None if isinstance(source, (str, PathLike)) else source.tell()
+    try:
+        file = soundfile.SoundFile(source)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: a name in .raw, which tells nothing of what is in it
+        if home is not None:
+            source.seek(home)  # type: ignore[union-attr]
+        yield from _track_blocks(source)
+        return
+    with file:
+        _refuse_a_shortened_file(file)
+        left = file.frames
+        while left > 0:
+            block = file.read(min(_BLOCK, left), dtype="float32", always_2d=True)
+            if not len(block):
+                raise MediaError(_cut_short((file.frames - left) / file.samplerate, file.frames / file.samplerate))
+            left -= len(block)
+            yield file.samplerate, block
+
+
+def _is_mpeg(source: FileSource) -> bool:
+    """Whether soundfile would call its MPEG decoder, which writes its thoughts on a damaged file to the terminal."""
+    if isinstance(source, (str, PathLike)):
+        path = Path(source)
+        with path.open("rb") as file:
+            head = file.read(3)
+        return path.suffix.lower() == ".mp3" or _begins_as_mpeg(head)
+    home = source.tell()
+    head = source.read(3)
+    source.seek(home)
+    return _begins_as_mpeg(head)
+
+
+def _begins_as_mpeg(head: bytes) -> bool:
+    return head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
+
+
+def _refuse_a_shortened_file(file: Any) -> None:
+    """Of a wav cut short soundfile takes what is there, and tells only its log that the header promises more."""
+    found = _PROMISE.search(file.extra_info)
+    if found and file.frames:
+        promised, there = map(int, found.groups())
+        read = file.frames / file.samplerate
+        if promised < _UNKNOWN_SIZE and promised / there * read - read > _MISSING:
+            raise MediaError(_cut_short(read, promised / there * read))
+
+
+def _track_blocks(source: FileSource) -> Iterator[Block]:
+    """The first sound track of what FFmpeg can read."""
+    with opened(source, "a recording", "audio") as container:
+        av = optional("av", "audio")
+        if not container.streams.audio:
+            raise MediaError("has no sound track")
+        track = container.streams.audio[0]
+        to_float = av.AudioResampler(format="fltp")  # of the samples alone; the mix and the rate are ours
+        second = 0.0
+        for packet in container.demux(track):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                raise MediaError(f"damaged at {second:.2f} s") from None
+            for frame in [*frames, *([] if packet.size else [None])]:
+                for piece in to_float.resample(frame):
+                    yield piece.sample_rate, piece.to_ndarray().T
+                    second += piece.samples / piece.sample_rate
+        # Elsewhere the duration is a guess by the size of the file, or that of another stream.
+        if "mp4" in container.format.name and track.duration:
+            whole = float(track.duration * track.time_base)
+            if whole - second > _MISSING:
+                raise MediaError(_cut_short(second, whole))
+
+
+def _cut_short(read: float, whole: float) -> str:
+    return f"cut short: {read:.2f} s of {whole:.2f} s can be read"

@@ -1,0 +1,247 @@
+"""Clips as they come -> as many upright RGB frames as asked for, spread over the whole clip.
+
+The clip is cut into n equal intervals and one moment is taken in each: its middle in evaluation, a random one in
+training. What a player shows at that moment is the frame, by the time stamps, so a variable frame rate needs no care
+and a clip of fewer frames than asked for repeats them.
+
+Only what leads to those moments is decoded: from the key frame before each, or onward from the moment before where
+that is nearer. A film of two hours costs as much as a clip of one minute.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from epalm.errors import MediaError
+from epalm.media.files import FileSource, naming, optional, refuse_what_is_no_file
+from epalm.media.libav import opened
+
+# PyAV's classes; it is optional, and loaded where a file is opened.
+Container: TypeAlias = Any
+Stream: TypeAlias = Any
+Frame: TypeAlias = Any
+
+_NEAR = Fraction(1)  # seconds ahead that are decoded rather than sought
+_MISSING = Fraction(1, 2)  # seconds by which a clip may end before it said so; more of it is a clip cut short
+_MOST_PIXELS = 1 << 26  # of one frame; a damaged header may claim any size, and memory for it
+
+
+def load_video(source: FileSource, frames: int, *, lot: random.Random | None = None) -> np.ndarray:
+    """Read `frames` frames of one clip from a path or a binary file object.
+
+    Args:
+        source: a video file, or an animation.
+        frames: how many equal intervals the clip is cut into, and frames are taken.
+        lot: draws the moment in each interval (training); without it each gives its middle (evaluation).
+
+    Returns:
+        (frames, H, W, 3) uint8, RGB, turned as the file says it is to be shown. H and W are the first frame's.
+
+    Raises:
+        MediaError: one line with the file's name and why it cannot be read: missing, a directory, empty, no video, no
+            video in it, damaged or cut short (and at which second, if the frames asked for lie there), too large to be
+            decoded safely, or a package that is not installed.
+    """
+    with naming(source):
+        refuse_what_is_no_file(source, "a video")
+        start, length = _extent(source)
+        moments = [start + length * (i + _within(lot)) / frames for i in range(frames)]
+        with opened(source, "a video", "video") as container:
+            film = _Film(container, _video_of(container), start, start + length)
+            return film.pictures(moments)
+
+
+def _within(lot: random.Random | None) -> Fraction:
+    """Where in an interval of length 1 its moment lies; exact, lest rounding give the neighbour of the frame."""
+    return Fraction(1, 2) if lot is None else Fraction(lot.random())
+
+
+def _video_of(container: Container) -> Stream:
+    av = optional("av", "video")
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of a record
+            if stream.width * stream.height > _MOST_PIXELS:
+                raise MediaError(f"too large to be decoded safely: {stream.width} x {stream.height}")
+            # Loaders are processes already; and with threads a decoder reads far ahead of the frame asked for.
+            stream.codec_context.thread_count = 1
+            return stream
+    raise MediaError("has no video stream; is it a sound?" if container.streams.audio else "has no video stream")
+
+
+def _extent(source: FileSource) -> tuple[Fraction, Fraction]:
+    """When the clip begins and how long it lasts, in seconds; nothing is decoded.
+
+    Some files say nothing of the stream's length, or only how long the longest of their streams is: there the packets
+    at the end tell it, and where one cannot go to the end, all packets.
+    """
+    with opened(source, "a video", "video") as container:
+        stream = _video_of(container)
+        start = (stream.start_time or 0) * stream.time_base
+        if stream.duration and stream.duration > 0:
+            length = stream.duration * stream.time_base
+            if container.format.name == "avi" and stream.frames > 1.1 * length * _rate(stream):
+                # The reader of AVI guesses the length of a file cut short by its size, and does not tell.
+                raise MediaError(_cut_short(length, stream.frames / _rate(stream)))
+            return start, length
+        told = Fraction(container.duration or 0, 1_000_000)
+        end, end_of_all = start, start
+        if told > 0 and _go_to(container, stream, start + told):
+            end, end_of_all = _end_of_packets(container, stream, start)
+    if end == start:
+        with opened(source, "a video", "video") as container:
+            stream = _video_of(container)
+            end, end_of_all = _end_of_packets(container, stream, start)
+    if told - (end_of_all - start) > _MISSING:
+        raise MediaError(_cut_short(end_of_all - start, told))
+    return start, max(end - start, Fraction(1, 1000))  # a picture lasts no time, and yet it is there
+
+
+def _end_of_packets(container: Container, stream: Stream, start: Fraction) -> tuple[Fraction, Fraction]:
+    """Where the stream ends, and where the last of all streams does, by the packets from here on."""
+    end, end_of_all, packets = start, start, 0
+    for packet in container.demux():
+        if not packet.size:
+            continue
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        here = None if stamp is None else (stamp + (packet.duration or 0)) * packet.time_base
+        if packet.stream.index == stream.index:
+            packets += 1
+            here = start + packets / _rate(stream) if here is None else here
+            end = max(end, here)
+        end_of_all = max(end_of_all, here or start)
+    return end, end_of_all
+
+
+def _cut_short(read: Fraction, told: Fraction) -> str:
+    return f"cut short: {float(read):.1f} s of {float(told):.1f} s can be read"
+
+
+def _rate(stream: Stream) -> Fraction:
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def _go_to(container: Container, stream: Stream, moment: Fraction) -> bool:
+    """Go to a key frame not after `moment`, as far as the container knows; False where one cannot move in it."""
+    av = optional("av", "video")
+    try:
+        container.seek(int(moment / stream.time_base), stream=stream)
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
+class _Film:
+    """What is on screen at moments that come one after the other."""
+
+    def __init__(self, container: Container, stream: Stream, start: Fraction, end: Fraction) -> None:
+        self._container, self._stream, self._start, self._end = container, stream, start, end
+        self._near: Fraction | float = _NEAR
+        self._read = start  # where the packets read so far end
+        self._shown: tuple[Fraction, Frame] | None = None
+        self._frames = self._decoded()
+        self._coming = next(self._frames, None)
+
+    def pictures(self, moments: list[Fraction]) -> np.ndarray:
+        """Moments that ascend -> (len(moments), H, W, 3) uint8."""
+        to_rgb = optional("av.video.reformatter", "video").VideoReformatter()
+        first = self._at(moments[0])
+        pictures: list[np.ndarray] = []
+        last = None
+        for moment in moments:
+            frame = self._at(moment)
+            if frame is last:
+                pictures.append(pictures[-1])
+                continue
+            rgb = to_rgb.reformat(frame, first.width, first.height, "rgb24").to_ndarray()
+            pictures.append(_upright(rgb, frame))
+            last = frame
+        return np.stack(pictures)
+
+    def _at(self, moment: Fraction) -> Frame:
+        """The frame on screen at `moment`; before the first it is the first, and after the last it is the last."""
+        now = self._shown[0] if self._shown else self._start
+        if moment - now > self._near:
+            self._jump(moment)
+        while self._coming and (self._coming[0] <= moment or not self._shown):
+            self._shown = self._coming
+            self._coming = next(self._frames, None)
+        if not self._coming and moment - self._read > _MISSING:
+            raise MediaError(_cut_short(self._read - self._start, self._end - self._start))
+        if not self._shown:
+            raise MediaError("not one of its frames can be decoded")
+        return self._shown[1]
+
+    def _jump(self, moment: Fraction) -> None:
+        """Go on from the last key frame before `moment`.
+
+        Where the key frames lie is known only to some containers. A jump that lands before what was on screen already
+        costs the way from there once; it tells how far apart key frames are here, and shorter ways are decoded then.
+        """
+        back = Fraction(0)
+        while True:
+            goal = max(self._start, moment - back)
+            if not _go_to(self._container, self._stream, goal):
+                self._near = float("inf")
+                return
+            self._shown = None
+            self._frames = self._decoded()
+            self._coming = next(self._frames, None)
+            landed = self._coming[0] if self._coming else self._end
+            if landed <= moment or goal == self._start:
+                self._near = max(self._near, moment - landed)
+                return
+            back = 2 * back or _NEAR  # some containers go by the wrong one of a packet's two time stamps
+
+    def _decoded(self) -> Iterator[tuple[Fraction, Frame]]:
+        """The frames from here on with their times, from the first key frame on: without it the others are rubble."""
+        av = optional("av", "video")
+        tick, time = self._stream.time_base, self._start - 1 / _rate(self._stream)
+        key: Fraction | None = None
+        whole = False  # a key frame was met
+        for packet in self._container.demux(self._stream):
+            if not whole and packet.size and not packet.is_keyframe:
+                continue
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is not None:
+                self._read = max(self._read, (stamp + (packet.duration or 0)) * tick)
+                key = stamp * tick if key is None else key
+            whole = True
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                raise self._damaged(time if stamp is None else stamp * tick) from None
+            for frame in frames:
+                stamp = frame.pts if frame.pts is not None else frame.dts
+                if stamp is None:  # without time stamps one could not tell where a jump has landed
+                    self._near = float("inf")
+                    time += 1 / _rate(self._stream)
+                else:
+                    time = stamp * tick
+                self._read = max(self._read, time)
+                if key is not None and time < key:  # shown before the key frame, made of one that was not decoded
+                    continue
+                if frame.is_corrupt:
+                    raise self._damaged(time)
+                yield time, frame
+
+    def _damaged(self, time: Fraction) -> MediaError:
+        return MediaError(f"damaged at {float(max(time - self._start, Fraction(0))):.1f} s")
+
+
+def _upright(rgb: np.ndarray, frame: Frame) -> np.ndarray:
+    """(H, W, 3) as stored -> as shown: (H, W, 3) or, on its side, (W, H, 3)."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return rgb
+    # Where a pixel at (x, y) is shown: (a x + c y, b x + d y). Only quarter turns and mirrorings are made.
+    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        across, down = a, d
+    else:
+        rgb, across, down = rgb.transpose(1, 0, 2), c, b
+    return rgb[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
