@@ -1,8 +1,24 @@
-"""Frozen encoders: a picture (later a clip, a recording) -> perceptual features (B, K, E)."""
+"""Frozen encoders: a picture, a clip or a sound -> perceptual features (B, K, E)."""
 
+from epalm.encoders.audio import AudioEncoder
+from epalm.encoders.audio_families import ClapEncoder, SpectrogramEncoder, SpeechEncoder, WaveformEncoder
 from epalm.encoders.base import PerceptualEncoder
+from epalm.encoders.frames import FrameEncoder
 from epalm.encoders.image import ImageEncoder
 from epalm.encoders.loading import load_encoder
 from epalm.encoders.registry import register_encoder
+from epalm.encoders.video import VideoEncoder
 
-__all__ = ["ImageEncoder", "PerceptualEncoder", "load_encoder", "register_encoder"]
+__all__ = [
+    "AudioEncoder",
+    "ClapEncoder",
+    "FrameEncoder",
+    "ImageEncoder",
+    "PerceptualEncoder",
+    "SpectrogramEncoder",
+    "SpeechEncoder",
+    "VideoEncoder",
+    "WaveformEncoder",
+    "load_encoder",
+    "register_encoder",
+]

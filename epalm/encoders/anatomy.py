@@ -1,8 +1,9 @@
 """Where an encoder's levels come from: its blocks, its own final LayerNorm, and the token that speaks for all.
 
 Nothing is taken from names. The encoder is run once on three small examples, of which the first two are the same, and
-is watched: the final norm is the one that receives what the last block gives; a [CLS] token is one that enters the
-first block the same whatever is perceived. So an encoder is either understood for certain or refused.
+is watched: the final norm is the one that receives what the last block gives; where each block ends in a norm of its
+own (wav2vec 2.0, HuBERT), there is nothing left to norm. A [CLS] token is one that enters the first block the same
+whatever is perceived. So an encoder is either understood for certain or refused.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Anatomy:
     blocks: tuple[nn.Module, ...]
     """The transformer blocks, shallow to deep; each gives tokens (B, S, E)."""
     norm: nn.Module
-    """The encoder's own final norm, over E."""
+    """The encoder's own final norm, over E; an identity where every block ends in one."""
     summary: Summary
     """`cls`: norm of token 0; `mean`: mean of the normed tokens; `pooled`: norm of the mean, as the encoder itself
     does it (BEiT with mean pooling, whose last block was never trained to put anything into its CLS token)."""
@@ -43,21 +44,31 @@ class _Sighting:
     entering: Any = None  # the input (3, S, E) of the first block
     leaving: list[Any] = field(default_factory=list)  # the output (3, S, E) of each block
     normed: list[tuple[nn.Module, Tensor]] = field(default_factory=list)  # norms called after the last block
+    ending: list[Tensor] = field(default_factory=list)  # what the norms inside the last block give
 
 
-def examine(backbone: nn.Module, examples: Callable[[], Mapping[str, Tensor]], name: str) -> Anatomy:
+def examine(
+    backbone: nn.Module,
+    examples: Callable[[], Mapping[str, Tensor]],
+    name: str,
+    *,
+    blocks: tuple[nn.Module, ...] | None = None,
+    norm_required: bool = True,
+) -> Anatomy:
     """Find out how to read `backbone`.
 
     Args:
         backbone: a frozen Hugging Face model in evaluation mode. On the meta device shapes alone are compared.
         examples: gives its inputs for three examples (3, ...), the first two equal, the third different in every part.
         name: what to call the encoder in a message.
+        blocks: the blocks to read; by default the outermost stack of equal ones.
+        norm_required: refuse a backbone without a final norm; else its blocks are read as they are.
 
     Raises:
         UnsupportedModelError: the backbone has no stack of equal blocks that give tokens of one width, no final norm,
             does not accept the inputs, or does not give the same twice.
     """
-    blocks = _find_blocks(backbone, name)
+    blocks = blocks or _find_blocks(backbone, name)
     sighting = _watch(backbone, blocks, examples(), name)
     states = [sighting.entering, *sighting.leaving]
     if len(states) != 1 + len(blocks) or not all(map(_is_tokens, states)):
@@ -70,7 +81,7 @@ def examine(backbone: nn.Module, examples: Callable[[], Mapping[str, Tensor]], n
     if not _same(last[0], last[1]):
         raise UnsupportedModelError(f"{name}: gives other features for the same input; it cannot be used frozen")
     has_cls = _same(first[0, 0], first[2, 0])
-    norm, summary, skip = _find_norm(sighting.normed, last, "cls" if has_cls else "mean", name)
+    norm, summary, skip = _find_norm(sighting, last, "cls" if has_cls else "mean", name, norm_required)
     return Anatomy(blocks, norm, summary, skip, width=last.shape[-1])
 
 
@@ -94,7 +105,7 @@ def _find_blocks(backbone: nn.Module, name: str) -> tuple[nn.Module, ...]:
 def _watch(backbone: nn.Module, blocks: tuple[nn.Module, ...], inputs: Mapping[str, Tensor], name: str) -> _Sighting:
     sighting = _Sighting()
     inside = {id(module) for block in blocks for module in block.modules()}
-    norms = [m for m in backbone.modules() if type(m).__name__.endswith("Norm") and id(m) not in inside]
+    norms = [module for module in backbone.modules() if _is_norm(module) and id(module) not in inside]
 
     def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         sighting.entering = args[0] if args else kwargs.get("hidden_states")
@@ -106,9 +117,13 @@ def _watch(backbone: nn.Module, blocks: tuple[nn.Module, ...], inputs: Mapping[s
         if len(sighting.leaving) == len(blocks) and args:
             sighting.normed.append((module, args[0]))
 
+    def end(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        sighting.ending.append(output)
+
     hooks = [blocks[0].register_forward_pre_hook(enter, with_kwargs=True)]
     hooks += [block.register_forward_hook(leave) for block in blocks]
     hooks += [module.register_forward_pre_hook(norm) for module in norms]
+    hooks += [module.register_forward_hook(end) for module in blocks[-1].modules() if _is_norm(module)]
     try:
         backbone(**inputs)
     except Exception as error:
@@ -123,10 +138,10 @@ def _watch(backbone: nn.Module, blocks: tuple[nn.Module, ...], inputs: Mapping[s
 
 
 def _find_norm(
-    normed: list[tuple[nn.Module, Tensor]], last: Tensor, summary: Summary, name: str
+    sighting: _Sighting, last: Tensor, summary: Summary, name: str, required: bool
 ) -> tuple[nn.Module, Summary, int]:
     """The norm that is given the last block's tokens (3, S, E), one of them, or their mean (3, E)."""
-    for norm, given in normed:
+    for norm, given in sighting.normed:
         if _same(given, last):
             return norm, summary, 0
         if _same(given, last[:, 0]):
@@ -134,7 +149,13 @@ def _find_norm(
         for start in (0, 1):
             if _same(given, last[:, start:].mean(dim=1)):
                 return norm, "pooled", start
+    if not required or (sighting.ending and _same(sighting.ending[-1], last)):
+        return nn.Identity(), summary, 0
     raise UnsupportedModelError(f"{name}: no final norm is applied to what its last block gives")
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return type(module).__name__.endswith("Norm")
 
 
 def _is_tokens(state: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModel
 
 from epalm.encoders.anatomy import examine, first_output
 from epalm.errors import ConfigError
@@ -32,7 +33,7 @@ class PerceptualEncoder(nn.Module, ABC):
     """
 
     modality: ClassVar[str]
-    """What is perceived: "image", ..."""
+    """What is perceived: "image", "video" or "audio"."""
     input_names: ClassVar[tuple[str, ...]]
     """Keys of the inputs that `features` reads and `preprocess` gives."""
 
@@ -41,12 +42,28 @@ class PerceptualEncoder(nn.Module, ABC):
         self.backbone = backbone.eval().requires_grad_(False)
         self.processor = processor
         self.source = source
-        self.anatomy = examine(self.backbone, lambda: self._placed(self.examples()), self.name)
+        self.anatomy = examine(
+            self.backbone, self._probe, self.name, blocks=self._blocks(), norm_required=self._norm_required()
+        )
         """How the levels are read."""
         self.width: int = self.anatomy.width
         """E."""
         self.levels: int = len(self.anatomy.blocks)
         """The number of blocks, hence the most levels there are."""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Keyword arguments that the decoder of this modality's files needs to give what `preprocess` takes."""
+        return {}
+
+    @classmethod
+    def load_backbone(cls, path: str, config: Any, **options: Any) -> tuple[nn.Module, list[str]]:
+        """The encoder from a directory or hub id, and the names of its weights that the checkpoint lacks.
+
+        Raises what transformers raises. `options` are those of `from_pretrained`.
+        """
+        backbone, report = AutoModel.from_pretrained(path, config=config, output_loading_info=True, **options)
+        return backbone, list(report["missing_keys"])
 
     @classmethod
     @abstractmethod
@@ -84,8 +101,7 @@ class PerceptualEncoder(nn.Module, ABC):
         Raises:
             ConfigError: an input is missing, or `levels` is out of range.
         """
-        if not 1 <= levels <= self.levels:
-            raise ConfigError(f"levels: {self.name} has {self.levels} levels, {levels} were asked for")
+        self._check_levels(levels)
         inputs = self._placed(inputs)
         mask = self.token_mask(inputs)
         return torch.stack(self._read(inputs, levels, lambda tokens: self._summary(tokens, mask)), dim=1)  # (B, K, E)
@@ -105,6 +121,22 @@ class PerceptualEncoder(nn.Module, ABC):
     def name(self) -> str:
         """What messages call this encoder: its source, else the class of its backbone."""
         return self.source or type(self.backbone).__name__
+
+    def _probe(self) -> dict[str, Tensor]:
+        """What the backbone is called with to be examined: the three examples."""
+        return self._placed(self.examples())
+
+    def _blocks(self) -> tuple[nn.Module, ...] | None:
+        """The blocks to read, where they are not the outermost stack of equal ones."""
+        return None
+
+    def _norm_required(self) -> bool:
+        """Refuse a backbone that has no final norm, instead of reading its blocks as they are."""
+        return True
+
+    def _check_levels(self, levels: int) -> None:
+        if not 1 <= levels <= self.levels:
+            raise ConfigError(f"levels: {self.name} has {self.levels} levels, {levels} were asked for")
 
     def _read(self, inputs: Mapping[str, Tensor], levels: int, pick: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """What `pick` keeps of each of the last `levels` blocks; nothing else outlives its block."""

@@ -11,17 +11,20 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
+from epalm.encoders.audio import AudioEncoder, LongSounds
 from epalm.encoders.base import PerceptualEncoder
+from epalm.encoders.frames import DEFAULT_FRAMES, FrameEncoder
 from epalm.encoders.registry import find_encoder
+from epalm.encoders.video import VideoEncoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.sources import resolve_source
 
 # Poolers and heads lie behind the levels and mask tokens serve pretraining alone: checkpoints of other tasks lack them.
-_NEVER_READ = ("pooler.", "head.", "embeddings.mask_token")
+_NEVER_READ = ("pooler.", "head.", "classifier.", "embeddings.mask_token", "masked_spec_embed")
 
 
 def load_encoder(
@@ -31,10 +34,14 @@ def load_encoder(
     device: str | torch.device | None = None,
     attn_implementation: str | None = None,
     processor: Any = None,
+    modality: str | None = None,
+    frames: int | None = None,
+    long_sounds: LongSounds | None = None,
 ) -> PerceptualEncoder:
     """Load a frozen encoder and make sure that its levels can be read.
 
-    Of a model with several towers (CLIP, SigLIP) the vision tower is taken, of one with a head the part below it.
+    Of a model with several towers (CLIP, SigLIP, CLAP) the one that perceives is taken, of one with a head the part
+    below it, of one with a decoder (Whisper) the encoder.
 
     Args:
         source: a hub id, a directory, `toyworld/vit`, or a live Hugging Face model, which is frozen in place.
@@ -43,54 +50,105 @@ def load_encoder(
         attn_implementation: `eager`, `sdpa`, ...; by default transformers' own choice.
         processor: used instead of the encoder's own. A live model brings none and can do without, as long as its inputs
             come ready made.
+        modality: what the encoder must perceive; by default what it does. An encoder of pictures perceives `video` as
+            well, frame by frame, its levels averaged over time.
+        frames: frames of a clip, for `video` alone: what an encoder of clips was trained with (others if it takes
+            them), else 8.
+        long_sounds: what is perceived of sounds longer than the window, for `audio` alone: the `first` window, which is
+            the default, or all `windows`, averaged.
 
     Raises:
-        ConfigError: the source, its files or its processor configuration cannot be found or read.
+        ConfigError: the source, its files or its processor configuration cannot be found or read; the encoder perceives
+            something else than `modality`; `frames` or `long_sounds` do not fit it.
         UnsupportedModelError: it is no encoder that can be served, or its checkpoint lacks weights that are needed.
     """
     if isinstance(source, nn.Module):
-        backbone = _tower(source)
+        backbone = _tower(source, modality)
         if attn_implementation is not None:
             with _explained(_live_name(source)):
                 backbone.set_attn_implementation(attn_implementation)
         backbone = backbone.to(device=device, dtype=dtype)
-        return _class_for(backbone.config, type(backbone), _live_name(source))(
-            backbone, processor, getattr(source, "name_or_path", None) or None
-        )
+        name = getattr(source, "name_or_path", None) or None
+        encoder_class = _class_for(backbone.config, type(backbone), _live_name(source))
+        return _built(encoder_class, backbone, processor, name, modality, frames, long_sounds)
     name, path = str(source), resolve_source(source)
     if path.startswith(("/", ".", "~")) and not Path(path).is_dir():
         raise ConfigError(f"{name}: no such directory")
     with _explained(name):
         # Code from a repository is never run, and never asked for on the terminal.
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    config = getattr(config, "vision_config", None) or config
+    config = _tower_config(config, modality)
     encoder_class = _class_for(config, MODEL_MAPPING.get(type(config), None), name)
     if processor is None:
         with _explained(f"{name}: no processor; give load_encoder(..., processor=...) if it has none"):
             processor = encoder_class.load_processor(path)
     with _explained(name):
-        backbone, report = AutoModel.from_pretrained(
+        backbone, missing = encoder_class.load_backbone(
             path,
-            config=config,
+            config,
             dtype=dtype or torch.float32,
             attn_implementation=attn_implementation,
             trust_remote_code=False,
-            output_loading_info=True,
         )
-    encoder = encoder_class(backbone.to(device=device), processor, name)
-    _refuse_random_weights(encoder, report["missing_keys"])
-    _drop_random_pooler(encoder, report["missing_keys"])
+    _refuse_random_weights(name, [key for key in missing if not key.startswith(_NEVER_READ)])
+    encoder = _built(encoder_class, backbone.to(device=device), processor, name, modality, frames, long_sounds)
+    _refuse_random_weights(name, [key for key in missing if key in _of_norm(encoder)])
+    _drop_random_pooler(encoder, missing)
+    _still_random_extras(encoder, missing)
     return encoder
 
 
-def _tower(model: nn.Module) -> PreTrainedModel:
+def _built(
+    encoder_class: type[PerceptualEncoder],
+    backbone: nn.Module,
+    processor: Any,
+    source: str | None,
+    modality: str | None,
+    frames: int | None,
+    long_sounds: LongSounds | None,
+) -> PerceptualEncoder:
+    """The encoder, with the settings that its modality has and no others."""
+    name = source or type(backbone).__name__
+    by_frame = encoder_class.modality == "image" and modality == "video"
+    if modality not in (None, encoder_class.modality) and not by_frame:
+        raise ConfigError(f"{name}: perceives {encoder_class.modality}, not {modality}")
+    if frames is not None and not (by_frame or issubclass(encoder_class, VideoEncoder)):
+        raise ConfigError(f"frames: {name} perceives {encoder_class.modality}; only clips have frames")
+    if long_sounds is not None and not issubclass(encoder_class, AudioEncoder):
+        raise ConfigError(f"long_sounds: {name} perceives {encoder_class.modality}, not sounds")
+    if issubclass(encoder_class, VideoEncoder):
+        return encoder_class(backbone, processor, source, frames=frames)
+    if issubclass(encoder_class, AudioEncoder):
+        return encoder_class(backbone, processor, source, long_sounds=long_sounds or "first")
+    encoder = encoder_class(backbone, processor, source)
+    return FrameEncoder(encoder, DEFAULT_FRAMES if frames is None else frames) if by_frame else encoder
+
+
+def _tower_config(config: Any, modality: str | None) -> Any:
+    """Configuration of the tower that perceives `modality`, by default pictures before sounds."""
+    towers = {"vision": getattr(config, "vision_config", None), "audio": getattr(config, "audio_config", None)}
+    if modality == "audio":
+        return towers["audio"] or config
+    return towers["vision"] or towers["audio"] or config
+
+
+def _tower(model: nn.Module, modality: str | None) -> PreTrainedModel:
     if not isinstance(model, PreTrainedModel):
         raise UnsupportedModelError(f"{type(model).__name__}: only Hugging Face models can serve as encoders")
-    if hasattr(model.config, "vision_config"):
-        if not hasattr(model, "vision_model"):
-            raise UnsupportedModelError(f"{_live_name(model)}: has no vision tower of its own; give the tower itself")
-        return model.vision_model
-    return model if MODEL_MAPPING.get(type(model.config), None) is type(model) else model.base_model
+    wanted = _tower_config(model.config, modality)
+    if wanted is not model.config:
+        kind = "vision" if wanted is getattr(model.config, "vision_config", None) else "audio"
+        tower = getattr(model, f"{kind}_model", None)
+        if tower is None:
+            raise UnsupportedModelError(f"{_live_name(model)}: has no {kind} tower of its own; give the tower itself")
+        return tower
+    if model.config.is_encoder_decoder:
+        return getattr(model.base_model, "encoder", model)  # or it is the encoder
+    if getattr(model, "fc_norm", None) is not None and model.base_model is not model:
+        return model  # the only norm that VideoMAE with mean pooling has
+    if MODEL_MAPPING.get(type(model.config), None) is type(model):
+        return model
+    return getattr(model.base_model, "audio_model", model.base_model)  # CLAP's audio tower below its projection
 
 
 def _live_name(model: nn.Module) -> str:
@@ -99,6 +157,8 @@ def _live_name(model: nn.Module) -> str:
 
 def _class_for(config: Any, model_class: Any, name: str) -> type[PerceptualEncoder]:
     """The encoder class that serves models of this kind."""
+    if (found := find_encoder(config.model_type, ())) is not None:
+        return found
     if model_class is None:
         raise UnsupportedModelError(f"{name}: transformers' AutoModel has no model of type '{config.model_type}'")
     taken = model_class.input_modalities
@@ -111,15 +171,18 @@ def _class_for(config: Any, model_class: Any, name: str) -> type[PerceptualEncod
     return found
 
 
-def _refuse_random_weights(encoder: PerceptualEncoder, missing: list[str]) -> None:
+def _refuse_random_weights(name: str, missing: list[str]) -> None:
     """Transformers fills gaps of a checkpoint with random weights; features must not depend on any."""
-    norm = {id(parameter) for parameter in encoder.anatomy.norm.parameters()}
-    of_norm = {key for key, parameter in encoder.backbone.named_parameters() if id(parameter) in norm}
-    needed = sorted(key for key in missing if key in of_norm or not key.startswith(_NEVER_READ))
-    if needed:
+    if missing:
         raise UnsupportedModelError(
-            f"{encoder.name}: its checkpoint lacks {len(needed)} weights that its levels need, first '{needed[0]}'"
+            f"{name}: its checkpoint lacks {len(missing)} weights that its levels need, first '{min(missing)}'"
         )
+
+
+def _of_norm(encoder: PerceptualEncoder) -> set[str]:
+    """Names of the weights of the final norm, which may be a pooler's."""
+    norm = {id(parameter) for parameter in encoder.anatomy.norm.parameters()}
+    return {key for key, parameter in encoder.backbone.named_parameters() if id(parameter) in norm}
 
 
 def _drop_random_pooler(encoder: PerceptualEncoder, missing: list[str]) -> None:
@@ -127,6 +190,14 @@ def _drop_random_pooler(encoder: PerceptualEncoder, missing: list[str]) -> None:
     optional = "add_pooling_layer" in inspect.signature(type(encoder.backbone).__init__).parameters
     if optional and any(key.startswith("pooler.") for key in missing):
         encoder.backbone.pooler = None  # type: ignore[assignment]
+
+
+@torch.no_grad()
+def _still_random_extras(encoder: PerceptualEncoder, missing: list[str]) -> None:
+    """What is never read and was not saved would be random at every load, and so would the encoder's fingerprint."""
+    for key, parameter in encoder.backbone.named_parameters():
+        if key in missing and key.startswith(("classifier.", "masked_spec_embed")):
+            parameter.zero_()
 
 
 @contextmanager

@@ -164,10 +164,6 @@ def test_a_tower_that_has_no_model_of_its_own(tmp_path):
 UNSERVED = {
     "text": (lambda: transformers.BertModel(transformers.BertConfig(**SMALL, vocab_size=9)), "'bert' models take text"),
     "two-in-one": (lambda: transformers.ViltModel(transformers.ViltConfig(**SMALL)), "take image and text"),
-    "clips": (
-        lambda: transformers.TimesformerModel(transformers.TimesformerConfig(**CONFIG)),
-        "does not accept pixel_values",
-    ),
     "hierarchical": (
         lambda: transformers.SwinModel(
             transformers.SwinConfig(

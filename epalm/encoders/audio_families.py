@@ -1,0 +1,212 @@
+"""The families of sound encoders: AST, Whisper, wav2vec 2.0 and its kin, CLAP.
+
+They differ in what their extractors give and in what padding does inside them. Shapes: R windows, S tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import ClapAudioModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from epalm.encoders.audio import AudioEncoder
+from epalm.encoders.registry import register_encoder
+from epalm.errors import UnsupportedModelError
+
+_AST_FRAME, _AST_HOP = 400, 160  # samples; its extractor knows no others
+_SECONDS = 30  # of a sound that an encoder without a window of its own perceives at once
+
+
+@register_encoder("audio-spectrogram-transformer")
+class SpectrogramEncoder(AudioEncoder):
+    """AST: [CLS] of [CLS, distillation, patches...], over kaldi's log-mel filter bank, filled up with zeros."""
+
+    input_names = ("input_values", "lengths")
+    shortest = _AST_FRAME
+
+    def _window(self) -> int:
+        return _AST_FRAME + (self.processor.max_length - 1) * _AST_HOP
+
+    def _shape(self) -> tuple[int, ...]:
+        return self._model.config.max_length, self._model.config.num_mel_bins
+
+    def _extract(self, sounds: list[np.ndarray]) -> Tensor:
+        return _float32(self.processor(sounds, sampling_rate=self.rate)["input_values"])  # (R, T, mel)
+
+    def _count(self, values: Tensor) -> int:
+        return self._model.embeddings.position_embeddings.shape[1]
+
+
+@register_encoder("whisper")
+class SpeechEncoder(AudioEncoder):
+    """Whisper's encoder: it hears the silence that fills up its window, but only tokens with sound are averaged."""
+
+    input_names = ("input_features", "lengths")
+
+    @classmethod
+    def load_backbone(cls, path: str, config: Any, **options: Any) -> tuple[nn.Module, list[str]]:
+        """The encoder alone, out of a checkpoint that has a decoder as well."""
+        backbone, report = WhisperEncoder.from_pretrained(
+            path,
+            config=config,
+            key_mapping={r"^(model\.)?encoder\.": ""},
+            output_loading_info=True,
+            **_without_remote(options),
+        )
+        return backbone, list(report["missing_keys"])
+
+    def _window(self) -> int:
+        return self.processor.n_samples
+
+    def _shape(self) -> tuple[int, ...]:
+        return self._model.config.num_mel_bins, 2 * self._model.config.max_source_positions
+
+    def _extract(self, sounds: list[np.ndarray]) -> Tensor:
+        return _float32(self.processor(sounds, sampling_rate=self.rate)["input_features"])  # (R, mel, T)
+
+    def _count(self, values: Tensor) -> int:
+        return self._model.config.max_source_positions
+
+    def _real(self, lengths: Tensor, tokens: int) -> Tensor:
+        each = 2 * self.processor.hop_length if self.processor is not None else 1  # the second convolution's stride
+        return torch.arange(tokens) * each < lengths[:, None]
+
+
+@register_encoder("audio")
+class WaveformEncoder(AudioEncoder):
+    """wav2vec 2.0, HuBERT, WavLM, UniSpeech, data2vec: whatever takes samples and names its convolutions.
+
+    Several of them norm over time or smear over it without a mask, so that padding would change every token. Sounds of
+    one length are therefore perceived together, others apart, and nothing is ever padded.
+    """
+
+    input_names = ("input_values", "lengths")
+
+    def __init__(self, backbone: nn.Module, *args: Any, **settings: Any) -> None:
+        config: Any = backbone.config
+        if not (hasattr(config, "conv_kernel") and hasattr(config, "conv_stride")):
+            raise UnsupportedModelError(
+                f"{type(backbone).__name__}: its configuration names no `conv_kernel` and `conv_stride`, by which to "
+                "tell how many tokens a sound makes; it cannot be used"
+            )
+        self._convolutions = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        self.shortest = 1
+        for kernel, stride in reversed(self._convolutions):
+            self.shortest = (self.shortest - 1) * stride + kernel
+        super().__init__(backbone, *args, **settings)
+
+    def _window(self) -> int:
+        return _SECONDS * self.processor.sampling_rate
+
+    def _shape(self) -> tuple[int, ...]:
+        return (20 * self.shortest,)
+
+    def _extract(self, sounds: list[np.ndarray]) -> Tensor:
+        # Without padding, so that each is normed by its own mean and variance.
+        found = self.processor(sounds, sampling_rate=self.rate, padding=False)["input_values"]
+        longest = max(map(len, found))
+        return _float32([np.pad(values, (0, longest - len(values))) for values in found])  # (R, N)
+
+    def _count(self, values: Tensor) -> int:
+        return int(self._tokens_of(torch.tensor(values.shape[-1])))
+
+    def _real(self, lengths: Tensor, tokens: int) -> Tensor:
+        return torch.arange(tokens) < self._tokens_of(lengths)[:, None]
+
+    def _tokens_of(self, lengths: Tensor) -> Tensor:
+        tokens = lengths.clamp(min=self.shortest)
+        for kernel, stride in self._convolutions:
+            tokens = (tokens - kernel) // stride + 1
+        return tokens
+
+    def _perceive(self, values: Tensor, lengths: Tensor, levels: int) -> Tensor:
+        groups = self._by_length(lengths)
+        found = [super(WaveformEncoder, self)._perceive(values[rows, :n], lengths[rows], levels) for n, rows in groups]
+        return torch.cat(found)[_inverse(groups)]
+
+    def _every_token(self, values: Tensor, lengths: Tensor) -> Tensor:
+        groups = self._by_length(lengths)
+        found = [super(WaveformEncoder, self)._every_token(values[rows, :n], lengths[rows]) for n, rows in groups]
+        tokens = self._count(values)
+        padded = [nn.functional.pad(each, (0, 0, 0, tokens - each.shape[1])) for each in found]  # each (rows, S, E)
+        return torch.cat(padded)[_inverse(groups)]
+
+    def _by_length(self, lengths: Tensor) -> list[tuple[int, Tensor]]:
+        lengths = lengths.clamp(min=self.shortest)
+        return [(int(n), (lengths == n).nonzero()[:, 0]) for n in lengths.unique()]
+
+
+@register_encoder("clap_audio_model")
+class ClapEncoder(AudioEncoder):
+    """CLAP's audio tower: the blocks of its last stage, the only ones that are as wide as its final norm.
+
+    The extractor fills a window by repeating the sound as often as it fits; what stays silent after that is heard, but
+    its tokens are not averaged.
+    """
+
+    input_names = ("input_features", "lengths")
+
+    @classmethod
+    def load_backbone(cls, path: str, config: Any, **options: Any) -> tuple[nn.Module, list[str]]:
+        """The audio tower alone, out of a checkpoint that has a text tower as well."""
+        backbone, report = ClapAudioModel.from_pretrained(
+            path,
+            config=config,
+            key_mapping={r"^audio_model\.": ""},
+            output_loading_info=True,
+            **_without_remote(options),
+        )
+        return backbone, list(report["missing_keys"])
+
+    def _blocks(self) -> tuple[nn.Module, ...]:
+        return tuple(self._model.audio_encoder.layers[-1].blocks)
+
+    def _window(self) -> int:
+        return self.processor.nb_max_samples
+
+    def _shape(self) -> tuple[int, ...]:
+        config = self._model.config
+        time = config.spec_size * (config.spec_size // config.num_mel_bins)
+        return 4 if config.enable_fusion else 1, time, config.num_mel_bins
+
+    def _extract(self, sounds: list[np.ndarray]) -> Tensor:
+        return _float32(self.processor(sounds, sampling_rate=self.rate)["input_features"])  # (R, 1 or 4, T, mel)
+
+    def _count(self, values: Tensor) -> int:
+        rows, columns = self._model.audio_encoder.input_resolutions[-1]
+        return rows * columns
+
+    def _arguments(self, values: Tensor) -> dict[str, Tensor]:
+        # No window is longer than the extractor's; it would call one of them so, at random, to keep training in step.
+        longer = torch.zeros(len(values), 1, dtype=torch.bool, device=values.device)
+        return {"input_features": values, "is_longer": longer}
+
+    def _real(self, lengths: Tensor, tokens: int) -> Tensor:
+        """The spectrogram is folded: `freq_ratio` stretches of time lie one below the other, each some rows high."""
+        tower = self._model.audio_encoder
+        rows, columns = tower.input_resolutions[-1]
+        if self.processor is None or rows % tower.freq_ratio:
+            return super()._real(lengths, tokens)
+        window, times = self.window or 1, tower.freq_ratio * columns
+        filled = {"repeat": torch.full_like(lengths, window), "repeatpad": lengths * (window // lengths)}
+        share = filled.get(self.processor.padding, lengths) / window  # (R,)
+        stretch = torch.arange(rows) // (rows // tower.freq_ratio)  # (rows,)
+        time = (stretch[:, None] * columns + torch.arange(columns)).flatten()  # (S,)
+        return time < (share * times)[:, None]
+
+
+def _float32(values: Any) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(value, np.float32) for value in values]))
+
+
+def _inverse(groups: list[tuple[int, Tensor]]) -> Tensor:
+    return torch.cat([rows for _, rows in groups]).argsort()
+
+
+def _without_remote(options: dict[str, Any]) -> dict[str, Any]:
+    """A named class runs no code from a repository, and knows no such option."""
+    return {key: value for key, value in options.items() if key != "trust_remote_code"}
