@@ -1,4 +1,6 @@
-"""Writes the demo's table and contact sheet into the README, so that no figure there is typed.
+"""Writes the demo's table and contact sheet into the README and the backbones' figures into docs/toyworld.md.
+
+So no figure there is typed:
 
 make demo && python benchmarks/readme.py
 """
@@ -10,7 +12,7 @@ import json
 import shutil
 from pathlib import Path
 
-BEGIN, END = "<!-- demo:begin -->", "<!-- demo:end -->"
+from epalm.toyworld.measure import encoder_sees, language_model_reads
 
 
 def table(results: list[dict[str, object]]) -> str:
@@ -25,6 +27,23 @@ def table(results: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
+def measured() -> str:
+    """What the backbones know on their own, as Markdown."""
+    reads = [f"{manner} {share:.1%}" for manner, share in language_model_reads().items()]
+    sees = [f"{name} {share:.1%}" for name, share in encoder_sees().items()]
+    return (
+        f"- answers of `toyworld/lm` right to the last token, by manner of reading: {', '.join(reads)};\n"
+        f"- linear probes on `toyworld/vit`, held-out scenes: {', '.join(sees)}."
+    )
+
+
+def fill(page: Path, name: str, text: str) -> None:
+    """Put `text` between the page's `name:begin` and `name:end` marks."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    old = page.read_text(encoding="utf-8")
+    page.write_text(f"{old.partition(begin)[0]}{begin}\n{text}\n{end}{old.partition(end)[2]}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", type=Path, default=Path("runs/demo"))
@@ -36,10 +55,8 @@ def main() -> None:
             results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
             said = f"What `{command}` gives (seed 0); `text_only` is the same budget without perception:"
             parts.append(f"{said}\n\n{table(results)}")
-    readme = Path("README.md")
-    text = readme.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    readme.write_text(before + BEGIN + "\n" + "\n\n".join(parts) + "\n" + END + after, encoding="utf-8")
+    fill(Path("README.md"), "demo", "\n\n".join(parts))
+    fill(Path("docs/toyworld.md"), "measure", measured())
     images = Path("docs/images")
     images.mkdir(parents=True, exist_ok=True)
     shutil.copy(options.quick / "contact_sheet.png", images / "contact_sheet.png")

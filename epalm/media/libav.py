@@ -10,7 +10,7 @@ from typing import Any
 from epalm.errors import MediaError
 from epalm.media.files import FileSource, optional
 
-# A playlist may name other files and addresses; what a stranger's file points to is not opened.
+# A stranger's playlist may name addresses; none is opened.
 _OPTIONS = {"protocol_whitelist": "file"}
 
 
@@ -34,7 +34,7 @@ def opened(source: FileSource, kind: str, extra: str) -> Iterator[Any]:
     unknown = f"not {kind} in a format that can be read here, or damaged from its start"
     try:
         container = av.open(file, metadata_errors="replace", options=_OPTIONS)
-    except av.error.InvalidDataError:
+    except (av.error.InvalidDataError, av.error.EOFError):
         raise MediaError(unknown) from None
     with container:
         if container.format.name == "tty":  # FFmpeg would film a text being typed

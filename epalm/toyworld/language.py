@@ -44,11 +44,11 @@ def with_article(phrase: str) -> str:
 
 
 NAMES = frozenset(
-    word
-    for name in (*SHAPES, *(plural(shape, 2) for shape in SHAPES), *COLORS, *PLACES, *TEXTURES, *SIZES, *NUMBERS)
-    for word in name.split()
+    word for name in (*SHAPES, *(plural(shape, 2) for shape in SHAPES), *COLORS, *PLACES) for word in name.split()
 )
-"""Words by which a question can say which group it is about, and what it supposes of it."""
+"""Words by which a question can say which group it is about."""
+QUALITIES = frozenset((*COLORS, *TEXTURES, *SIZES, *NUMBERS))
+"""Words for what a group is like."""
 GROUND = 9
 """The number by which statements and questions speak of the ground."""
 
@@ -386,7 +386,7 @@ def ask_tersely(scene: Scene, rng: random.Random) -> Asked:
         "color": group.color, "texture": group.texture, "size": group.size, "place": group.place,
         "number": NUMBERS[group.count],
     }  # fmt: skip
-    manner = rng.choices(("name", "claim", "attribute"), weights=(3, 2, 4))[0]
+    manner = rng.choices(("name", "claim", "attribute"), weights=(3, 4, 3))[0]
     if manner == "name":
         forms = [f"shape {group.place}", f"the {group.place}"]
         if len(scene.with_color(group.color)) == 1:

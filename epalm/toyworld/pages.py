@@ -130,6 +130,7 @@ class PageBatch:
     summary: Tensor  # (B, T) bool: the closing token of a page read by its summary
     answers: Tensor  # (B, T) bool: tokens of answers
     named: Tensor  # (B, 1, T, T) bool: earlier tokens that name what this token's statement or segment speaks of
+    described: Tensor  # (B, 1, T, T) bool: earlier tokens there that say what it is like
     gathered: Tensor  # (B, H, T, T) bool: from the closing token that sums up, the tokens of group h
     sought: Tensor  # (B, H, T, T) bool: from the last token of a question, where head h finds what answers it
     checked: Tensor  # (B, H, T, T) bool: from there, where head h finds that what the question supposes is so
@@ -142,9 +143,8 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
         texts += [statement.text for statement in (page.notes if manner == "notes" else page.passage)]
         texts += [part for segment in page.segments for part in (segment.lead, segment.target)]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
-    names = torch.tensor(
-        [token.strip("Ġ") in _NAMES for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
-    )
+    words = [token.strip("Ġ") for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
+    names, qualities = (torch.tensor([word in kind for word in words]) for kind in (_NAMES, language.QUALITIES))
     rows = [_line_up(page, manner, encoded) for page, manner in zip(pages, manners, strict=True)]
     count, length = len(rows), max(len(row.ids) for row in rows)
     batch = PageBatch(
@@ -155,6 +155,7 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
         summary=torch.zeros(count, length, dtype=torch.bool),
         answers=torch.zeros(count, length, dtype=torch.bool),
         named=torch.zeros(count, 1, length, length, dtype=torch.bool),
+        described=torch.zeros(count, 1, length, length, dtype=torch.bool),
         gathered=torch.zeros(count, GUIDED_HEADS, length, length, dtype=torch.bool),
         sought=torch.zeros(count, GUIDED_HEADS, length, length, dtype=torch.bool),
         checked=torch.zeros(count, GUIDED_HEADS, length, length, dtype=torch.bool),
@@ -176,7 +177,9 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
             batch.summary[at, closing] = True
         batch.visible[at, 0, :size, :size] |= seen & causal[:size, :size]
         kin = (about[:, None] == about[None, :]) & (about != _NOTHING) & own | own & (owners > 0)
-        batch.named[at, 0, :size, :size] = kin & causal[:size, :size].tril(-1) & names[batch.input_ids[at, :size]]
+        kin &= causal[:size, :size].tril(-1)
+        batch.named[at, 0, :size, :size] = kin & names[batch.input_ids[at, :size]]
+        batch.described[at, 0, :size, :size] = kin & qualities[batch.input_ids[at, :size]]
         for head in range(GUIDED_HEADS):
             if row.manner in SUMMED_UP:
                 batch.gathered[at, head, closing, :size] = about == head

@@ -37,6 +37,7 @@ HOME = Path(__file__).parent / "backbones" / "lm"
 MANNERS = {"open": 8, "summary": 3, "notes": 8, "closed": 1}  # weights of the lot
 _GUIDES = {  # which layout guides which layers, and the first of the heads
     "named": ((0, 1), 0),
+    "described": ((0, 1), GUIDED_HEADS),
     "gathered": ((2,), 0),
     "sought": ((3,), 0),
     "checked": ((3,), GUIDED_HEADS),
@@ -73,7 +74,7 @@ def read(model: OPTForCausalLM, batch: PageBatch) -> CausalLMOutputWithPast:
 
 
 def look_aside(attentions: Sequence[Tensor], batch: PageBatch) -> Tensor:
-    """How far the guided heads look away from where they should: mean of -log of the attention that is well spent."""
+    """How far guided heads look away from where they should: mean -log of the attention well spent, added up."""
     losses = []
     for name, (layers, first) in _GUIDES.items():
         targets = getattr(batch, name)
@@ -82,7 +83,7 @@ def look_aside(attentions: Sequence[Tensor], batch: PageBatch) -> Tensor:
             heads = slice(first, first + GUIDED_HEADS)
             spent = [(attentions[layer][:, heads] * targets).sum(-1)[told] for layer in layers]
             losses.append(-(torch.cat(spent) + 1e-4).log().mean())
-    return torch.stack(losses).mean()
+    return torch.stack(losses).sum()
 
 
 def answers_right(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, manner: str, pages: int = 64) -> float:
@@ -161,7 +162,7 @@ def main() -> None:
     def loss_at(step: int) -> Tensor:
         done = step / options.steps
         rng = random.Random(f"lm {options.seed} {step}")
-        terse = _between(done, (0.1, 0.5), (0.3, 0.15))
+        terse = _between(done, (0.5, 0.5), (0.7, 0.15))
         pages = [
             write_page(rng, groups=rng.choices((1, 2, 3), weights=(2, 5, 2))[0], terse=terse)
             for _ in range(options.batch)

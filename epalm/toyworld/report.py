@@ -114,7 +114,8 @@ pre {{ background: #f4f6f9; padding: .8rem; overflow-x: auto; font-size: .85rem 
 <h1>A frozen language model that sees</h1>
 <p>A language model that has only ever read text and an encoder that has only ever seen labelled pictures, both frozen.
 What is trained between them is one linear projection and one soft-prompt token. All pictures below are held out: no
-combination of shape, colour and texture in them was in the adapter's rows or in the language model's text.
+combination of shape, colour and texture in them was in the adapter's rows, in the language model's text or
+in the encoder's pictures.
 <code>text_only</code> is the blind floor: the same budget without perception.</p>
 <div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 {figures}
