@@ -25,6 +25,9 @@ from epalm.encoders import (
     load_encoder,
 )
 from epalm.errors import ConfigError, MediaError, UnsupportedModelError
+from epalm.media import load_audio
+
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 
 every_family = pytest.mark.parametrize("name", AUDIO)
 WAVES = ["wav2vec2", "wav2vec2-stable", "hubert", "hubert-stable", "wavlm"]
@@ -317,7 +320,13 @@ def test_checkpoints_of_parts(sound_folders, tmp_path, name, taken):
 
 @pytest.mark.parametrize(
     ("model", "config"),
-    [("WhisperForAudioClassification", "whisper"), ("ClapAudioModelWithProjection", "clap")],
+    [
+        ("WhisperForAudioClassification", "whisper"),
+        ("ClapAudioModelWithProjection", "clap"),
+        ("ASTForAudioClassification", "ast"),
+        ("HubertForCTC", "hubert"),
+        ("Wav2Vec2ForPreTraining", "wav2vec2"),
+    ],
 )
 def test_other_heads(tmp_path, model, config):
     torch.manual_seed(0)
@@ -325,9 +334,9 @@ def test_other_heads(tmp_path, model, config):
     whole = stir(getattr(transformers, model)(getattr(transformers, name)(**settings)))
     whole.save_pretrained(tmp_path)
     tiny_watchers.processor(config).save_pretrained(tmp_path)
-    tower = whole.encoder if config == "whisper" else whole.audio_model
+    tower = {"whisper": "encoder", "clap": "audio_model"}.get(config, whole.base_model_prefix)
     samples = [sound(1, 4000)]
-    expected = perceived(load_encoder(tower, processor=tiny_watchers.processor(config)), samples, 2)
+    expected = perceived(load_encoder(getattr(whole, tower), processor=tiny_watchers.processor(config)), samples, 2)
     for source in (tmp_path, whole):
         encoder = load_encoder(source, processor=tiny_watchers.processor(config))
         assert torch.equal(perceived(encoder, samples, 2), expected)
@@ -452,3 +461,16 @@ def test_ast_perceives_1024_frames_and_no_more():
     assert torch.equal(
         full, torch.from_numpy(encoder.processor(long, sampling_rate=RATE)["input_values"][0])[None, None]
     )
+
+
+def test_from_files_of_others_to_features(sound_folders):
+    files = sorted((SHARED / "esc10-mini" / "audio").glob("*"))[:3] if SHARED.is_dir() else []
+    if not files:
+        pytest.skip("shared data folder esc10-mini is not here")
+    for extra in ("soundfile", "soxr"):
+        pytest.importorskip(extra)
+    for name in ("ast", "hubert"):
+        encoder = load_encoder(sound_folders[name])
+        features = perceived(encoder, [load_audio(file, **encoder.reading) for file in files], 3)
+        assert features.shape == (3, 3, WIDTH)
+        assert torch.cdist(features[:, -1], features[:, -1]).max() > 1e-3

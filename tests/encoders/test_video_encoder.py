@@ -17,6 +17,9 @@ from tiny_watchers import FRAMES, LEVELS, SIZE, VIDEO, WIDTH, block_outputs, bui
 
 from epalm.encoders import FrameEncoder, ImageEncoder, VideoEncoder, load_encoder
 from epalm.errors import ConfigError, EpalmError, MediaError, UnsupportedModelError
+from epalm.media import load_video
+
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 
 every_family = pytest.mark.parametrize("name", VIDEO)
 # where the family's own class keeps its blocks and its final norm
@@ -306,3 +309,15 @@ def test_attention_that_leaves_frames_apart_is_refused():
     config = transformers.TimesformerConfig(**VIDEO["timesformer"][2], attention_type="space_only")
     with pytest.raises(UnsupportedModelError, match="do not pass tokens"):
         load_encoder(transformers.TimesformerModel(config))
+
+
+def test_from_files_of_others_to_features(clip_folders, folders):
+    files = sorted((SHARED / "audiocaps-mini" / "media").glob("*.mp4"))[:2] if SHARED.is_dir() else []
+    if not files:
+        pytest.skip("shared data folder audiocaps-mini is not here")
+    pytest.importorskip("av")
+    for encoder in (load_encoder(clip_folders["timesformer"]), load_encoder(folders["clip"], modality="video")):
+        clips = [load_video(file, **encoder.reading) for file in files]
+        features = encoder.features(encoder.preprocess(clips), 3)
+        assert features.shape == (2, 3, encoder.width)
+        assert (features[0] - features[1]).norm() > 1e-3
