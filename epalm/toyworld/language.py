@@ -20,6 +20,8 @@ class Asked:
     """Numbers of the groups (in a story: of the persons) that it takes to answer it."""
     holds: bool | None = None
     """Of a question that supposes something: whether that is so."""
+    evidence: tuple[str, ...] = ()
+    """Words of the statements it is about that bear this out."""
 
 
 @dataclass(frozen=True)
@@ -285,18 +287,21 @@ def _ask_presence(scene: Scene, rng: random.Random) -> Asked | None:
         absent = [shape for shape in SHAPES if scene.with_shape(shape) is None]
         one = group.shape if wanted else rng.choice(absent)
         about = about if wanted else ()
+        evidence = plural(group.shape, group.count)
     elif manner == "color":
         absent = [color for color in COLORS if not scene.with_color(color)]
         one = f"{group.color if wanted else rng.choice(absent)} {rng.choice(_THING)}"
         about = scene.numbers(*scene.with_color(group.color)) if wanted else ()
+        evidence = group.color
     else:
+        evidence = group.color
         wrong = [other.color for other in scene.groups if other.color != group.color] if rng.random() < 0.5 else []
         wrong = wrong or [color for color in COLORS if color != group.color]
         one = f"{group.color if wanted else rng.choice(wrong)} {group.shape}"
     negated = rng.random() < 0.3
     frame = rng.choice(_IS_THERE_NOT if negated else _IS_THERE)
     question = frame.format(a=with_article(one), one=one, many=plural(one, 2), image=rng.choice(_IMAGE))
-    return Asked("presence", question, "yes" if wanted != negated else "no", about, wanted)
+    return Asked("presence", question, "yes" if wanted != negated else "no", about, wanted, (evidence,))
 
 
 def _ask_property(scene: Scene, rng: random.Random) -> Asked | None:
@@ -310,7 +315,14 @@ def _ask_property(scene: Scene, rng: random.Random) -> Asked | None:
     be = "is" if group.count == 1 else "are"
     said_so = f"in the {said}" if attribute == "place" else said
     question = f"{be} the {plural(group.shape, group.count)} {said_so}"
-    return Asked("property", question, "yes" if said == right else "no", scene.numbers(group), said == right)
+    return Asked(
+        "property",
+        question,
+        "yes" if said == right else "no",
+        scene.numbers(group),
+        said == right,
+        tuple(right.split()),
+    )
 
 
 def _ask_comparison(scene: Scene, rng: random.Random) -> Asked | None:
@@ -398,7 +410,7 @@ def ask_tersely(scene: Scene, rng: random.Random) -> Asked:
         if rng.random() < 0.5:
             said = rng.choice([other for other in _CHOICES[attribute] if other != right])
         form = rng.choice((f"{noun}, {said}", f"{said}, {noun}"))
-        return Asked("terse claim", form, "yes" if said == right else "no", about, said == right)
+        return Asked("terse claim", form, "yes" if said == right else "no", about, said == right, tuple(right.split()))
     forms = [f"{attribute} {noun}", f"the {attribute} of the {noun}", f"{noun}, {attribute}"]
     if attribute != "place":
         forms += [f"{attribute} {group.place}"]

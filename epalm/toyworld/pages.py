@@ -52,7 +52,8 @@ class Segment:
     target: str
     kind: str
     about: tuple[int, ...] = ()
-    holds: bool | None = None  # both as of `Asked`
+    holds: bool | None = None
+    evidence: tuple[str, ...] = ()  # these three as of `Asked`
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def join(statements: list[Statement]) -> str:
 
 
 def _as_segment(asked: Asked) -> Segment:
-    return Segment(f"{asked.question}?", asked.answer, "answer", asked.about, asked.holds)
+    return Segment(f"{asked.question}?", asked.answer, "answer", asked.about, asked.holds, asked.evidence)
 
 
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -184,14 +185,15 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
             if row.manner in SUMMED_UP:
                 batch.gathered[at, head, closing, :size] = about == head
             for first, last, segment in row.asked:
-                spoken_of = torch.isin(about, torch.tensor(segment.about, dtype=torch.long))
+                answering = torch.isin(about, torch.tensor(segment.about, dtype=torch.long))
+                evident = answering & torch.tensor([words[token] in segment.evidence for token in row.ids])
                 if row.manner != "open":
-                    spoken_of = torch.arange(size) == (closing if head in segment.about else first)
+                    answering = evident = torch.arange(size) == (closing if head in segment.about else first)
                 nothing = torch.arange(size) == (0 if row.manner == "open" else first)
                 if segment.about:
-                    batch.sought[at, head, last, :size] = spoken_of
+                    batch.sought[at, head, last, :size] = answering
                 if segment.holds is not None:
-                    batch.checked[at, head, last, :size] = spoken_of if segment.holds else nothing
+                    batch.checked[at, head, last, :size] = evident if segment.holds else nothing
     return batch
 
 

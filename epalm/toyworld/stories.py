@@ -63,6 +63,7 @@ def tell_story(rng: random.Random, questions: int) -> tuple[list[Statement], lis
                 "yes" if claimed == place else "no",
                 about,
                 claimed == place,
+                (place,),
             ),
         ]
     return statements, rng.choices(asked, k=questions)
