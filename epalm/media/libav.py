@@ -33,7 +33,7 @@ def opened(source: FileSource, kind: str, extra: str) -> Iterator[Any]:
     home = None if isinstance(source, (str, PathLike)) else source.tell()
     unknown = f"not {kind} in a format that can be read here, or damaged from its start"
     try:
-        container = av.open(file, metadata_errors="replace", options=_OPTIONS)
+        container = av.open(file, metadata_errors="replace", container_options=_OPTIONS)
     except (av.error.InvalidDataError, av.error.EOFError):
         raise MediaError(unknown) from None
     with container:
