@@ -165,8 +165,8 @@ class _Film:
     def _at(self, moment: Fraction) -> Frame:
         """The frame on screen at `moment`; before the first it is the first, and after the last it is the last."""
         now = self._shown[0] if self._shown else self._start
-        if moment - now > self._near:
-            self._jump(moment)
+        if moment - now > self._near and self._coming and self._coming[0] <= moment:
+            self._jump(now, moment)
         while self._coming and (self._coming[0] <= moment or not self._shown):
             self._shown = self._coming
             self._coming = next(self._frames, None)
@@ -176,11 +176,11 @@ class _Film:
             raise MediaError("not one of its frames can be decoded")
         return self._shown[1]
 
-    def _jump(self, moment: Fraction) -> None:
+    def _jump(self, now: Fraction, moment: Fraction) -> None:
         """Go on from the last key frame before `moment`.
 
         Where the key frames lie is known only to some containers. A jump that lands before what was on screen already
-        costs the way from there once; it tells how far apart key frames are here, and shorter ways are decoded then.
+        costs the way from there once more; such a way is decoded without a jump from then on.
         """
         back = Fraction(0)
         while True:
@@ -193,7 +193,8 @@ class _Film:
             self._coming = next(self._frames, None)
             landed = self._coming[0] if self._coming else self._end
             if landed <= moment or goal == self._start:
-                self._near = max(self._near, moment - landed)
+                if landed <= now:
+                    self._near = max(self._near, moment - landed)
                 return
             back = 2 * back or _NEAR  # some containers go by the wrong one of a packet's two time stamps
 
@@ -202,15 +203,15 @@ class _Film:
         av = optional("av", "video")
         tick, time = self._stream.time_base, self._start - 1 / _rate(self._stream)
         key: Fraction | None = None
-        whole = False  # a key frame was met
+        met = False  # a key frame
         for packet in self._container.demux(self._stream):
-            if not whole and packet.size and not packet.is_keyframe:
+            if not met and packet.size and not packet.is_keyframe:
                 continue
             stamp = packet.pts if packet.pts is not None else packet.dts
             if stamp is not None:
                 self._read = max(self._read, (stamp + (packet.duration or 0)) * tick)
                 key = stamp * tick if key is None else key
-            whole = True
+            met = True
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:

@@ -202,6 +202,17 @@ def test_a_variable_frame_rate_goes_by_the_time_stamps(tmp_path):
     assert numbers(path, 4) == [4, 4, 5, 5]
 
 
+def test_stills_that_stay_for_minutes(tmp_path, decoded):
+    stamps = [60_000 * index for index in range(12)] + [720_000 + 40 * index for index in range(500)]
+    options = {"bf": "0", "g": "6", "preset": "ultrafast"}
+    path = write(tmp_path / "a.mkv", map(numbered, range(512)), stamps=stamps, options=options)
+    with av.open(str(path)) as container:
+        assert container.duration == pytest.approx(740_000_000, abs=100_000)
+    # A moment each 46.25 s from 23.125 s on: the last is 716.875 s.
+    assert numbers(path, 16) == [int((46.25 * index + 23.125) / 60) for index in range(16)]
+    assert len(decoded) <= 12 * 6
+
+
 def test_a_film_without_a_duration(tmp_path):
     pictures = map(numbered, range(100))
     path = write(tmp_path / "live.mkv", pictures, options={"g": "25"}, head={"live": "1"})
