@@ -95,6 +95,6 @@ class PerceivedFiles:
         distinct = list(dict.fromkeys(paths))
         for first in range(0, len(distinct), self.batch_size):
             some = distinct[first : first + self.batch_size]
-            inputs = encoder.preprocess([load_media(modality, path) for path in some])
+            inputs = encoder.preprocess([load_media(modality, path, **encoder.reading) for path in some])
             read.update(zip(some, encoder.features(inputs, levels).cpu(), strict=True))
         return read

@@ -9,19 +9,24 @@ from epalm.media.audio import load_audio
 from epalm.media.image import load_image
 from epalm.media.video import load_video
 
-LOADERS: dict[str, Callable[[Path], Any]] = {"image": load_image}
+LOADERS: dict[str, Callable[..., Any]] = {"image": load_image, "video": load_video, "audio": load_audio}
 """Modality -> what decodes one of its files."""
 
 
-def load_media(modality: str, path: Path) -> Any:
+def load_media(modality: str, path: Path, **reading: Any) -> Any:
     """One decoded file, as an encoder of that modality takes it.
+
+    Args:
+        modality: one of `LOADERS`.
+        path: of the file.
+        reading: what the encoder says of it (`PerceptualEncoder.reading`), such as its rate or number of frames.
 
     Raises:
         MediaError: the file cannot be read, or nothing here decodes that modality.
     """
     if modality not in LOADERS:
         raise MediaError(f"{path}: nothing here decodes {modality}; there are {', '.join(LOADERS)}")
-    return LOADERS[modality](path)
+    return LOADERS[modality](path, **reading)
 
 
 __all__ = ["LOADERS", "load_audio", "load_image", "load_media", "load_video"]

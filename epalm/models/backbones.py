@@ -96,7 +96,7 @@ def load_encoders(
         if isinstance(source, PerceptualEncoder):
             encoder = source if device is None else source.to(device)
         else:
-            encoder = load_encoder(source, dtype=dtype, device=device)
+            encoder = load_encoder(source, dtype=dtype, device=device, modality=name)
         if name not in (None, encoder.modality):
             raise ConfigError(
                 f"encoders: {encoder.source or 'a live encoder'} perceives {encoder.modality}, not {name}"

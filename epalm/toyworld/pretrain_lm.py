@@ -34,7 +34,7 @@ from epalm.toyworld.pages import (
 from epalm.toyworld.pretrain import options_parser, pretrain
 
 HOME = Path(__file__).parent / "backbones" / "lm"
-MANNERS = {"open": 8, "summary": 3, "notes": 8, "closed": 1}  # weights of the lot
+MANNERS = {"open": 5, "summary": 3, "notes": 11, "closed": 1}  # weights of the lot
 _GUIDES = {  # which layout guides which layers, and the first of the heads
     "named": ((0, 1), 0),
     "described": ((0, 1), GUIDED_HEADS),
@@ -137,7 +137,7 @@ def _between(done: float, start: tuple[float, float], end: tuple[float, float]) 
 
 def main() -> None:
     """Pretrain, then write `backbones/lm` in half precision with its tokenizer."""
-    parser = options_parser(__doc__, HOME, steps=4500, batch=16, rate=5e-4)
+    parser = options_parser(__doc__, HOME, steps=5000, batch=16, rate=5e-4)
     parser.add_argument(
         "--noise", type=float, default=0.5, help="largest noise on the summary token, relative to its size"
     )
@@ -164,7 +164,7 @@ def main() -> None:
         rng = random.Random(f"lm {options.seed} {step}")
         terse = _between(done, (0.5, 0.5), (0.7, 0.15))
         pages = [
-            write_page(rng, groups=rng.choices((1, 2, 3), weights=(2, 5, 2))[0], terse=terse)
+            write_page(rng, groups=rng.choices((1, 2, 3), weights=(3, 6, 1))[0], terse=terse)
             for _ in range(options.batch)
         ]
         manners = ["open"] * len(pages)
@@ -179,7 +179,7 @@ def main() -> None:
             output.logits[:, :-1].flatten(0, 1), batch.input_ids[:, 1:].flatten(), reduction="none"
         )
         loss = (losses * weights.flatten()).sum() / weights.sum()
-        guide = _between(done, (0.4, 1.0), (0.6, 0.0))
+        guide = _between(done, (0.65, 1.0), (0.85, 0.0))
         return loss + guide * look_aside(output.attentions, batch) if guide else loss
 
     def report() -> str:

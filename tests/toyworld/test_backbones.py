@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from epalm.encoders import load_encoder
 from epalm.sources import TOY_PREFIX, resolve_source
+from epalm.toyworld.measure import encoder_sees, language_model_reads
 
 
 @pytest.mark.parametrize("name", ["lm", "vit"])
@@ -31,5 +32,21 @@ def test_the_language_model_knows_any_text():
 
 def test_the_encoder_brings_its_own_statistics():
     encoder = load_encoder("toyworld/vit")
-    assert (encoder.width, encoder.levels) == (128, 8)
+    assert (encoder.width, encoder.levels) == (192, 6)
     assert list(encoder.processor.image_mean) == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.slow
+def test_the_language_model_reads():
+    """What it has read decides its answers: openly, and through one token; without it, it can only guess."""
+    reads = language_model_reads(pages=64)
+    assert reads["open"] > 0.9
+    assert reads["notes"] > 0.8
+    assert reads["closed"] < 0.5
+
+
+@pytest.mark.slow
+def test_the_encoder_sees_combinations_it_never_saw():
+    sees = encoder_sees(training=2000, held_out=400)
+    assert min(sees["shape"], sees["size"], sees["color"]) > 0.85
+    assert min(sees["place"], sees["count"]) > 0.8
