@@ -51,7 +51,7 @@ class Budget:
     """Optimizer steps."""
 
 
-QUICK = Budget(scenes=4000, steps=900)
+QUICK = Budget(scenes=5000, steps=1500)
 LONG = Budget(scenes=12000, steps=7000)
 
 

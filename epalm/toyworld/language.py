@@ -383,6 +383,13 @@ def ask(scene: Scene, rng: random.Random) -> Asked:
     return asked
 
 
+def suppose(scene: Scene, rng: random.Random) -> Asked:
+    """A question to be answered by yes or no."""
+    while (asked := rng.choice((_ask_presence, _ask_presence, _ask_property, _ask_comparison))(scene, rng)) is None:
+        pass
+    return asked
+
+
 # --- the same in a few words ------------------------------------------------------------------------------------------
 
 

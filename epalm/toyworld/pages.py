@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from epalm.toyworld import language, stories
-from epalm.toyworld.language import Asked, Statement, ask, ask_tersely, state_facts, state_notes, write_caption
+from epalm.toyworld.language import Asked, Statement, ask, ask_tersely, state_facts, state_notes, suppose, write_caption
 from epalm.toyworld.stories import tell_story
 from epalm.toyworld.world import draw_scene
 
@@ -65,13 +65,14 @@ class Page:
     segments: list[Segment]
 
 
-def write_page(rng: random.Random, *, groups: int | None = None, terse: float = 0.0) -> Page:
+def write_page(rng: random.Random, *, groups: int | None = None, terse: float = 0.0, supposing: float = 0.0) -> Page:
     """A page about a scene, or now and then a story.
 
     Args:
         rng: decides.
         groups: in the scene; by lot where it is left out.
         terse: share of the questions that are of two or three words.
+        supposing: share of the others that are drawn from yes-or-no questions alone.
     """
     if rng.random() < 0.12:
         passage, asked = tell_story(rng, SEGMENTS)
@@ -81,7 +82,10 @@ def write_page(rng: random.Random, *, groups: int | None = None, terse: float = 
     retellings = [Segment("", write_caption(scene, rng), "caption")]
     if rng.random() < 0.5:
         retellings.append(Segment("notes:", join(notes), "notes"))
-    asked = [(ask_tersely if rng.random() < terse else ask)(scene, rng) for _ in range(SEGMENTS - len(retellings))]
+    asked = []
+    for _ in range(SEGMENTS - len(retellings)):
+        manner = ask_tersely if rng.random() < terse else suppose if supposing and rng.random() < supposing else ask
+        asked.append(manner(scene, rng))
     return Page(state_facts(scene, rng), notes, [*map(_as_segment, asked), *retellings])
 
 

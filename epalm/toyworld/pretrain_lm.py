@@ -137,7 +137,7 @@ def _between(done: float, start: tuple[float, float], end: tuple[float, float]) 
 
 def main() -> None:
     """Pretrain, then write `backbones/lm` in half precision with its tokenizer."""
-    parser = options_parser(__doc__, HOME, steps=5000, batch=16, rate=5e-4)
+    parser = options_parser(__doc__, HOME, steps=4300, batch=16, rate=5e-4)
     parser.add_argument(
         "--noise", type=float, default=0.5, help="largest noise on the summary token, relative to its size"
     )
@@ -162,9 +162,9 @@ def main() -> None:
     def loss_at(step: int) -> Tensor:
         done = step / options.steps
         rng = random.Random(f"lm {options.seed} {step}")
-        terse = _between(done, (0.5, 0.5), (0.7, 0.15))
+        terse, supposing = _between(done, (0.5, 0.5), (0.7, 0.15)), _between(done, (0.6, 0.0), (0.7, 0.4))
         pages = [
-            write_page(rng, groups=rng.choices((1, 2, 3), weights=(3, 6, 1))[0], terse=terse)
+            write_page(rng, groups=rng.choices((1, 2, 3), weights=(3, 6, 1))[0], terse=terse, supposing=supposing)
             for _ in range(options.batch)
         ]
         manners = ["open"] * len(pages)
@@ -179,7 +179,7 @@ def main() -> None:
             output.logits[:, :-1].flatten(0, 1), batch.input_ids[:, 1:].flatten(), reduction="none"
         )
         loss = (losses * weights.flatten()).sum() / weights.sum()
-        guide = _between(done, (0.65, 1.0), (0.85, 0.0))
+        guide = _between(done, (0.8, 1.0), (0.95, 0.0))
         return loss + guide * look_aside(output.attentions, batch) if guide else loss
 
     def report() -> str:
