@@ -108,8 +108,12 @@ def load_encoders(
 def _from_files(source: str, dtype: torch.dtype, attn_implementation: str | None) -> PreTrainedModel:
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     try:
+        path = resolve_source(source)
+    except ConfigError as error:
+        raise ConfigError(f"language model {error}") from None
+    try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            resolve_source(source),
+            path,
             dtype=dtype,
             trust_remote_code=False,  # code from a repository is never run
             output_loading_info=True,
