@@ -9,9 +9,9 @@ from pathlib import Path
 
 from epalm.data.manifest import write_manifest
 from epalm.data.rows import Row
-from epalm.toyworld.language import ask, write_caption
-from epalm.toyworld.render import draw_picture
-from epalm.toyworld.world import Group, Scene, draw_scene
+from epalm.toyworld.pictures.language import ask, write_caption
+from epalm.toyworld.pictures.render import draw_picture
+from epalm.toyworld.pictures.world import Group, Scene, draw_scene
 
 
 def write_dataset(

@@ -30,9 +30,9 @@ from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.progress import show_progress
 from epalm.recipe import Recipe, read_recipe
 from epalm.toyworld.dataset import read_scenes, write_dataset
-from epalm.toyworld.judge import caption_is_right
+from epalm.toyworld.pictures.judge import caption_is_right
+from epalm.toyworld.pictures.world import Scene
 from epalm.toyworld.report import Shown, draw_contact_sheet, draw_losses, draw_table, write_page
-from epalm.toyworld.world import Scene
 from epalm.training.loop import TrainingLog
 from epalm.training.run import load_model, train_on
 

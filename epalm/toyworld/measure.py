@@ -20,9 +20,9 @@ from transformers import AutoTokenizer, OPTForCausalLM
 
 from epalm.encoders import PerceptualEncoder, load_encoder
 from epalm.sources import resolve_source
+from epalm.toyworld.pictures.render import draw_picture
+from epalm.toyworld.pictures.world import COLORS, COUNTS, PLACES, SHAPES, SIZES, TEXTURES, Group, Scene, draw_scene
 from epalm.toyworld.pretrain_lm import MANNERS, answers_right
-from epalm.toyworld.render import draw_picture
-from epalm.toyworld.world import COLORS, COUNTS, PLACES, SHAPES, SIZES, TEXTURES, Group, Scene, draw_scene
 
 _ATTRIBUTES: dict[str, Sequence[object]] = {
     "color": tuple(COLORS), "texture": TEXTURES, "size": SIZES, "count": COUNTS, "place": PLACES,

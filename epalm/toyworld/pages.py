@@ -25,10 +25,20 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from epalm.toyworld import language, stories
-from epalm.toyworld.language import Asked, Statement, ask, ask_tersely, state_facts, state_notes, suppose, write_caption
+from epalm.toyworld import stories
+from epalm.toyworld.pictures import language as pictures_language
+from epalm.toyworld.pictures.language import (
+    Asked,
+    Statement,
+    ask,
+    ask_tersely,
+    state_facts,
+    state_notes,
+    suppose,
+    write_caption,
+)
+from epalm.toyworld.pictures.world import draw_scene
 from epalm.toyworld.stories import tell_story
-from epalm.toyworld.world import draw_scene
 
 BOS = EOS = 2
 PAD = 1
@@ -37,7 +47,7 @@ SUMMED_UP = ("summary", "notes")
 SEGMENTS = 9  # of a page
 GUIDED_HEADS = 2  # as many as a scene has groups
 _NOTHING = -1  # what a token speaks of that speaks of no group
-_NAMES = language.NAMES | stories.NAMES
+_NAMES = pictures_language.NAMES | stories.NAMES
 _WEIGHTS = {"answer": 1.0, "caption": 0.5, "notes": 0.5}
 
 
@@ -149,7 +159,9 @@ def lay_out(pages: list[Page], manners: list[str], tokenizer: PreTrainedTokenize
         texts += [part for segment in page.segments for part in (segment.lead, segment.target)]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     words = [token.strip("Ġ") for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
-    names, qualities = (torch.tensor([word in kind for word in words]) for kind in (_NAMES, language.QUALITIES))
+    names, qualities = (
+        torch.tensor([word in kind for word in words]) for kind in (_NAMES, pictures_language.QUALITIES)
+    )
     rows = [_line_up(page, manner, encoded) for page, manner in zip(pages, manners, strict=True)]
     count, length = len(rows), max(len(row.ids) for row in rows)
     batch = PageBatch(

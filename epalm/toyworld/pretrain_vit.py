@@ -5,12 +5,15 @@
 No text is involved. Labels say, for each place, what stands there (shape, colour, texture, size, count), for each
 shape, each colour and each rank in reading order whether it occurs and how, and whether the ground is light. Linear
 heads read them off the [CLS] token of the last level, and with less weight off the levels before it; one more reads off
-each patch what covers it. The heads are dropped afterwards.
+each patch what covers it. In a second stage the ranks alone are asked for, of the last three levels, so that [CLS] has
+room for what each group is like. The heads are dropped afterwards.
 """
 
 from __future__ import annotations
 
 import random
+from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
+from epalm.toyworld.pictures.render import SIDE, draw_with_owners
+from epalm.toyworld.pictures.world import COLORS, COUNTS, PLACES, SHAPES, SIZES, TEXTURES, Group, Scene, draw_scene
 from epalm.toyworld.pretrain import options_parser, pretrain
-from epalm.toyworld.render import SIDE, draw_with_owners
-from epalm.toyworld.world import COLORS, COUNTS, PLACES, SHAPES, SIZES, TEXTURES, Group, Scene, draw_scene
 
 HOME = Path(__file__).parent / "backbones" / "vit"
 MEAN = STD = 0.5
@@ -33,14 +36,20 @@ _ATTRIBUTES: dict[str, tuple[object, ...]] = {
     "count": COUNTS,
     "place": PLACES,
 }
-_KEYS: dict[str, tuple[object, ...]] = {"place": PLACES, "shape": SHAPES, "color": tuple(COLORS), "order": (0, 1, 2, 3)}
+Keys = dict[str, tuple[object, ...]]
+"""What groups are told apart by, and each of its values."""
+ALL_KEYS: Keys = {"place": PLACES, "shape": SHAPES, "color": tuple(COLORS), "order": (0, 1, 2, 3)}
+RANKS: Keys = {"order": (0, 1)}
+PATCH = 12
+PATCH_LABEL_SIZES = [len(_ATTRIBUTES[attribute]) + 1 for attribute in _ATTRIBUTES if attribute != "place"]
+PATCH_LEVEL = 4  # blocks after which the patches are asked; those behind it are left to gather
 
 
-def _label_sizes() -> list[int]:
+def label_sizes(keys: Keys) -> list[int]:
     """Classes of every head, in the order of `labels_of`."""
     sizes = [
         len(values) + 1
-        for key, names in _KEYS.items()
+        for key, names in keys.items()
         for _ in names
         for attribute, values in _ATTRIBUTES.items()
         if attribute != key
@@ -48,20 +57,13 @@ def _label_sizes() -> list[int]:
     return [*sizes, 2]
 
 
-LABEL_SIZES = _label_sizes()
-PATCH = 12
-PATCH_LABEL_SIZES = [len(_ATTRIBUTES[attribute]) + 1 for attribute in _ATTRIBUTES if attribute != "place"]
-PATCH_LEVEL = 4  # blocks after which the patches are asked; those behind it are left to gather
-
-
-def labels_of(scene: Scene) -> list[int]:
-    """Class of every head: for each place, shape, colour and rank in reading order the attributes of the group it
-    belongs to, then the ground.
+def labels_of(scene: Scene, keys: Keys) -> list[int]:
+    """Class of every head: for each value of each key the attributes of the group it belongs to, then the ground.
 
     Where two groups share a colour, that colour's heads speak of the first.
     """
     labels = []
-    for key, names in _KEYS.items():
+    for key, names in keys.items():
         for name in names:
             ranked = enumerate(scene.groups)
             group = next((g for rank, g in ranked if (rank if key == "order" else getattr(g, key)) == name), None)
@@ -82,9 +84,6 @@ def patch_labels_of(scene: Scene, owners: np.ndarray) -> np.ndarray:
         covered = (cut == number).mean(axis=(1, 3)) >= 1 / 8
         labels[covered] = [_class(group, attribute) for attribute in _ATTRIBUTES if attribute != "place"]
     return labels.reshape(across * across, -1)
-
-
-CROWDED = 0.6  # share of crowded scenes in the beginning; it falls to none
 
 
 class AttributeHeads(nn.Module):
@@ -123,7 +122,7 @@ class AttributeHeads(nn.Module):
 
 
 def draw_batch(
-    rng: random.Random, size: int, *, held_out: bool = False, crowded: float = 0.0
+    rng: random.Random, size: int, keys: Keys, *, held_out: bool = False, crowded: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pixel values (B, 3, side, side), labels (B, heads) and patch labels (B, patches, patch heads) of fresh scenes.
 
@@ -135,35 +134,38 @@ def draw_batch(
     pictures = np.stack([np.asarray(picture) for picture, _ in drawn])
     pixels = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
     patches = [patch_labels_of(scene, np.asarray(owners)) for scene, (_, owners) in zip(scenes, drawn, strict=True)]
-    return pixels, torch.tensor([labels_of(scene) for scene in scenes]), torch.from_numpy(np.stack(patches))
+    return pixels, torch.tensor([labels_of(scene, keys) for scene in scenes]), torch.from_numpy(np.stack(patches))
 
 
-def main() -> None:
-    """Pretrain, then write `backbones/vit` in half precision with its processor's settings."""
-    parser = options_parser(__doc__, HOME, steps=12_000, batch=32, rate=1.2e-3)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    config = ViTConfig(
-        image_size=SIDE, patch_size=PATCH, hidden_size=192, num_hidden_layers=6, num_attention_heads=6,
-        intermediate_size=576, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    vit = ViTModel(config, add_pooling_layer=False)
-    if options.start_from:
-        kept = ViTModel.from_pretrained(options.start_from, add_pooling_layer=False, dtype=torch.float32)
-        vit.load_state_dict(kept.state_dict())
-    heads = AttributeHeads(config.hidden_size, LABEL_SIZES)
-    patch_heads = AttributeHeads(config.hidden_size, PATCH_LABEL_SIZES)
+@dataclass(frozen=True)
+class Stage:
+    """A part of the pretraining: what is asked for, and how much each of the levels weighs, the last one last."""
+
+    keys: Keys
+    weights: tuple[float, ...]
+    crowded: float
+    """Share of crowded scenes in its beginning; it falls to none."""
+
+
+STAGES = (
+    Stage(ALL_KEYS, (0.05, 0.1, 0.15, 0.2, 0.25, 1.0), crowded=0.6),
+    Stage(RANKS, (0.3, 0.6, 1.0), crowded=0.0),
+)
+
+
+def pretrain_stage(vit: ViTModel, stage: Stage, steps: int, rate: float, options: Namespace, state_file: Path) -> None:
+    """Train `vit` in place, under heads of the stage's own."""
+    heads = AttributeHeads(vit.config.hidden_size, label_sizes(stage.keys))
+    patch_heads = AttributeHeads(vit.config.hidden_size, PATCH_LABEL_SIZES)
     model = nn.ModuleDict({"vit": vit, "heads": heads, "patch_heads": patch_heads})
-    weights = (0.05, 0.1, 0.15, 0.2, 0.25, 1.0)
 
     def loss_at(step: int) -> Tensor:
         lot = random.Random(f"vit {options.seed} {step}")
-        crowded = CROWDED * (1 - step / options.steps)
-        pixels, labels, patch_labels = draw_batch(lot, options.batch, crowded=crowded)
+        crowded = stage.crowded * (1 - step / steps)
+        pixels, labels, patch_labels = draw_batch(lot, options.batch, stage.keys, crowded=crowded)
         with torch.autocast("cpu", torch.bfloat16):
             states = [state.float() for state in vit(pixel_values=pixels, output_hidden_states=True).hidden_states]
-        levels = zip(weights, states[-len(weights) :], strict=True)
+        levels = zip(stage.weights, states[-len(stage.weights) :], strict=True)
         whole = sum(weight * heads.loss(vit.layernorm(state[:, 0]), labels) for weight, state in levels)
         patches = vit.layernorm(states[PATCH_LEVEL][:, 1:]).flatten(0, 1)
         return whole + patch_heads.loss(patches, patch_labels.flatten(0, 1))
@@ -171,15 +173,34 @@ def main() -> None:
     def report() -> str:
         words = []
         for name, held_out in (("seen looks", False), ("held-out looks", True)):
-            pixels, labels, _ = draw_batch(random.Random("vit check"), 256, held_out=held_out)
+            pixels, labels, _ = draw_batch(random.Random("vit check"), 256, stage.keys, held_out=held_out)
             states = vit(pixel_values=pixels).last_hidden_state[:, 0]
             words.append(f"{name} {heads.right(states, labels).float().mean():.4f}")
         return "  ".join(words)
 
     pretrain(
-        model, loss_at, steps=options.steps, peak_rate=options.rate, state_file=options.state, report=report,
-        report_every=500,
+        model, loss_at, steps=steps, peak_rate=rate, state_file=state_file, report=report, report_every=500,
     )  # fmt: skip
+
+
+def main() -> None:
+    """Pretrain, then write `backbones/vit` in half precision with its processor's settings."""
+    parser = options_parser(__doc__, HOME, steps=12_000, batch=32, rate=1.2e-3)
+    parser.add_argument("--more-steps", type=int, default=6_000, help="of the second stage, at half the rate")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    config = ViTConfig(
+        image_size=SIDE, patch_size=PATCH, hidden_size=192, num_hidden_layers=6, num_attention_heads=6,
+        intermediate_size=576, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="eager",
+    )  # fmt: skip
+    vit = ViTModel(config, add_pooling_layer=False)
+    if options.start_from:
+        kept = ViTModel.from_pretrained(options.start_from, add_pooling_layer=False, dtype=torch.float32)
+        vit.load_state_dict(kept.state_dict())
+    schedule = ((options.steps, options.rate), (options.more_steps, options.rate / 2))
+    for number, (stage, (steps, rate)) in enumerate(zip(STAGES, schedule, strict=True), start=1):
+        pretrain_stage(vit, stage, steps, rate, options, options.state.with_stem(f"{options.state.stem}{number}"))
     vit.half().save_pretrained(options.out)
     size = {"height": SIDE, "width": SIDE}
     ViTImageProcessorPil(size=size, image_mean=[MEAN] * 3, image_std=[STD] * 3, resample=3).save_pretrained(options.out)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from epalm.toyworld.language import Asked, Statement, plural, with_article
-from epalm.toyworld.world import COLORS, NUMBERS
+from epalm.toyworld.pictures.language import Asked, Statement, plural, with_article
+from epalm.toyworld.pictures.world import COLORS, NUMBERS
 
 _PEOPLE = ("anna", "ben", "clara", "david", "emma", "felix", "grace", "henry", "iris", "jack", "mia", "tom")
 _THINGS = (

@@ -2,8 +2,8 @@
 
 from epalm.data.manifest import read_manifest
 from epalm.toyworld.dataset import read_scenes, write_dataset
-from epalm.toyworld.judge import caption_is_right
-from epalm.toyworld.world import is_held_out
+from epalm.toyworld.pictures.judge import caption_is_right
+from epalm.toyworld.pictures.world import is_held_out
 
 
 def test_a_dataset_is_a_valid_manifest_and_its_captions_are_true(tmp_path):

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from epalm.toyworld.judge import caption_is_right
-from epalm.toyworld.language import ask, ask_tersely, state_facts, state_notes, write_caption
 from epalm.toyworld.pages import join
+from epalm.toyworld.pictures.judge import caption_is_right
+from epalm.toyworld.pictures.language import ask, ask_tersely, state_facts, state_notes, write_caption
+from epalm.toyworld.pictures.world import NUMBERS, Group, Scene, draw_scene
 from epalm.toyworld.stories import tell_story
-from epalm.toyworld.world import NUMBERS, Group, Scene, draw_scene
 
 STAR = Group("star", "red", "striped", "large", 2, "top left")
 RING = Group("ring", "blue", "plain", "small", 1, "bottom right")

@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from epalm.toyworld.render import SIDE, draw_picture, draw_with_owners
-from epalm.toyworld.world import (
+from epalm.toyworld.pictures.render import SIDE, draw_picture, draw_with_owners
+from epalm.toyworld.pictures.world import (
     HELD_OUT_LOOKS,
     LOOKS,
     TRAINING_LOOKS,

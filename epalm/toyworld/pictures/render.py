@@ -7,7 +7,7 @@ import random
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from epalm.toyworld.world import COLORS, Group, Scene
+from epalm.toyworld.pictures.world import COLORS, Group, Scene
 
 SIDE = 96
 _ZOOM = 2  # drawn larger, then reduced: smooth edges

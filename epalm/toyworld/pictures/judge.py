@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from epalm.toyworld.language import plural
-from epalm.toyworld.world import COLORS, NUMBERS, PLACES, SHAPES, SIZES, TEXTURES, Scene
+from epalm.toyworld.pictures.language import plural
+from epalm.toyworld.pictures.world import COLORS, NUMBERS, PLACES, SHAPES, SIZES, TEXTURES, Scene
 
 _NOUNS = {plural(shape, count): shape for shape in SHAPES for count in (1, 2)}
 _COUNTS = {"a": 1, "an": 1, **{word: count for count, word in enumerate(NUMBERS)}}

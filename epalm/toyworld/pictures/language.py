@@ -4,46 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from epalm.toyworld.world import COLORS, NUMBERS, PLACES, SHAPES, SIZES, TEXTURES, Group, Scene
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question with its one right answer, and the kind of question it is."""
-
-    kind: str
-    question: str
-    answer: str
-    about: tuple[int, ...] = ()
-    """Numbers of the groups (in a story: of the persons) that it takes to answer it."""
-    holds: bool | None = None
-    """Of a question that supposes something: whether that is so."""
-    evidence: tuple[str, ...] = ()
-    """Words of the statements it is about that bear this out."""
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A part of a passage."""
-
-    text: str
-    about: int | None = None
-    """Number of the group (in a story: of the person) that it speaks of."""
-
-
-def plural(word: str, count: int) -> str:
-    """`word` for that many."""
-    if count == 1:
-        return word
-    return word + ("es" if word.endswith(("s", "x", "ss")) else "s")
-
-
-def with_article(phrase: str) -> str:
-    """`phrase` behind a or an."""
-    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
-
+from epalm.toyworld.pictures.world import COLORS, NUMBERS, PLACES, SHAPES, SIZES, TEXTURES, Group, Scene
+from epalm.toyworld.wording import GROUND, Asked, Statement, listed, plural, with_article
 
 NAMES = frozenset(
     word for name in (*SHAPES, *(plural(shape, 2) for shape in SHAPES), *COLORS, *PLACES) for word in name.split()
@@ -51,8 +14,6 @@ NAMES = frozenset(
 """Words by which a question can say which group it is about."""
 QUALITIES = frozenset((*COLORS, *TEXTURES, *SIZES, *NUMBERS))
 """Words for what a group is like."""
-GROUND = 9
-"""The number by which statements and questions speak of the ground."""
 
 
 # --- captions -------------------------------------------------------------------------------------------------------
@@ -79,9 +40,8 @@ def write_caption(scene: Scene, rng: random.Random) -> str:
     """A caption that names every group in reading order: count, colour and shape always; more by lot."""
     size, texture, place = rng.random() < 0.4, rng.random() < 0.6, rng.random() < 0.4
     phrases = [noun_phrase(group, size=size, texture=texture, place=place) for group in scene.groups]
-    listed = phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
     be = "is" if scene.groups[0].count == 1 else "are"
-    return rng.choice(_CAPTION_FRAMES).format(listed, be=be) + "."
+    return rng.choice(_CAPTION_FRAMES).format(listed(phrases), be=be) + "."
 
 
 # --- facts: what the language model reads before it is asked ----------------------------------------------------------

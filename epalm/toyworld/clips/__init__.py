@@ -1,0 +1,1 @@
+"""Things that move, grow, blink and collide, as clips."""

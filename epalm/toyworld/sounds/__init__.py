@@ -1,0 +1,1 @@
+"""Voices of the shapes, as recordings."""
