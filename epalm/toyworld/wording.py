@@ -1,4 +1,4 @@
-"""How everything in the toy world is worded: statements of a passage, questions with their answers, and a few endings."""
+"""How all of the toy world is worded: statements of a passage, questions with their answers, a few endings."""
 
 from __future__ import annotations
 

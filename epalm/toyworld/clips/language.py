@@ -60,7 +60,9 @@ _SPOKEN = re.compile(
 
 def caption_is_right(caption: str, clip: Clip) -> bool:
     """Whether the caption names every thing, in the order of time, with every deed, and nothing it says is wrong."""
-    things, deeds, pairs = [], [], []
+    things: list[tuple[str, str]] = []
+    deeds: list[str] = []
+    pairs: list[tuple[tuple[str, str] | None, str]] = []
     for spoken in _SPOKEN.finditer(caption.lower()):
         if spoken["ground"]:
             if spoken["ground"] != clip.ground:
@@ -87,7 +89,7 @@ def state_facts(clip: Clip, rng: random.Random) -> list[Statement]:
     """A passage of a few sentences that states everything about the clip; only the ground's place is by lot."""
     statements = []
     for number, act in enumerate(clip.acts):
-        when = ("", *_FIRST) if number == 0 else _LAST
+        when: tuple[str, ...] = ("", *_FIRST) if number == 0 else _LAST
         when = ("",) if len(clip.acts) == 1 or clip.collision else when
         forms = (
             f"{rng.choice(when)}{_thing(act)} {act.deed}.",
