@@ -31,6 +31,11 @@ class ModelSettings(Settings):
     """Local directory or hub id of a causal language model, or `toyworld/lm`."""
     encoders: dict[str, str] = Field(default_factory=lambda: {"image": "toyworld/vit"})
     """By modality, such as `image`: local directory or hub id of its encoder, or `toyworld/vit`."""
+    frames: int | None = Field(default=None, ge=1, le=10_000)
+    """Frames of a clip; unset: what the video encoder was trained with, or 8 of an encoder of pictures."""
+    long_sounds: Literal["first", "windows"] | None = None
+    """Of sounds longer than the audio encoder's window: the `first` window alone (also if unset), or the mean of all
+    `windows`."""
     torch_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen weights; trained tensors are always float32."""
     device: str | None = None

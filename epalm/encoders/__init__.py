@@ -1,6 +1,6 @@
 """Frozen encoders: a picture, a clip or a sound -> perceptual features (B, K, E)."""
 
-from epalm.encoders.audio import AudioEncoder
+from epalm.encoders.audio import AudioEncoder, LongSounds
 from epalm.encoders.audio_families import ClapEncoder, SpectrogramEncoder, SpeechEncoder, WaveformEncoder
 from epalm.encoders.base import PerceptualEncoder
 from epalm.encoders.frames import FrameEncoder
@@ -14,6 +14,7 @@ __all__ = [
     "ClapEncoder",
     "FrameEncoder",
     "ImageEncoder",
+    "LongSounds",
     "PerceptualEncoder",
     "SpectrogramEncoder",
     "SpeechEncoder",

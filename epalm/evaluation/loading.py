@@ -43,6 +43,8 @@ def load_adapter(adapter: str | Path, overrides: Mapping[str, Any] | None = None
         torch_dtype=recipe.model.dtype(),
         device=recipe.model.device_or_best(),
         attn_implementation=recipe.model.attn_implementation,
+        frames=recipe.model.frames,
+        long_sounds=recipe.model.long_sounds,
     )
     return model, recipe
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from epalm.encoders import PerceptualEncoder, load_encoder
+from epalm.encoders import LongSounds, PerceptualEncoder, load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
 from epalm.models.selfcheck import PROVEN, examine
@@ -76,6 +76,8 @@ def load_encoders(
     *,
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
+    frames: int | None = None,
+    long_sounds: LongSounds | None = None,
 ) -> dict[str, PerceptualEncoder]:
     """Encoders by modality, from one source or several by modality.
 
@@ -83,9 +85,11 @@ def load_encoders(
         sources: as for `load_encoder`; a `PerceptualEncoder` is taken as it is, but for the device.
         dtype: see `load_encoder`.
         device: see `load_encoder`.
+        frames: see `load_encoder`; for the encoder of clips. A `PerceptualEncoder` keeps its own.
+        long_sounds: see `load_encoder`; for the encoder of sounds, likewise.
 
     Raises:
-        ConfigError: a source is wrong, or perceives something else than its name says.
+        ConfigError: a source or a setting is wrong, or a source perceives something else than its name says.
         UnsupportedModelError: an encoder cannot be served.
     """
     if sources is None:
@@ -96,13 +100,31 @@ def load_encoders(
         if isinstance(source, PerceptualEncoder):
             encoder = source if device is None else source.to(device)
         else:
-            encoder = load_encoder(source, dtype=dtype, device=device, modality=name)
+            encoder = load_encoder(
+                source,
+                dtype=dtype,
+                device=device,
+                modality=name,
+                frames=frames if name in (None, "video") else None,
+                long_sounds=long_sounds if name in (None, "audio") else None,
+            )
         if name not in (None, encoder.modality):
             raise ConfigError(
                 f"encoders: {encoder.source or 'a live encoder'} perceives {encoder.modality}, not {name}"
             )
         loaded[encoder.modality] = encoder
     return loaded
+
+
+def require_use(loaded: Mapping[str, PerceptualEncoder], frames: int | None, long_sounds: str | None) -> None:
+    """See that settings that were given have an encoder to go to.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for name, given, modality in (("frames", frames, "video"), ("long_sounds", long_sounds, "audio")):
+        if given is not None and modality not in loaded:
+            raise ConfigError(f"{name}: nothing here perceives {modality}; leave it out, or name an encoder for it")
 
 
 def _from_files(source: str, dtype: torch.dtype, attn_implementation: str | None) -> PreTrainedModel:

@@ -13,14 +13,14 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from epalm.config import AdapterConfig, Settings
-from epalm.encoders import PerceptualEncoder
+from epalm.encoders import LongSounds, PerceptualEncoder
 from epalm.errors import AdapterError
 from epalm.models.anatomy import Anatomy
 from epalm.models.fingerprint import fingerprint
 
 FORMAT = 1
 """Version of the layout of `adapter_config.json`."""
-_NOT_OF_THE_WEIGHTS = ("source", "decoder_layers")
+_NOT_OF_THE_WEIGHTS = ("source", "decoder_layers", "frames", "long_sounds")
 
 
 class LanguageModelCard(Settings):
@@ -75,6 +75,10 @@ class EncoderCard(Settings):
     """K, the last of them that are tapped."""
     fingerprint: str | None
     """Of the weights; none for ready features."""
+    frames: int | None = None
+    """Frames of a clip, of what perceives clips."""
+    long_sounds: LongSounds | None = None
+    """What is perceived of sounds longer than the window, of what perceives sounds."""
 
     @classmethod
     def of(cls, encoder: PerceptualEncoder, used_levels: int) -> EncoderCard:
@@ -86,6 +90,8 @@ class EncoderCard(Settings):
             levels=encoder.levels,
             used_levels=used_levels,
             fingerprint=fingerprint(encoder.backbone),
+            frames=getattr(encoder, "frames", None),
+            long_sounds=getattr(encoder, "long_sounds", None),
         )
 
     @classmethod
@@ -113,6 +119,14 @@ class AdapterCard(Settings):
     """Their share of all parameters of the model."""
     metadata: dict[str, Any]
     """Whatever else whoever trained the adapter wants to keep: tasks, templates, scores."""
+
+    def reading(self, frames: int | None = None, long_sounds: LongSounds | None = None) -> dict[str, Any]:
+        """How encoders read files: as is said here, else as in training."""
+        video, audio = self.encoders.get("video"), self.encoders.get("audio")
+        return {
+            "frames": frames or (video.frames if video else None),
+            "long_sounds": long_sounds or (audio.long_sounds if audio else None),
+        }
 
 
 def new_card(**fields: Any) -> AdapterCard:

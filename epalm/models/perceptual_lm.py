@@ -25,11 +25,11 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from epalm.config import AdapterConfig
-from epalm.encoders import PerceptualEncoder
+from epalm.encoders import LongSounds, PerceptualEncoder
 from epalm.errors import AdapterError, ConfigError, DataError
 from epalm.models.adapter_io import check_tensors, read_adapter, write_adapter
 from epalm.models.anatomy import Anatomy
-from epalm.models.backbones import Source, load_encoders, load_language_model, load_tokenizer
+from epalm.models.backbones import Source, load_encoders, load_language_model, load_tokenizer, require_use
 from epalm.models.block_adapters import BlockAdapters
 from epalm.models.cards import AdapterCard, EncoderCard, LanguageModelCard, check_fit, new_card
 from epalm.models.generation import generate_after, generation_arguments, without_front
@@ -125,6 +125,8 @@ class PerceptualLM(PartlyTrained):
         torch_dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
+        frames: int | None = None,
+        long_sounds: LongSounds | None = None,
     ) -> PerceptualLM:
         """A new, untrained augmentation; `torch.manual_seed` before it makes it repeatable.
 
@@ -141,6 +143,9 @@ class PerceptualLM(PartlyTrained):
             torch_dtype: of the frozen weights; unset: float32, or as a live model has it.
             device: unset: the CPU, or where a live model is.
             attn_implementation: `eager` or `sdpa` for the language model; unset: transformers' choice.
+            frames: frames of a clip; unset: what the encoder was trained with, or 8.
+            long_sounds: what is perceived of sounds longer than the encoder's window: `first`, the first window, which
+                is the default, or all `windows`, averaged.
 
         Raises:
             ConfigError: a source or a setting is wrong.
@@ -158,7 +163,8 @@ class PerceptualLM(PartlyTrained):
         widths: dict[str, int] = {}
         depths: dict[str, int | None] = {}
         if config.connector != "none":
-            loaded = load_encoders(encoders, dtype=torch_dtype, device=device)
+            loaded = load_encoders(encoders, dtype=torch_dtype, device=device, frames=frames, long_sounds=long_sounds)
+            require_use(loaded, frames, long_sounds)
             widths = _by_modality(encoder_width) | {name: encoder.width for name, encoder in loaded.items()}
             known = _by_modality(encoder_levels) | {name: encoder.levels for name, encoder in loaded.items()}
             depths = {name: known.get(name) for name in widths}
@@ -189,6 +195,8 @@ class PerceptualLM(PartlyTrained):
         torch_dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
+        frames: int | None = None,
+        long_sounds: LongSounds | None = None,
     ) -> PerceptualLM:
         """A saved adapter on its backbones: those it names, or those given here.
 
@@ -200,6 +208,8 @@ class PerceptualLM(PartlyTrained):
             torch_dtype: see `build`.
             device: see `build`.
             attn_implementation: see `build`.
+            frames: see `build`; unset: as the adapter was trained.
+            long_sounds: see `build`; unset: as the adapter was trained.
 
         Raises:
             AdapterError: the adapter is damaged, or does not fit the backbones.
@@ -220,13 +230,16 @@ class PerceptualLM(PartlyTrained):
             attn_implementation=attn_implementation,
         )
         check_fit(where, "language model", card.language_model, LanguageModelCard.of(lm, anatomy, source, layers))
-        loaded = load_encoders(encoders, dtype=torch_dtype, device=device) if card.encoders else {}
+        options: dict[str, Any] = {"dtype": torch_dtype, "device": device, **card.reading(frames, long_sounds)}
+        loaded = load_encoders(encoders, **options) if card.encoders else {}
         named = {name: each for name, each in card.encoders.items() if name not in loaded}
         nameless = [name for name, each in named.items() if each.fingerprint and not each.source]
         if nameless:
             raise AdapterError(f"{where}: trained on a live {nameless[0]} encoder that has no name; give encoders")
         sources = {name: each.source for name, each in named.items() if each.source}
-        loaded |= load_encoders(sources, dtype=torch_dtype, device=device)
+        loaded |= load_encoders(sources, **options)
+        if card.encoders:
+            require_use(loaded, frames, long_sounds)
         for name, encoder in loaded.items():
             if name not in card.encoders:
                 raise AdapterError(f"{where}: trained without an encoder for {name}")

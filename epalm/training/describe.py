@@ -71,6 +71,8 @@ def _describe_adapter(source: str) -> Description:
         ("language model", f"{card.language_model.source or 'live'} ({card.language_model.family})"),
         *((f"{name} encoder", encoder.source or "none: ready features") for name, encoder in card.encoders.items()),
         *((f"{name} levels", f"{encoder.used_levels}") for name, encoder in card.encoders.items()),
+        *(("frames of a clip", f"{encoder.frames}") for encoder in card.encoders.values() if encoder.frames),
+        *(("of long sounds", encoder.long_sounds) for encoder in card.encoders.values() if encoder.long_sounds),
         ("window", f"layers {card.adapter.start} to {card.adapter.end} of {card.language_model.layers}"),
         ("learned", f"{' and '.join(card.metadata.get('tasks', ())) or 'unknown'}"),
         ("trained", f"{card.trained_parameters:,} parameters, {card.trained_share:.4%} of all"),
@@ -86,6 +88,8 @@ def _describe_recipe(source: str, recipe: Recipe) -> Description:
         _language_model(recipe.model.language_model, recipe.model.attn_implementation),
         {name: _encoder(encoder) for name, encoder in recipe.model.encoders.items()} if perceives else None,
         recipe.adapter,
+        frames=recipe.model.frames,
+        long_sounds=recipe.model.long_sounds,
     )
     summary = model.summary()
     facts = {
