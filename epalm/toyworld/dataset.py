@@ -1,4 +1,4 @@
-"""Writes sets of toy-world pictures with captions and questions to disk, in the form of anybody's own data."""
+"""Writes toy pictures, clips and sounds with captions and questions to disk, in the form of anybody's own data."""
 
 from __future__ import annotations
 
@@ -6,49 +6,94 @@ import json
 import random
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from epalm.data.manifest import write_manifest
 from epalm.data.rows import Row
-from epalm.toyworld.pictures.language import ask, write_caption
+from epalm.toyworld.clips.render import draw_frames, save_clip
+from epalm.toyworld.clips.world import Act, Clip
+from epalm.toyworld.pairs import Pair
 from epalm.toyworld.pictures.render import draw_picture
-from epalm.toyworld.pictures.world import Group, Scene, draw_scene
+from epalm.toyworld.pictures.world import Group, Scene
+from epalm.toyworld.sounds.synthesize import save_sound, synthesize
+from epalm.toyworld.sounds.world import Event, Sound
+from epalm.toyworld.worlds import WORLDS, Thing
+
+_SUFFIXES = {"image": "png", "video": "mp4", "audio": "wav"}
 
 
 def write_dataset(
-    folder: Path, scenes: int, *, seed: int, held_out: bool = False, captions: int = 2, questions: int = 8
+    folder: Path,
+    number: int,
+    *,
+    seed: int,
+    kind: str = "image",
+    held_out: bool = False,
+    captions: int = 2,
+    questions: int = 8,
 ) -> None:
-    """Draw that many scenes into `folder`: `images/`, `captions.jsonl`, `questions.jsonl`, `all.jsonl`, `scenes.jsonl`.
+    """Draw that many things into `folder`: their files, `all.jsonl`, and `truths.jsonl` with what is truly in them.
 
     Args:
         folder: made where it is not there; files of the same name are replaced.
-        scenes: how many.
+        number: of things.
         seed: the same seed gives the same files.
+        kind: a key of `WORLDS`, such as `image` or `video+audio`.
         held_out: of combinations that no training set holds, and of nothing else.
-        captions: a scene.
-        questions: a scene.
+        captions: of each thing, where its kind has captions.
+        questions: about each thing.
     """
-    rng = random.Random(f"dataset {seed} {held_out}")
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    captioned, asked, truths = [], [], []
-    for number in range(scenes):
-        scene = draw_scene(rng, held_out=held_out)
-        name = f"images/{number:05d}.png"
-        media = {"image": folder / name}
-        draw_picture(scene, rng).save(folder / name, compress_level=1)
-        captioned.append(Row(media, targets=tuple(write_caption(scene, rng) for _ in range(captions))))
-        questioned = [ask(scene, rng) for _ in range(questions)]
-        asked += [Row(media, question=f"{one.question}?", targets=(one.answer,)) for one in questioned]
-        truths.append(json.dumps({"image": name, **asdict(scene)}) + "\n")
-    write_manifest(captioned, folder / "captions.jsonl")
-    write_manifest(asked, folder / "questions.jsonl")
-    write_manifest([*captioned, *asked], folder / "all.jsonl")
-    (folder / "scenes.jsonl").write_text("".join(truths), encoding="utf-8")
+    world = WORLDS[kind]
+    rng = random.Random(f"dataset {kind} {seed} {held_out}")
+    rows, truths = [], []
+    for modality in kind.split("+"):
+        (folder / modality).mkdir(parents=True, exist_ok=True)
+    for count in range(number):
+        thing = world.draw(rng, held_out=held_out)
+        files = {modality: f"{modality}/{count:05d}.{_SUFFIXES[modality]}" for modality in kind.split("+")}
+        for modality, file in files.items():
+            _write(_part(thing, modality), folder / file, rng)
+        media = {modality: folder / file for modality, file in files.items()}
+        if world.caption and captions:
+            rows.append(Row(media, targets=tuple(world.caption(thing, rng) for _ in range(captions))))
+        asked = [world.ask(thing, rng) for _ in range(questions)]
+        rows += [Row(media, question=f"{one.question}?", targets=(one.answer,)) for one in asked]
+        truths.append(json.dumps({"files": files, "thing": asdict(thing)}) + "\n")
+    write_manifest(rows, folder / "all.jsonl")
+    (folder / "truths.jsonl").write_text("".join(truths), encoding="utf-8")
 
 
-def read_scenes(folder: Path) -> dict[str, Scene]:
-    """What is truly in each picture: file name, such as `images/00000.png` -> scene."""
-    scenes = {}
-    for line in (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines():
+def read_truths(folder: Path) -> dict[Path, Thing]:
+    """What is truly in each file of a set of one modality."""
+    truths = {}
+    for line in (folder / "truths.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        scenes[row["image"]] = Scene(row["ground"], tuple(Group(**group) for group in row["groups"]))
-    return scenes
+        ((modality, file),) = row["files"].items()
+        truths[folder / file] = _revived(modality, row["thing"])
+    return truths
+
+
+def _part(thing: Thing, modality: str) -> Scene | Clip | Sound:
+    """What of a thing is perceived by that modality."""
+    if isinstance(thing, Pair):
+        return thing.heard if modality == "audio" else thing.seen
+    part: Scene | Clip | Sound = thing
+    return part
+
+
+def _write(part: Scene | Clip | Sound, path: Path, rng: random.Random) -> None:
+    if isinstance(part, Scene):
+        draw_picture(part, rng).save(path, compress_level=1)
+    elif isinstance(part, Clip):
+        save_clip(draw_frames(part, rng), path)
+    else:
+        save_sound(synthesize(part, rng), path)
+
+
+def _revived(modality: str, values: dict[str, Any]) -> Thing:
+    """A thing from its fields."""
+    if modality == "image":
+        return Scene(values["ground"], tuple(Group(**group) for group in values["groups"]))
+    if modality == "video":
+        return Clip(values["ground"], tuple(Act(**act) for act in values["acts"]))
+    return Sound(values["bed"], tuple(Event(**event) for event in values["events"]))

@@ -1,11 +1,12 @@
-"""The demo: a frozen language model learns to see, in minutes on two cores, and is asked about pictures held out.
+"""The demo: a frozen language model learns to see, to watch and to hear, in minutes on two cores.
 
     python -m epalm.toyworld.demo            (`make demo`)
     python -m epalm.toyworld.demo --long     (`make demo-long`)
 
-One adapter learns captions and questions together. Beside it stands `text_only`: the same rows, steps and settings
-without perception. Writes `results.json`, `report.html` and its pictures, the adapters and every prediction into the
-output folder.
+For each modality one adapter learns captions and questions together and is asked about things held out; two more
+modalities at once answer what takes both. Beside each stands `text_only`: the same rows, steps and settings without
+perception. Writes `results.json`, `report.html` and its pictures, the adapters and every prediction into the output
+folder.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.evaluation import Answerer, Evaluation, score_rows
+from epalm.evaluation.scoring import Prediction
 from epalm.progress import show_progress
 from epalm.recipe import Recipe, read_recipe
-from epalm.toyworld.dataset import read_scenes, write_dataset
-from epalm.toyworld.pictures.judge import caption_is_right
-from epalm.toyworld.pictures.world import Scene
+from epalm.toyworld.dataset import read_truths, write_dataset
 from epalm.toyworld.report import Shown, draw_contact_sheet, draw_losses, draw_table, write_page
+from epalm.toyworld.worlds import WORLDS
 from epalm.training.loop import TrainingLog
 from epalm.training.run import load_model, train_on
 
+KINDS = ("image", "video", "audio", "image+audio")
 MECHANISMS = ("epalm_pt", "text_only")
-HELD_OUT_SCENES = 250
+HELD_OUT = 250
 SHOWN = 12
 
 
@@ -45,79 +47,93 @@ SHOWN = 12
 class Budget:
     """How much is drawn and trained; the same for every mechanism."""
 
-    scenes: int
-    """Training pictures."""
+    things: int
+    """Training pictures, clips, sounds or pairs."""
     steps: int
     """Optimizer steps."""
 
 
-QUICK = Budget(scenes=5000, steps=1500)
-LONG = Budget(scenes=12000, steps=7000)
+QUICK = Budget(things=4000, steps=1500)
+LONG = Budget(things=12000, steps=6000)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One mechanism, trained and scored."""
+    """One mechanism on one kind of things, trained and scored."""
 
+    kind: str
     mechanism: str
     log: TrainingLog
     evaluation: Evaluation
-    captions_right: dict[str, bool]
+    right: dict[str, bool]
+    """Of every prediction, by the row's id."""
     trained_parameters: int
     trained_share: float
     summary: str
 
     def rows(self) -> list[dict[str, Any]]:
         """Its lines of `results.json`."""
-        scores = {
-            ("captioning", "attributes_right"): 100 * sum(self.captions_right.values()) / len(self.captions_right),
-            ("question_answering", "exact_match"): self.evaluation.scores["question_answering"]["exact_match"],
-        }
-        return [
-            {
-                "modality": "image",
-                "task": task,
-                "mechanism": self.mechanism,
-                "metric": metric,
-                "score": round(score, 2),
-                "trained_parameters": self.trained_parameters,
-                "trained_share": self.trained_share,
-                "seconds": round(self.log.seconds, 1),
-            }
-            for (task, metric), score in scores.items()
-        ]
+        metrics = {"captioning": "attributes_right", "question_answering": "exact_match"}
+        rows = []
+        for task, metric in metrics.items():
+            marks = [self.right[p.row.id] for p in self.evaluation.predictions if p.row.task == task]
+            if marks:
+                rows.append(
+                    {
+                        "modality": self.kind,
+                        "task": task,
+                        "mechanism": self.mechanism,
+                        "metric": metric,
+                        "score": round(100 * sum(marks) / len(marks), 2),
+                        "trained_parameters": self.trained_parameters,
+                        "trained_share": self.trained_share,
+                        "seconds": round(self.log.seconds, 1),
+                    }
+                )
+        return rows
 
 
-def run(output: Path, budget: Budget, seed: int, command: str, on_progress: OnProgress) -> list[dict[str, Any]]:
+def run(
+    output: Path, budget: Budget, seed: int, command: str, on_progress: OnProgress, kinds: Sequence[str] = KINDS
+) -> list[dict[str, Any]]:
     """The whole demo; gives the rows of `results.json`."""
     started = time.perf_counter()
-    training, held_out = output / "data" / "training", output / "data" / "held_out"
-    write_dataset(training, budget.scenes, seed=seed)
-    write_dataset(held_out, HELD_OUT_SCENES, seed=seed + 1, held_out=True, captions=1, questions=4)
-    scenes = read_scenes(held_out)
-    rows, questions = read_manifest(training / "all.jsonl"), read_manifest(held_out / "all.jsonl")
-    outcomes, kept = [], None
-    for mechanism in MECHANISMS:
-        overrides = {"adapter.preset": mechanism, "training.seed": seed, "training.steps": budget.steps}
-        recipe = read_recipe("toy_image", overrides)
-        outcome, kept = _train_and_score(recipe, rows, questions, scenes, output / mechanism, kept, on_progress)
-        outcomes.append(outcome)
+    outcomes: list[Outcome] = []
+    for kind in kinds:
+        outcomes += _run_kind(kind, output / kind, budget, seed, on_progress)
     results = [row for outcome in outcomes for row in outcome.rows()]
     (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     settings = (
-        f"{command}\nseed {seed}, {budget.scenes} training scenes, {budget.steps} steps, "
-        f"{HELD_OUT_SCENES} held-out scenes\nwhole demo: {time.perf_counter() - started:.0f} s\n\n"
-        f"{recipe.model_dump_json(indent=2)}"
+        f"{command}\nseed {seed}; of each kind {budget.things} to learn from, {budget.steps} steps, "
+        f"{HELD_OUT} held out\nwhole demo: {time.perf_counter() - started:.0f} s"
     )
-    _report(output, outcomes, results, scenes, settings, seed)
+    _report(output, outcomes, results, settings, seed)
     return results
 
 
+def _run_kind(kind: str, output: Path, budget: Budget, seed: int, on_progress: OnProgress) -> list[Outcome]:
+    """Every mechanism on one kind of things."""
+    training, held_out = output / "data" / "training", output / "data" / "held_out"
+    on_progress(f"{kind} drawing", 0, 1)
+    write_dataset(training, budget.things, seed=seed, kind=kind)
+    write_dataset(held_out, HELD_OUT, seed=seed + 1, kind=kind, held_out=True, captions=1, questions=4)
+    on_progress(f"{kind} drawing", 1, 1)
+    rows, asked = read_manifest(training / "all.jsonl"), read_manifest(held_out / "all.jsonl")
+    outcomes, kept = [], None
+    for mechanism in MECHANISMS:
+        overrides = {"adapter.preset": mechanism, "training.seed": seed, "training.steps": budget.steps}
+        recipe = read_recipe("toy_" + kind.replace("+", "_"), overrides)
+        outcome, kept = _train_and_score(kind, recipe, rows, asked, held_out, output / mechanism, kept, on_progress)
+        outcomes.append(outcome)
+    return outcomes
+
+
 def _train_and_score(
+    kind: str,
     recipe: Recipe,
     rows: Sequence[Row],
-    held_out: Sequence[Row],
-    scenes: dict[str, Scene],
+    asked: Sequence[Row],
+    held_out: Path,
     output: Path,
     kept: PerceivedFiles | None,
     on_progress: OnProgress,
@@ -126,80 +142,82 @@ def _train_and_score(
     mechanism = recipe.adapter.preset
 
     def told(what: str, done: int, total: int) -> None:
-        on_progress(f"{mechanism} {what}", done, total)
+        on_progress(f"{kind} {mechanism} {what}", done, total)
 
     model = load_model(recipe)
     perceived = kept or PerceivedFiles.of_model(model)
     log = train_on(model, rows, recipe, perceived, told)
     model.save_pretrained(output, {"text": recipe.text.model_dump(), "generation": recipe.generation.model_dump()})
-    evaluation = score_rows(Answerer(model, recipe.text, recipe.generation, perceived), held_out, told)
+    evaluation = score_rows(Answerer(model, recipe.text, recipe.generation, perceived), asked, told)
     evaluation.write_predictions(output / "predictions.jsonl")
-    right = {
-        _name(prediction.row): caption_is_right(prediction.text, scenes[_name(prediction.row)])
-        for prediction in evaluation.rows_of("captioning")
-    }
     summary = model.summary()
+    right = _judged(kind, evaluation.predictions, held_out)
     return (
-        Outcome(mechanism, log, evaluation, right, summary.trained, summary.share, str(summary)),
+        Outcome(kind, mechanism, log, evaluation, right, summary.trained, summary.share, str(summary)),
         perceived,
     )
 
 
-def _name(row: Row) -> str:
-    """The picture as `scenes.jsonl` names it."""
-    return "/".join(row.media["image"].parts[-2:])
+def _judged(kind: str, predictions: Sequence[Prediction], held_out: Path) -> dict[str, bool]:
+    """Whether each answer is the right one, and each caption true of what it is about."""
+    judge = WORLDS[kind].judge
+    truths = read_truths(held_out) if judge else {}
+    right = {}
+    for p in predictions:
+        if p.row.task == "captioning":
+            assert judge is not None
+            right[p.row.id] = judge(p.text, truths[p.row.media[kind]])
+        else:
+            right[p.row.id] = p.text == p.row.targets[0]
+    return right
 
 
 def _report(
-    output: Path,
-    outcomes: Sequence[Outcome],
-    results: Sequence[dict[str, Any]],
-    scenes: dict[str, Scene],
-    settings: str,
-    seed: int,
+    output: Path, outcomes: Sequence[Outcome], results: Sequence[dict[str, Any]], settings: str, seed: int
 ) -> None:
     """Pictures and page; the examples are drawn by lot."""
-    seeing = outcomes[0]
-    rng = random.Random(seed)
-    captions = rng.sample(seeing.evaluation.rows_of("captioning"), SHOWN // 3)
-    answers = rng.sample(seeing.evaluation.rows_of("question_answering"), SHOWN - len(captions))
-    shown = [
-        Shown(p.row.media["image"], None, p.text, p.row.targets[0], seeing.captions_right[_name(p.row)])
-        for p in captions
-    ]
-    shown += [
-        Shown(p.row.media["image"], p.row.question, p.text, p.row.targets[0], p.text == p.row.targets[0])
-        for p in answers
-    ]
-    images = {
-        "Held-out pictures": output / "contact_sheet.png",
-        "Loss": output / "loss.png",
-        "Results": output / "table.png",
-    }
-    draw_contact_sheet(shown, images["Held-out pictures"])
-    draw_losses({outcome.mechanism: outcome.log.smoothed(25) for outcome in outcomes}, images["Loss"])
-    draw_table(results, images["Results"])
-    embedded = {heading: path for heading, path in images.items() if heading != "Results"}
-    write_page(output / "report.html", results, embedded, seeing.summary, settings)
+    images: dict[str, Path] = {}
+    seeing = [outcome for outcome in outcomes if outcome.mechanism == MECHANISMS[0]]
+    for outcome in seeing:
+        rng = random.Random(seed)
+        captions = outcome.evaluation.rows_of("captioning")
+        chosen = rng.sample(captions, min(len(captions), SHOWN // 3))
+        chosen += rng.sample(outcome.evaluation.rows_of("question_answering"), SHOWN - len(chosen))
+        shown = [Shown(p.row.media, p.row.question, p.text, p.row.targets[0], outcome.right[p.row.id]) for p in chosen]
+        images[f"Held out: {outcome.kind}"] = output / f"contact_sheet_{outcome.kind}.png"
+        draw_contact_sheet(shown, images[f"Held out: {outcome.kind}"])
+    images["Loss"] = output / "loss.png"
+    draw_losses(
+        {
+            kind: {outcome.mechanism: outcome.log.smoothed(25) for outcome in outcomes if outcome.kind == kind}
+            for kind in dict.fromkeys(outcome.kind for outcome in outcomes)
+        },
+        images["Loss"],
+    )
+    draw_table(results, output / "table.png")
+    write_page(output / "report.html", results, images, seeing[0].summary, settings)
 
 
 def main() -> None:
     """Run the demo and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--long", action="store_true", help="train for about half an hour")
+    parser.add_argument("--long", action="store_true", help="train four times as long on three times as much")
+    parser.add_argument("--only", choices=KINDS, action="append", help="these kinds of things alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=None, help="default: runs/demo, with --long runs/demo-long")
     options = parser.parse_args()
     logging.disable_progress_bar()  # of loading weights, which takes no time here
     output = options.output or Path("runs/demo-long" if options.long else "runs/demo")
-    command = f"python -m epalm.toyworld.demo{' --long' if options.long else ''} --seed {options.seed}"
+    kinds = tuple(options.only or KINDS)
+    only = "".join(f" --only {kind}" for kind in options.only or ())
+    command = f"python -m epalm.toyworld.demo{' --long' if options.long else ''}{only} --seed {options.seed}"
     with show_progress() as told:
-        results = run(output, LONG if options.long else QUICK, options.seed, command, told)
+        results = run(output, LONG if options.long else QUICK, options.seed, command, told, kinds)
     table = Table("task", "mechanism", "metric", "score", "trained", "share", "seconds")
     for row in results:
         table.add_row(
-            row["task"], row["mechanism"], row["metric"], f"{row['score']:.1f} %", f"{row['trained_parameters']:,}",
-            f"{100 * row['trained_share']:.2f} %", f"{row['seconds']:.0f}",
+            f"{row['modality']} {row['task']}", row["mechanism"], row["metric"], f"{row['score']:.1f} %",
+            f"{row['trained_parameters']:,}", f"{100 * row['trained_share']:.2f} %", f"{row['seconds']:.0f}",
         )  # fmt: skip
     console = Console()
     console.print(table)

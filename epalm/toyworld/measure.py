@@ -1,80 +1,96 @@
-"""How good the toy world's backbones are, each on its own: what the language model reads, what the encoder sees.
+"""How good the toy world's backbones are on their own, before any adapter.
 
     python -m epalm.toyworld.measure
 
-The language model answers fresh pages of facts, read in each manner of its pretraining. Of the encoder, linear probes
-are fitted (ridge regression on one-hot labels, from the [CLS] token of its last level) to fresh training scenes, and
-tried on scenes of held-out combinations.
+The language model is asked about fresh passages, once read openly and once with the passage left out. Of each encoder,
+linear probes are fitted (ridge regression on one-hot labels, from the [CLS] token of its last level) to fresh things of
+training combinations, and tried on things of held-out combinations: for each rank in reading order or in time, what
+the attributes of that group, act or event are.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, OPTForCausalLM
 
-from epalm.encoders import PerceptualEncoder, load_encoder
+from epalm.encoders import load_encoder
 from epalm.sources import resolve_source
+from epalm.toyworld.clips.render import draw_frames
+from epalm.toyworld.clips.world import Clip
+from epalm.toyworld.pages import Vocabulary
 from epalm.toyworld.pictures.render import draw_picture
-from epalm.toyworld.pictures.world import COLORS, COUNTS, PLACES, SHAPES, SIZES, TEXTURES, Group, Scene, draw_scene
-from epalm.toyworld.pretrain_lm import MANNERS, answers_right
+from epalm.toyworld.pictures.world import Scene
+from epalm.toyworld.pretrain_lm import reads_openly
+from epalm.toyworld.sounds.synthesize import synthesize
+from epalm.toyworld.worlds import WORLDS, Thing
 
-_ATTRIBUTES: dict[str, Sequence[object]] = {
-    "color": tuple(COLORS), "texture": TEXTURES, "size": SIZES, "count": COUNTS, "place": PLACES,
-}  # fmt: skip
+ENCODERS = {"image": "toyworld/vit", "video": "toyworld/timesformer", "audio": "toyworld/ast"}
 _RIDGE = 1e-2
 
 
 def language_model_reads(pages: int = 128) -> dict[str, float]:
-    """Share of answers that are right to the last token, by manner of reading; pages are fresh."""
+    """Share of answers that are right to the last token: `open`, and `closed`, which is guessing."""
     source = resolve_source("toyworld/lm")
-    model = OPTForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    with torch.no_grad():
-        return {manner: answers_right(model, tokenizer, manner, pages) for manner in MANNERS}
+    model = OPTForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="eager").eval()
+    vocabulary = Vocabulary(AutoTokenizer.from_pretrained(source))
+    return {
+        "open": reads_openly(model, vocabulary, pages),
+        "closed": reads_openly(model, vocabulary, pages, closed=True),
+    }
 
 
-def encoder_sees(training: int = 4000, held_out: int = 1000) -> dict[str, float]:
-    """Accuracy of linear probes on held-out scenes: which shapes are there, and of each shape there its attributes."""
-    encoder = load_encoder("toyworld/vit")
-    known, known_scenes = _perceived(encoder, training, held_out=False)
-    fresh, fresh_scenes = _perceived(encoder, held_out, held_out=True)
-    right: dict[str, list[bool]] = {"shape": [], **{attribute: [] for attribute in _ATTRIBUTES}}
-    for shape in SHAPES:
-        there = torch.tensor([[float(scene.with_shape(shape) is not None)] for scene in known_scenes])
-        seen = _probe(known, there)(fresh)[:, 0] > 0.5
-        truly = [scene.with_shape(shape) is not None for scene in fresh_scenes]
-        right["shape"] += [said == true for said, true in zip(seen.tolist(), truly, strict=True)]
-        for attribute, values in _ATTRIBUTES.items():
-            owners = [(i, group) for i, scene in enumerate(known_scenes) if (group := scene.with_shape(shape))]
-            labels = torch.stack([_one_hot(group, attribute, values) for _, group in owners])
-            probe = _probe(known[[i for i, _ in owners]], labels)
-            asked = [(i, group) for i, scene in enumerate(fresh_scenes) if (group := scene.with_shape(shape))]
-            guesses = probe(fresh[[i for i, _ in asked]]).argmax(1).tolist()
-            right[attribute] += [
-                values[guess] == getattr(group, attribute) for guess, (_, group) in zip(guesses, asked, strict=True)
-            ]
-    return {name: float(np.mean(hits)) for name, hits in right.items()}
+def encoder_sees(kind: str, training: int = 4000, held_out: int = 1000) -> dict[str, float]:
+    """Accuracy of linear probes on held-out things, by attribute."""
+    encoder = load_encoder(ENCODERS[kind])
+    known, known_things = _perceived(encoder, kind, training, held_out=False)
+    fresh, fresh_things = _perceived(encoder, kind, held_out, held_out=True)
+    right: dict[str, list[bool]] = {}
+    for attribute in (field.name for field in fields(_parts(known_things[0])[0])):
+        values = sorted({getattr(part, attribute) for thing in known_things for part in _parts(thing)})
+        for rank in (0, 1):
+            learned = [i for i, thing in enumerate(known_things) if len(_parts(thing)) > rank]
+            asked = [i for i, thing in enumerate(fresh_things) if len(_parts(thing)) > rank]
+            told = [values.index(getattr(_parts(known_things[i])[rank], attribute)) for i in learned]
+            probe = _probe(known[learned], torch.eye(len(values))[told])
+            guesses = probe(fresh[asked]).argmax(1).tolist()
+            right.setdefault(attribute, []).extend(
+                values[guess] == getattr(_parts(fresh_things[i])[rank], attribute)
+                for guess, i in zip(guesses, asked, strict=True)
+            )
+    return {name: sum(hits) / len(hits) for name, hits in right.items()}
 
 
-def _perceived(encoder: PerceptualEncoder, number: int, *, held_out: bool) -> tuple[Tensor, list[Scene]]:
-    """[CLS] of the last level (N, E) of fresh scenes, and the scenes."""
+def _parts(thing: Thing) -> tuple[Any, ...]:
+    """Groups, acts or events, by rank."""
+    if isinstance(thing, Scene):
+        return thing.groups
+    parts: tuple[Any, ...] = thing.acts if isinstance(thing, Clip) else thing.events
+    return parts
+
+
+def _perceived(encoder: Any, kind: str, number: int, *, held_out: bool) -> tuple[Tensor, list[Thing]]:
+    """[CLS] of the last level (N, E) of fresh things, and the things."""
     rng = random.Random(f"measure {held_out}")
-    scenes = [draw_scene(rng, held_out=held_out) for _ in range(number)]
+    things = [WORLDS[kind].draw(rng, held_out=held_out) for _ in range(number)]
     parts = []
     for first in range(0, number, 100):
-        pictures = [draw_picture(scene, rng) for scene in scenes[first : first + 100]]
-        parts.append(encoder.features(encoder.preprocess(pictures), levels=1)[:, 0])
-    return torch.cat(parts), scenes
+        media = [_drawn(thing, rng) for thing in things[first : first + 100]]
+        parts.append(encoder.features(encoder.preprocess(media), levels=1)[:, 0])
+    return torch.cat(parts), things
 
 
-def _one_hot(group: Group, attribute: str, values: Sequence[object]) -> Tensor:
-    return torch.eye(len(values))[list(values).index(getattr(group, attribute))]
+def _drawn(thing: Thing, rng: random.Random) -> Any:
+    """A thing as its encoder's `preprocess` takes it."""
+    if isinstance(thing, Scene):
+        return draw_picture(thing, rng)
+    return draw_frames(thing, rng, frames=8) if isinstance(thing, Clip) else synthesize(thing, rng)
 
 
 def _probe(features: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
@@ -95,9 +111,10 @@ def main() -> None:
     print("language model, answers right to the last token:")
     for manner, share in language_model_reads().items():
         print(f"  {manner:<10} {share:.1%}")
-    print("encoder, linear probes on held-out scenes:")
-    for name, share in encoder_sees().items():
-        print(f"  {name:<10} {share:.1%}")
+    for kind, source in ENCODERS.items():
+        print(f"{source}, linear probes on what was held out:")
+        for name, share in encoder_sees(kind).items():
+            print(f"  {name:<10} {share:.1%}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ is seen.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from epalm.toyworld.clips import language as clip_words
@@ -44,10 +43,13 @@ def _shapes_of(seen: Scene | Clip) -> tuple[str, ...]:
 
 
 def draw_pair(rng: random.Random, *, held_out: bool = False, of: type[Scene] | type[Clip] = Scene) -> Pair:
-    """A pair by lot; what is heard is seen in half of them, and of lone groups half are seen as often as heard."""
+    """A pair by lot; what is heard is seen so often that questions are answered by yes as often as by no.
+
+    (What is heard and not seen can be asked about in fewer ways.) Half of the groups are seen as often as heard.
+    """
     seen: Scene | Clip = draw_clip(rng, held_out=held_out) if of is Clip else draw_scene(rng, held_out=held_out)
     shapes = _shapes_of(seen)
-    wanted = rng.choice(shapes) if rng.random() < 0.5 else rng.choice([s for s in SHAPES if s not in shapes])
+    wanted = rng.choice(shapes) if rng.random() < 0.6 else rng.choice([s for s in SHAPES if s not in shapes])
     count = rng.choice(COUNTS)
     if isinstance(seen, Scene) and rng.random() < 0.5:
         count = rng.choice(seen.groups).count
@@ -117,9 +119,3 @@ def _ask_what(pair: Pair, rng: random.Random) -> Asked | None:
         ]
     question, answer, number = rng.choice(options)
     return Asked("joint", question, answer, (number,))
-
-
-ASKERS: dict[type, Callable[..., Asked]] = {
-    Scene: picture_words.ask, Clip: clip_words.ask, Sound: sound_words.ask, Pair: ask,
-}  # fmt: skip
-"""What asks about each kind of thing."""

@@ -2,78 +2,70 @@
 
     python -m epalm.toyworld.pretrain_lm
 
-No picture is involved. The text (`epalm.toyworld.pages`) states facts in several sentences and then asks about them, or
-retells them as a caption. In the beginning every passage is read openly, half of the questions have two or three words,
-and a few attention heads are shown where to look; by and by more passages are read by their closing token alone.
+No picture, clip or sound is involved. The text states facts in several sentences and then asks about them, or retells
+them as a caption (`epalm.toyworld.pages`); and every step reads as much again that has been condensed to one vector
+(`epalm.toyworld.condensed`). A few attention heads are shown where to look until shortly before the end.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+from transformers import OPTConfig, OPTForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from epalm.toyworld.condensed import Condenser, Slots, condense, lay_out_told, tell
 from epalm.toyworld.pages import (
     BOS,
     EOS,
     GUIDED_HEADS,
     MAX_POSITIONS,
     PAD,
-    PageBatch,
+    Batch,
+    Page,
+    Vocabulary,
     lay_out,
     train_tokenizer,
     write_page,
 )  # fmt: skip
 from epalm.toyworld.pretrain import options_parser, pretrain
+from epalm.toyworld.wording import Statement
 
 HOME = Path(__file__).parent / "backbones" / "lm"
-MANNERS = {"open": 5, "summary": 3, "notes": 11, "closed": 1}  # weights of the lot
 _GUIDES = {  # which layout guides which layers, and the first of the heads
     "named": ((0, 1), 0),
     "described": ((0, 1), GUIDED_HEADS),
-    "gathered": ((2,), 0),
-    "sought": ((3,), 0),
+    "sought": ((2, 3), 0),
     "checked": ((3,), GUIDED_HEADS),
 }
 
 
-class NoisySummary:
-    """Adds noise to the summary tokens where they enter each decoder layer, so that an inexact summary is read, too."""
-
-    def __init__(self, model: OPTForCausalLM, scale: float) -> None:
-        self.scale = scale
-        self.where: Tensor | None = None  # (B, T) bool
-        for layer in model.model.decoder.layers:
-            layer.register_forward_pre_hook(self._disturb, with_kwargs=True)
-
-    def _disturb(
-        self, layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, object]
-    ) -> tuple[tuple[Tensor, ...], dict[str, object]] | None:
-        if self.where is None or not layer.training:
-            return None
-        hidden = args[0]
-        size = hidden.detach().pow(2).mean(-1, keepdim=True).sqrt() * self.scale
-        noise = torch.randn_like(hidden) * size * torch.rand_like(size) * self.where[..., None]
-        return (hidden + noise, *args[1:]), kwargs
-
-
-def read(model: OPTForCausalLM, batch: PageBatch) -> CausalLMOutputWithPast:
+def read(model: OPTForCausalLM, batch: Batch) -> CausalLMOutputWithPast:
     """Logits (B, T, V) and, of each layer, attention probabilities (B, heads, T, T)."""
     mask = torch.zeros(batch.visible.shape).masked_fill(~batch.visible, torch.finfo(torch.float32).min)
-    return model(
-        input_ids=batch.input_ids, attention_mask=mask, position_ids=batch.position_ids, use_cache=False,
-        output_attentions=True,
-    )  # fmt: skip
+    with torch.autocast("cpu", torch.bfloat16):
+        return model(
+            input_ids=batch.input_ids, attention_mask=mask, position_ids=batch.position_ids, use_cache=False,
+            output_attentions=True,
+        )  # fmt: skip
 
 
-def look_aside(attentions: Sequence[Tensor], batch: PageBatch) -> Tensor:
+def target_loss(output: CausalLMOutputWithPast, batch: Batch) -> Tensor:
+    """Cross-entropy of the targets, weighed."""
+    weights = batch.weights[:, 1:]
+    told = weights > 0
+    losses = F.cross_entropy(output.logits[:, :-1][told].float(), batch.input_ids[:, 1:][told], reduction="none")
+    return (losses * weights[told]).sum() / weights.sum()
+
+
+def look_aside(attentions: Sequence[Tensor], batch: Batch) -> Tensor:
     """How far guided heads look away from where they should: mean -log of the attention well spent, added up."""
     losses = []
     for name, (layers, first) in _GUIDES.items():
@@ -81,25 +73,56 @@ def look_aside(attentions: Sequence[Tensor], batch: PageBatch) -> Tensor:
         told = targets.any(-1).expand(-1, GUIDED_HEADS, -1)  # (B, H, T)
         if told.any():
             heads = slice(first, first + GUIDED_HEADS)
-            spent = [(attentions[layer][:, heads] * targets).sum(-1)[told] for layer in layers]
-            losses.append(-(torch.cat(spent) + 1e-4).log().mean())
+            spent = [(attentions[layer][:, heads].float() * targets).sum(-1)[told] for layer in layers]
+            losses.append(-(torch.cat(spent) + 1e-3).log().mean())
     return torch.stack(losses).sum()
 
 
-def answers_right(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, manner: str, pages: int = 64) -> float:
-    """Share of answers of which every token is the likeliest one, over fresh pages read in that manner."""
-    rng = random.Random(f"lm check {manner}")
-    right = total = 0
-    for _ in range(pages // 16):
-        batch = lay_out([write_page(rng) for _ in range(16)], [manner] * 16, tokenizer)
-        hit = read(model, batch).logits[:, :-1].argmax(-1) == batch.input_ids[:, 1:]  # (B, T - 1)
-        answer = batch.answers[:, 1:]
-        first = answer & ~batch.answers[:, :-1]
-        whole = torch.cumsum(first.flatten(), 0)[answer.flatten()]
-        misses = torch.zeros(int(first.sum()) + 1).scatter_add(0, whole, (~hit[answer]).float())
-        right += int((misses[1:] == 0).sum())
-        total += int(first.sum())
-    return right / total
+def answers_right(output: CausalLMOutputWithPast, batch: Batch) -> Iterator[tuple[int, bool]]:
+    """Row of every answer, and whether each of its tokens is the likeliest one."""
+    hit = output.logits[:, :-1].argmax(-1) == batch.input_ids[:, 1:]  # (B, T - 1)
+    for row, (answer, right) in enumerate(zip(batch.answers[:, 1:].tolist(), hit.tolist(), strict=True)):
+        run: list[bool] = []
+        for at, inside in enumerate(answer):
+            if inside:
+                run.append(right[at])
+            if run and (not inside or at + 1 == len(answer) or batch.input_ids[row, at + 1] == EOS):
+                yield row, all(run)
+                run = []
+
+
+@torch.no_grad()
+def reads_openly(model: OPTForCausalLM, vocabulary: Vocabulary, pages: int = 64, *, closed: bool = False) -> float:
+    """Share of answers over fresh pages that are right to the last token; `closed`: the passage is left out."""
+    rng = random.Random("lm check")
+    right = []
+    for _ in range(pages // 8):
+        some = [write_page(rng) for _ in range(8)]
+        if closed:
+            some = [Page([Statement("")], page.asked) for page in some]
+        batch = lay_out(some, vocabulary)
+        right += [hit for _, hit in answers_right(read(model, batch), batch)]
+    return sum(right) / len(right)
+
+
+@torch.no_grad()
+def reads_condensed(
+    model: OPTForCausalLM, vocabulary: Vocabulary, condenser: Condenser, slots: Slots, rows: int = 768
+) -> dict[str, float]:
+    """The same of notes condensed to a vector, by kind of what is told."""
+    rng = random.Random("condensed check")
+    right = defaultdict(list)
+    for _ in range(rows // 128):
+        told = [tell(rng, 0.0) for _ in range(128)]
+        batch = lay_out_told(told, vocabulary)
+        slots.vectors = condense(told, condenser)
+        for row, hit in answers_right(read(model, batch), batch):
+            one = told[row]
+            supposes = one.asked is not None and one.asked.answer in ("yes", "no")
+            right[one.kind].append(hit)
+            right["yes or no" if supposes else "others"].append(hit)
+        slots.vectors = None
+    return {kind: sum(hits) / len(hits) for kind, hits in sorted(right.items())}
 
 
 @torch.no_grad()
@@ -137,14 +160,13 @@ def _between(done: float, start: tuple[float, float], end: tuple[float, float]) 
 
 def main() -> None:
     """Pretrain, then write `backbones/lm` in half precision with its tokenizer."""
-    parser = options_parser(__doc__, HOME, steps=4300, batch=16, rate=5e-4)
-    parser.add_argument(
-        "--noise", type=float, default=0.5, help="largest noise on the summary token, relative to its size"
-    )
+    parser = options_parser(__doc__, HOME, steps=6000, batch=112, rate=1e-3)
+    parser.add_argument("--pages", type=int, default=8, help="pages read openly in every step")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     tokenizer = train_tokenizer(options.seed)
+    vocabulary = Vocabulary(tokenizer)
     config = OPTConfig(
         vocab_size=len(tokenizer), hidden_size=192, num_hidden_layers=6, num_attention_heads=6, ffn_dim=576,
         max_position_embeddings=MAX_POSITIONS, word_embed_proj_dim=192, dropout=0.0, attention_dropout=0.0,
@@ -157,37 +179,41 @@ def main() -> None:
     _start_alike(model)
     if options.start_from:
         model.load_state_dict(OPTForCausalLM.from_pretrained(options.start_from, dtype=torch.float32).state_dict())
-    noise = NoisySummary(model, options.noise)
+    condenser = Condenser(config.hidden_size)
+    slots = Slots(model.model.decoder.layers, noise=0.5, mixture=0.35)
 
     def loss_at(step: int) -> Tensor:
         done = step / options.steps
         rng = random.Random(f"lm {options.seed} {step}")
-        terse, supposing = _between(done, (0.5, 0.5), (0.7, 0.15)), _between(done, (0.6, 0.0), (0.7, 0.4))
-        pages = [
-            write_page(rng, groups=rng.choices((1, 2, 3), weights=(3, 6, 1))[0], terse=terse, supposing=supposing)
-            for _ in range(options.batch)
-        ]
-        manners = ["open"] * len(pages)
-        if done > 0.08:
-            manners = rng.choices(tuple(MANNERS), weights=tuple(MANNERS.values()), k=len(pages))
-        batch = lay_out(pages, manners, tokenizer)
-        noise.where = batch.summary
+        guide = _between(done, (0.7, 0.5), (0.9, 0.0))
+        terse, supposing = _between(done, (0.3, 0.5), (0.6, 0.1)), _between(done, (0.1, 0.0), (0.2, 0.35))
+        told = [tell(rng, supposing) for _ in range(options.batch)]
+        batch = lay_out_told(told, vocabulary)
+        slots.vectors = slots.mix(condense(told, condenser))
         output = read(model, batch)
-        noise.where = None
-        weights = batch.weights[:, 1:]
-        losses = F.cross_entropy(
-            output.logits[:, :-1].flatten(0, 1), batch.input_ids[:, 1:].flatten(), reduction="none"
-        )
-        loss = (losses * weights.flatten()).sum() / weights.sum()
-        guide = _between(done, (0.8, 1.0), (0.95, 0.0))
-        return loss + guide * look_aside(output.attentions, batch) if guide else loss
+        slots.vectors = None
+        loss = target_loss(output, batch) + guide * look_aside(output.attentions, batch)
+        if options.pages:
+            pages = [
+                write_page(rng, groups=rng.choices((1, 2, 3), weights=(3, 6, 1))[0], terse=terse, supposing=supposing)
+                for _ in range(options.pages)
+            ]
+            batch = lay_out(pages, vocabulary)
+            output = read(model, batch)
+            loss = loss + target_loss(output, batch) + guide * look_aside(output.attentions, batch)
+        return loss
 
     def report() -> str:
-        return "  ".join(f"{manner} {answers_right(model, tokenizer, manner):.4f}" for manner in MANNERS)
+        condensed = reads_condensed(model, vocabulary, condenser, slots)
+        words = [
+            f"open {reads_openly(model, vocabulary):.3f}",
+            f"closed {reads_openly(model, vocabulary, closed=True):.3f}",
+        ]
+        return "  ".join([*words, *(f"{kind} {share:.3f}" for kind, share in condensed.items())])
 
     pretrain(
-        model, loss_at, steps=options.steps, peak_rate=options.rate, state_file=options.state, report=report,
-        warmup=100,
+        nn.ModuleDict({"model": model, "condenser": condenser}), loss_at, steps=options.steps, peak_rate=options.rate,
+        state_file=options.state, report=report, warmup=100,
     )  # fmt: skip
     model.half().save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,26 @@ from torch import Tensor, nn
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
 from epalm.toyworld.pictures.render import SIDE, draw_with_owners
-from epalm.toyworld.pictures.world import COLORS, COUNTS, PLACES, SHAPES, SIZES, TEXTURES, Group, Scene, draw_scene
+from epalm.toyworld.pictures.world import (
+    COLORS,
+    COUNTS,
+    FOREIGN_COLORS,
+    FOREIGN_SHAPES,
+    FOREIGN_TEXTURES,
+    PLACES,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Group,
+    Scene,
+    draw_scene,
+)
 from epalm.toyworld.pretrain import options_parser, pretrain
 
 HOME = Path(__file__).parent / "backbones" / "vit"
 MEAN = STD = 0.5
 ABSENT = 0  # class 0 of every head: nothing to tell
+NAMELESS = -1  # there is something, but no class for it
 _ATTRIBUTES: dict[str, tuple[object, ...]] = {
     "shape": SHAPES,
     "color": tuple(COLORS),
@@ -72,7 +86,10 @@ def labels_of(scene: Scene, keys: Keys) -> list[int]:
 
 
 def _class(group: Group | None, attribute: str) -> int:
-    return ABSENT if group is None else 1 + _ATTRIBUTES[attribute].index(getattr(group, attribute))
+    if group is None:
+        return ABSENT
+    value, known = getattr(group, attribute), _ATTRIBUTES[attribute]
+    return 1 + known.index(value) if value in known else NAMELESS
 
 
 def patch_labels_of(scene: Scene, owners: np.ndarray) -> np.ndarray:
@@ -110,26 +127,42 @@ class AttributeHeads(nn.Module):
         owner = self.owner.expand_as(logits)
         peak = logits.new_full((len(logits), len(self.sizes)), -torch.inf).scatter_reduce(1, owner, logits, "amax")
         mass = torch.zeros_like(peak).scatter_add(1, owner, (logits - peak.detach().gather(1, owner)).exp())
-        picked = logits.gather(1, labels + self.starts)
+        picked = logits.gather(1, labels.clamp(min=0) + self.starts)
         losses = mass.log() + peak.detach() - picked  # (B, heads)
-        present = labels != ABSENT
-        return losses[present].mean() + losses[~present].mean()
+        return losses[labels > ABSENT].mean() + losses[labels == ABSENT].mean()
 
     def right(self, states: Tensor, labels: Tensor) -> Tensor:
         """Which heads that have something to tell are right, over all such heads and pictures."""
         guesses = torch.stack([part.argmax(-1) for part in self(states).split(self.sizes, dim=-1)], dim=1)
-        return (guesses == labels)[labels != ABSENT]
+        return (guesses == labels)[labels > ABSENT]
+
+
+def _estranged(group: Group, rng: random.Random) -> Group:
+    """The group with one attribute that has no name, and any combination of the other two."""
+    group = replace(group, color=rng.choice(tuple(COLORS)), texture=rng.choice(TEXTURES))
+    attribute = rng.choice(("shape", "color", "texture"))
+    if attribute == "shape":
+        return replace(group, shape=rng.choice(FOREIGN_SHAPES))
+    if attribute == "color":
+        return replace(group, color=rng.choice(tuple(FOREIGN_COLORS)))
+    return replace(group, texture=rng.choice(FOREIGN_TEXTURES))
 
 
 def draw_batch(
-    rng: random.Random, size: int, keys: Keys, *, held_out: bool = False, crowded: float = 0.0
+    rng: random.Random, size: int, keys: Keys, *, held_out: bool = False, crowded: float = 0.0, foreign: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pixel values (B, 3, side, side), labels (B, heads) and patch labels (B, patches, patch heads) of fresh scenes.
 
     The share `crowded` of them holds three or four groups, more than any scene elsewhere: more to learn from a picture.
+    The share `foreign` of the groups has an attribute without a name.
     """
     numbers = [rng.choice((3, 4)) if rng.random() < crowded else None for _ in range(size)]
     scenes = [draw_scene(rng, held_out=held_out, groups=number) for number in numbers]
+    if foreign:
+        scenes = [
+            replace(scene, groups=tuple(_estranged(g, rng) if rng.random() < foreign else g for g in scene.groups))
+            for scene in scenes
+        ]
     drawn = [draw_with_owners(scene, rng) for scene in scenes]
     pictures = np.stack([np.asarray(picture) for picture, _ in drawn])
     pixels = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
@@ -145,11 +178,13 @@ class Stage:
     weights: tuple[float, ...]
     crowded: float
     """Share of crowded scenes in its beginning; it falls to none."""
+    foreign: float
+    """Share of groups with an attribute that has no name."""
 
 
 STAGES = (
-    Stage(ALL_KEYS, (0.05, 0.1, 0.15, 0.2, 0.25, 1.0), crowded=0.6),
-    Stage(RANKS, (0.3, 0.6, 1.0), crowded=0.0),
+    Stage(ALL_KEYS, (0.05, 0.1, 0.15, 0.2, 0.25, 1.0), crowded=0.6, foreign=0.0),
+    Stage(RANKS, (0.3, 0.6, 1.0), crowded=0.0, foreign=0.5),
 )
 
 
@@ -162,7 +197,9 @@ def pretrain_stage(vit: ViTModel, stage: Stage, steps: int, rate: float, options
     def loss_at(step: int) -> Tensor:
         lot = random.Random(f"vit {options.seed} {step}")
         crowded = stage.crowded * (1 - step / steps)
-        pixels, labels, patch_labels = draw_batch(lot, options.batch, stage.keys, crowded=crowded)
+        pixels, labels, patch_labels = draw_batch(
+            lot, options.batch, stage.keys, crowded=crowded, foreign=stage.foreign
+        )
         with torch.autocast("cpu", torch.bfloat16):
             states = [state.float() for state in vit(pixel_values=pixels, output_hidden_states=True).hidden_states]
         levels = zip(stage.weights, states[-len(stage.weights) :], strict=True)
@@ -186,7 +223,7 @@ def pretrain_stage(vit: ViTModel, stage: Stage, steps: int, rate: float, options
 def main() -> None:
     """Pretrain, then write `backbones/vit` in half precision with its processor's settings."""
     parser = options_parser(__doc__, HOME, steps=12_000, batch=32, rate=1.2e-3)
-    parser.add_argument("--more-steps", type=int, default=6_000, help="of the second stage, at half the rate")
+    parser.add_argument("--more-steps", type=int, default=7_000, help="of the second stage, at half the rate")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)

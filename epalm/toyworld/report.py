@@ -5,44 +5,49 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
+
+from epalm.media import load_audio, load_image, load_video
 
 _INK, _PAPER, _ACCENT, _QUIET, _GOOD, _BAD = "#1c2330", "#ffffff", "#2a6fdb", "#8a93a3", "#1b8a4b", "#c23b3b"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One held-out example: a picture, what was asked (None for a caption), what was said, and what is true."""
+    """One held-out example: its files, what was asked (None for a caption), what was said, and what is true."""
 
-    image: Path
+    media: Mapping[str, Path]
     question: str | None
     said: str
     truth: str
     right: bool
 
 
-def draw_losses(curves: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Loss over steps, one line a mechanism, as PNG."""
+def draw_losses(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
+    """Loss over steps as PNG: one panel a kind of things, one line a mechanism."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.4), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    for (name, losses), color in zip(curves.items(), (_ACCENT, _QUIET, _GOOD, _BAD), strict=False):
-        axes.plot(range(1, len(losses) + 1), losses, label=name, color=color, linewidth=1.6)
-    axes.set(xlabel="step", ylabel="loss on the answer (nats a token)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    figure = Figure(figsize=(3.6 * max(2, len(curves)), 3.0), dpi=130, layout="constrained")
+    panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
+    for axes, (kind, lines) in zip(panels, curves.items(), strict=True):
+        for (name, losses), color in zip(lines.items(), (_ACCENT, _QUIET, _GOOD, _BAD), strict=False):
+            axes.plot(range(1, len(losses) + 1), losses, label=name, color=color, linewidth=1.6)
+        axes.set(xlabel="step", title=kind)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    panels[0].set_ylabel("loss (nats a token)")
+    panels[0].legend(frameon=False)
     figure.savefig(path)
 
 
 def draw_contact_sheet(examples: Sequence[Shown], path: Path, columns: int = 4) -> None:
-    """Held-out pictures with question, answer and truth, as PNG."""
+    """Held-out things with question, answer and truth, as PNG: clips as film strips, sounds as spectrograms."""
     from matplotlib.figure import Figure
 
     rows = -(-len(examples) // columns)
@@ -52,8 +57,7 @@ def draw_contact_sheet(examples: Sequence[Shown], path: Path, columns: int = 4) 
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     for axes, shown in zip(grid.flat, examples, strict=False):
-        with Image.open(shown.image) as picture:
-            axes.imshow(picture)
+        axes.imshow(_panel(shown.media))
         verdict, color = ("right", _GOOD) if shown.right else (f"wrong; truth: {shown.truth}", _BAD)
         axes.set_title(_wrapped(shown.question or "caption"), fontsize=9, color=_INK)
         axes.set_xlabel(f"{_wrapped(shown.said)}\n{_wrapped(f'({verdict})')}", fontsize=9, color=color)
@@ -111,11 +115,12 @@ th, td {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px sol
 img {{ max-width: 100%; height: auto }}
 pre {{ background: #f4f6f9; padding: .8rem; overflow-x: auto; font-size: .85rem }}
 </style></head><body>
-<h1>A frozen language model that sees</h1>
-<p>A language model that has only ever read text and an encoder that has only ever seen labelled pictures, both frozen.
-What is trained between them is one linear projection and one soft-prompt token. All pictures below are held out: no
-combination of shape, colour and texture in them was in the adapter's rows, in the language model's text or
-in the encoder's pictures.
+<h1>A frozen language model that sees, watches and hears</h1>
+<p>A language model that has only ever read text, and encoders that have only ever met labelled pictures, clips or
+sounds, all frozen. What is trained between them is one linear projection for each encoder and one soft-prompt token.
+All that is shown below is held out: no combination of shape, colour and texture in it (in a clip of shape, colour and
+deed; in a sound of shape, pitch, loudness and number) was in the adapter's rows, in the language model's text or in
+what the encoders met.
 <code>text_only</code> is the blind floor: the same budget without perception.</p>
 <div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 {figures}
@@ -125,6 +130,42 @@ in the encoder's pictures.
 """,
         encoding="utf-8",
     )
+
+
+def _panel(media: Mapping[str, Path]) -> np.ndarray:
+    """What is seen above what is heard, (H, W, 3) uint8."""
+    drawn = [_PANELS[modality](media[modality]) for modality in sorted(media, reverse=True)]
+    width = max(part.width for part in drawn)
+    scaled = [part.resize((width, round(part.height * width / part.width))) for part in drawn]
+    return np.concatenate([np.asarray(part) for part in scaled])
+
+
+def _film_strip(path: Path, frames: int = 8) -> Image.Image:
+    """Frames of a clip from left to right in two rows."""
+    clip = load_video(path, frames=frames)
+    clip = np.pad(clip, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+    rows = np.split(clip, 2)
+    return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
+
+
+def _spectrogram(path: Path, rate: int = 16_000) -> Image.Image:
+    """Loudness over time, to the right, and pitch, upwards and logarithmic, over 70 dB."""
+    from matplotlib import colormaps
+
+    window, hop = 1024, 128
+    samples = load_audio(path, rate=rate)
+    starts = range(0, max(1, len(samples) - window), hop)
+    frames = np.stack([np.resize(samples[at : at + window], window) for at in starts]) * np.hanning(window)
+    level = 20 * np.log10(np.abs(np.fft.rfft(frames)) + 1e-6)  # (frames, bins)
+    pitches = np.geomspace(60, rate / 2 - 1, 96)[::-1]
+    drawn = level[:, np.round(pitches * window / rate).astype(int)].T
+    scaled = np.clip((drawn - drawn.max() + 70) / 70, 0, 1)
+    return Image.fromarray((colormaps["magma"](scaled)[..., :3] * 255).astype(np.uint8)).resize((288, 144))
+
+
+_PANELS: dict[str, Callable[[Path], Image.Image]] = {
+    "image": load_image, "video": _film_strip, "audio": _spectrogram,
+}  # fmt: skip
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:

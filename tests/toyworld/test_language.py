@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from epalm.toyworld.pages import join
 from epalm.toyworld.pictures.judge import caption_is_right
 from epalm.toyworld.pictures.language import ask, ask_tersely, state_facts, state_notes, write_caption
 from epalm.toyworld.pictures.world import NUMBERS, Group, Scene, draw_scene
@@ -55,7 +54,7 @@ def test_the_judge_wants_every_group_and_every_named_attribute(caption, right):
 
 def test_facts_state_everything():
     for seed in range(200):
-        facts = join(state_facts(SCENE, random.Random(seed)))
+        facts = " ".join(part.text for part in state_facts(SCENE, random.Random(seed)))
         for group in SCENE.groups:
             words = (group.shape, group.color, group.texture, group.size, group.place)
             assert all(word in facts for word in words), facts
@@ -156,6 +155,6 @@ def test_stories_answer_their_questions():
     rng = random.Random(0)
     for _ in range(300):
         statements, asked = tell_story(rng, 5)
-        story = join(statements)
+        story = " ".join(part.text for part in statements)
         assert len(asked) == 5
         assert all(one.answer in ("yes", "no") or one.answer in story or one.kind in ("count", "what") for one in asked)

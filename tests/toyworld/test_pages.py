@@ -1,16 +1,26 @@
-"""Pages of the language model's text as tensors: who sees whom, and what is learned."""
+"""Pages of the language model's text as tensors: who sees whom, what is learned, and where heads are shown to look."""
 
 import random
 
 import pytest
 import torch
 
-from epalm.toyworld.pages import BOS, EOS, GUIDED_HEADS, lay_out, train_tokenizer, write_page
+from epalm.toyworld.condensed import SLOTS, Condenser, Slots, condense, lay_out_told, tell
+from epalm.toyworld.pages import BOS, EOS, Vocabulary, lay_out, train_tokenizer, write_page
+from epalm.toyworld.worlds import NAMES
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer(0)
+def vocabulary():
+    return Vocabulary(train_tokenizer(0))
+
+
+def _page(seed, **options):
+    """A page that has a caption and several statements."""
+    rng = random.Random(seed)
+    while (page := write_page(rng, **options)).caption is None or len(page.passage) < 2:
+        pass
+    return page
 
 
 def _ends(batch, row):
@@ -19,10 +29,14 @@ def _ends(batch, row):
     return [at for at in range(1, len(weighed)) if weighed[at] and batch.input_ids[row, at] == EOS]
 
 
-def test_an_open_segment_sees_the_passage_and_no_other_segment(tokenizer):
-    page = write_page(random.Random(1), groups=2)
-    batch = lay_out([page], ["open"], tokenizer)
-    passage = len(tokenizer(" ".join(part.text for part in page.passage))["input_ids"])
+def test_every_name_is_one_token(vocabulary):
+    assert set(vocabulary.words) >= NAMES
+
+
+def test_a_segment_sees_the_passage_and_no_other_segment(vocabulary):
+    page = _page(1)
+    batch = lay_out([page], vocabulary)
+    passage = len(vocabulary.tokenizer(" ".join(part.text for part in page.passage))["input_ids"])
     first, second = _ends(batch, 0)[:2]
     assert batch.visible[0, 0, second, :passage].all()
     assert not batch.visible[0, 0, second, passage : first + 1].any()
@@ -30,81 +44,99 @@ def test_an_open_segment_sees_the_passage_and_no_other_segment(tokenizer):
     assert not batch.visible[0, 0, second, second + 1 :].any()
 
 
-@pytest.mark.parametrize("manner", ["summary", "notes"])
-def test_a_summed_up_passage_is_seen_through_its_closing_token_alone(tokenizer, manner):
-    page = write_page(random.Random(1), groups=2)
-    batch = lay_out([page], [manner], tokenizer)
-    (closing,) = batch.summary[0].nonzero().flatten().tolist()
-    assert batch.input_ids[0, closing] == EOS
-    end = _ends(batch, 0)[0]
-    assert batch.visible[0, 0, end, : end + 1].nonzero().flatten().tolist() == list(range(closing, end + 1))
-    assert batch.visible[0, 0, closing, : closing + 1].all()
+def test_targets_are_learned_and_nothing_else(vocabulary):
+    page = _page(2)
+    batch = lay_out([page], vocabulary)
+    learned = vocabulary.tokenizer.decode(batch.input_ids[0, batch.weights[0] > 0])
+    assert learned == "".join(f" {target}</s>" for target in [*(one.answer for one in page.asked), page.caption])
 
 
-def test_a_closed_segment_sees_itself_alone(tokenizer):
-    page = write_page(random.Random(1), groups=2)
-    batch = lay_out([page], ["closed"], tokenizer)
-    end = _ends(batch, 0)[0]
-    seen = batch.visible[0, 0, end].nonzero().flatten().tolist()
-    assert batch.input_ids[0, seen[0]] == BOS
-    assert seen == list(range(seen[0], end + 1))
-
-
-def test_targets_are_learned_and_nothing_else(tokenizer):
-    page = write_page(random.Random(2), groups=2)
-    batch = lay_out([page], ["open"], tokenizer)
-    learned = tokenizer.decode(batch.input_ids[0, batch.weights[0] > 0])
-    assert learned == "".join(f" {segment.target}</s>" for segment in page.segments)
-
-
-def test_guided_heads_look_where_the_answer_is(tokenizer):
-    pages = [write_page(random.Random(seed), groups=2) for seed in range(30)]
-    batch = lay_out(pages, ["open"] * len(pages), tokenizer)
+def test_guided_heads_look_where_the_answer_is(vocabulary):
+    decode = vocabulary.tokenizer.decode
+    pages = [_page(seed) for seed in range(30)]
+    batch = lay_out(pages, vocabulary)
     found = 0
     for row, page in enumerate(pages):
-        for segment in page.segments:
+        for asked in page.asked:
             for at in batch.sought[row, 0].any(-1).nonzero().flatten().tolist():
-                asked = tokenizer.decode(batch.input_ids[row, : at + 1])
-                told = tokenizer.decode(batch.input_ids[row, at + 1 :]).startswith(f" {segment.target}</s>")
-                if told and asked.endswith(f" {segment.lead}") and len(segment.about) == 1:
-                    sought = tokenizer.decode(batch.input_ids[row, batch.sought[row, 0, at]])
-                    (statement,) = [part.text for part in page.passage if part.about == segment.about[0]]
-                    assert sought == f" {statement}"
+                before = decode(batch.input_ids[row, : at + 1])
+                told = decode(batch.input_ids[row, at + 1 :]).startswith(f" {asked.answer}</s>")
+                if told and before.endswith(f" {asked.question}?") and len(asked.about) == 1:
+                    (statement,) = [part.text for part in page.passage if part.about == asked.about[0]]
+                    assert decode(batch.input_ids[row, batch.sought[row, 0, at]]) == f" {statement}"
                     found += 1
     assert found > 50
 
 
-def test_a_supposition_is_checked_where_it_is_borne_out(tokenizer):
-    pages = [write_page(random.Random(seed), groups=1) for seed in range(30)]
-    for manner in ("open", "notes"):
-        batch = lay_out(pages, [manner] * len(pages), tokenizer)
-        held = []
-        for row, page in enumerate(pages):
-            looks = batch.checked[row, 0].any(-1).nonzero().flatten().tolist()
-            supposing = [segment for segment in page.segments if segment.holds is not None]
-            assert len(looks) == len(supposing)
-            for at, segment in zip(looks, supposing, strict=True):
-                seen = batch.input_ids[row, batch.checked[row, 0, at]]
-                held.append(segment.holds)
-                if manner == "open" and segment.holds:
-                    assert tokenizer.decode(seen).strip() in " ".join(segment.evidence)
-                elif manner == "open":
-                    assert seen.tolist() == [BOS]
-                else:
-                    on_summary = bool((batch.checked[row, 0, at] & batch.summary[row]).any())
-                    assert on_summary == (segment.holds and 0 in segment.about)
-        assert {True, False} == set(held)
+def test_a_supposition_is_checked_where_it_is_borne_out(vocabulary):
+    pages = [_page(seed, supposing=0.5) for seed in range(30)]
+    batch = lay_out(pages, vocabulary)
+    held = set()
+    for row, page in enumerate(pages):
+        looks = batch.checked[row, 0].any(-1).nonzero().flatten().tolist()
+        supposing = [asked for asked in page.asked if asked.holds is not None and (asked.about or not asked.holds)]
+        assert len(looks) == len(supposing)
+        for at, asked in zip(looks, supposing, strict=True):
+            seen = batch.input_ids[row, batch.checked[row, 0, at]]
+            held.add(asked.holds)
+            if asked.holds:
+                assert set(vocabulary.tokenizer.decode(seen).split()) <= set(asked.evidence)
+            else:
+                assert seen.tolist() == [BOS]
+    assert held == {True, False}
 
 
-def test_each_group_is_summed_up_and_sought_by_a_head_of_its_own(tokenizer):
-    page = write_page(random.Random(7), groups=2)
-    batch = lay_out([page], ["notes"], tokenizer)
-    (closing,) = batch.summary[0].nonzero().flatten().tolist()
-    for head in range(GUIDED_HEADS):
-        gathered = tokenizer.decode(batch.input_ids[0, batch.gathered[0, head, closing]])
-        assert gathered == f" {page.notes[head].text}"
-    for at in batch.sought[0].any(-1).all(0).nonzero().flatten().tolist():
-        looks = [batch.sought[0, head, at].nonzero().flatten().tolist() for head in range(GUIDED_HEADS)]
-        assert all(len(look) == 1 for look in looks)
-        assert closing in [look[0] for look in looks]
-        assert torch.isin(batch.input_ids[0, [look[0] for look in looks]], torch.tensor([BOS, EOS])).all()
+# --- condensed --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_told_sees_its_own_slots_and_slots_see_themselves(vocabulary):
+    rng = random.Random(3)
+    told = [tell(rng, 0.3) for _ in range(200)]
+    batch = lay_out_told(told, vocabulary)
+    assert {len(one.notes) for one in told} == {1, 2}
+    for row, one in enumerate(told):
+        end = int((batch.weights[row] > 0).nonzero().max())
+        assert batch.visible[row, 0, end, :SLOTS].sum() == (0 if one.blind else len(one.notes))
+        assert batch.visible[row, 0, end, SLOTS : end + 1].all()
+        assert torch.equal(batch.visible[row, 0, :SLOTS], torch.eye(batch.visible.shape[-1], dtype=torch.bool)[:SLOTS])
+        learned = vocabulary.tokenizer.decode(batch.input_ids[row, batch.weights[row] > 0])
+        assert learned == f" {one.asked.answer if one.asked else one.caption}</s>"
+
+
+def test_the_head_of_the_group_that_is_meant_looks_at_the_slot(vocabulary):
+    rng = random.Random(4)
+    told = [one for one in (tell(rng, 0.0) for _ in range(400)) if one.asked and len(one.asked.about) == 1]
+    batch = lay_out_told(told, vocabulary)
+    looked = 0
+    for row, one in enumerate(told):
+        at = int((batch.weights[row] > 0).nonzero().min()) - 1
+        (number,) = one.asked.about
+        if not one.blind and number < 2:
+            seen = [batch.sought[row, head, at].nonzero().flatten().tolist() for head in range(2)]
+            assert seen == [[0 if head == number else SLOTS] for head in range(2)]
+            looked += 1
+    assert looked > 100
+
+
+def test_notes_that_differ_are_condensed_differently():
+    condenser = Condenser(32)
+    rng = random.Random(5)
+    told = [tell(rng, 0.0) for _ in range(60)]
+    vectors = condense(told, condenser)
+    assert vectors.shape == (60, SLOTS, 32)
+    same = (vectors[:, None] - vectors[None]).abs().amax((-2, -1)) < 1e-5
+    for a, one in enumerate(told):
+        for b, other in enumerate(told):
+            assert bool(same[a, b]) == (one.notes == other.notes)
+
+
+def test_slots_are_filled_wherever_a_layer_is_entered():
+    layers = [torch.nn.Identity().eval() for _ in range(2)]
+    slots = Slots(layers, noise=0.5, mixture=0.0)
+    hidden = torch.zeros(3, 5, 4)
+    assert torch.equal(layers[0](hidden), hidden)
+    slots.vectors = torch.randn(3, SLOTS, 4)
+    for layer in layers:
+        assert torch.equal(layer(hidden)[:, :SLOTS], slots.vectors)
+        assert torch.equal(layer(hidden)[:, SLOTS:], hidden[:, SLOTS:])
+    assert not torch.equal(layers[0].train()(hidden)[:, :SLOTS], slots.vectors)

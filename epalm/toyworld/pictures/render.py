@@ -7,7 +7,7 @@ import random
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from epalm.toyworld.pictures.world import COLORS, Group, Scene
+from epalm.toyworld.pictures.world import COLORS, FOREIGN_COLORS, Group, Scene
 
 SIDE = 96
 _ZOOM = 2  # drawn larger, then reduced: smooth edges
@@ -86,7 +86,7 @@ def _stand(group: Group, rng: random.Random) -> list[tuple[tuple[float, float], 
 
 def mix_tint(color: str, rng: random.Random) -> tuple[int, ...]:
     """A mixture of the colour's shades, a little off."""
-    first, second = rng.sample(COLORS[color], 2)
+    first, second = rng.sample((COLORS | FOREIGN_COLORS)[color], 2)
     share = rng.random()
     mixed = (share * a + (1 - share) * b + rng.uniform(-6, 6) for a, b in zip(first, second, strict=True))
     return tuple(round(min(255.0, max(0.0, channel))) for channel in mixed)
@@ -130,6 +130,10 @@ def fill_outline(pen: ImageDraw.ImageDraw, shape: str, middle: float, radius: fl
         pen.ellipse(box, fill=255)
         inner = radius * 0.5
         pen.ellipse((middle - inner, middle - inner, middle + inner, middle + inner), fill=0)
+    elif shape == "moon":
+        pen.ellipse(box, fill=255)
+        side = rng.choice((-1, 1)) * 0.6 * radius
+        pen.ellipse((box[0] + side, box[1], box[2] + side, box[3]), fill=0)
     elif shape == "heart":
         half = radius * 0.54
         for side in (-1, 1):
@@ -155,6 +159,10 @@ def fill_outline(pen: ImageDraw.ImageDraw, shape: str, middle: float, radius: fl
                 )
                 for k in range(10)
             ]
+        elif shape == "hexagon":
+            points = [(math.sin(math.pi * k / 3), -math.cos(math.pi * k / 3)) for k in range(6)]
+        elif shape == "arrow":
+            points = [(-0.3, 1), (-0.3, 0), (-0.9, 0), (0, -1), (0.9, 0), (0.3, 0), (0.3, 1)]
         else:  # cross
             arm = 0.32
             points = [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm)]
@@ -181,6 +189,13 @@ def _texture(pen: ImageDraw.ImageDraw, texture: str, size: int, bright: bool, rn
         for row, y in enumerate(range(offset - step, size + step, step)):
             for x in range(offset - step + (row % 2) * (step // 2), size + step, step):
                 pen.ellipse((x, y, x + 4, y + 4), fill=ink)
+    elif texture == "crossed":
+        for at in range(offset, size, step):
+            pen.line((at, 0, at, size), fill=ink, width=2)
+            pen.line((0, at, size, at), fill=ink, width=2)
+    elif texture == "ringed":
+        for inset in range(offset // 2 + 2, size // 2, step // 2 + 1):
+            pen.ellipse((inset, inset, size - inset, size - inset), outline=ink, width=2)
     else:
         cell = step // 2 + 2
         for row, y in enumerate(range(offset - 2 * cell, size, cell)):

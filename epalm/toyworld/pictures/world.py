@@ -33,6 +33,17 @@ NUMBERS = ("zero", "one", "two", "three", "four")
 PLACES = ("top left", "top right", "bottom left", "bottom right", "middle")
 GROUNDS = ("light", "dark")
 
+FOREIGN_SHAPES = ("hexagon", "arrow", "moon")
+FOREIGN_COLORS: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "orange": ((255, 150, 30), (250, 140, 0), (255, 165, 60)),
+    "pink": ((255, 150, 190), (255, 182, 193), (250, 130, 180)),
+    "sky": ((130, 205, 255), (150, 215, 250), (110, 190, 240)),
+    "olive": ((125, 125, 30), (110, 115, 20), (140, 140, 50)),
+}
+FOREIGN_TEXTURES = ("crossed", "ringed")
+"""What no scene holds and no text names. Only the image encoder meets such things, one strange attribute at a time
+beside any of the others: so it cannot take for impossible what merely never occurs together."""
+
 
 @dataclass(frozen=True)
 class Group:
