@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from epalm.toyworld.condensed import Condenser, Slots, condense, lay_out_told, tell
@@ -158,6 +158,14 @@ def _between(done: float, start: tuple[float, float], end: tuple[float, float]) 
     return start[1] + share * (end[1] - start[1])
 
 
+def _settled_tokenizer(seed: int, folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of the run that is gone on with, else a new one: its numbers depend on every word of the text."""
+    if not folder.is_dir():
+        train_tokenizer(seed).save_pretrained(folder)
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    return tokenizer
+
+
 def main() -> None:
     """Pretrain, then write `backbones/lm` in half precision with its tokenizer."""
     parser = options_parser(__doc__, HOME, steps=6000, batch=112, rate=1e-3)
@@ -165,7 +173,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    tokenizer = train_tokenizer(options.seed)
+    tokenizer = _settled_tokenizer(options.seed, options.state.with_suffix(".tokenizer"))
     vocabulary = Vocabulary(tokenizer)
     config = OPTConfig(
         vocab_size=len(tokenizer), hidden_size=192, num_hidden_layers=6, num_attention_heads=6, ffn_dim=576,
