@@ -11,7 +11,15 @@ from transformers import ASTModel
 
 from epalm.encoders import load_encoder
 from epalm.toyworld.pictures.world import COUNTS, NUMBERS, SHAPES
-from epalm.toyworld.pretrain_ast import COLUMNS, column_labels_of, configuration, feature_extractor, labels_of, log_mels
+from epalm.toyworld.pretrain_ast import (
+    COLUMNS,
+    column_labels_of,
+    configuration,
+    draw_batch,
+    feature_extractor,
+    labels_of,
+    log_mels,
+)
 from epalm.toyworld.sounds.language import ask, caption_is_right, state_facts, state_notes, suppose, write_caption
 from epalm.toyworld.sounds.synthesize import RATE, SAMPLES, save_sound, synthesize, synthesize_with_calls
 from epalm.toyworld.sounds.world import BEDS, LOUDNESS, MOTIONS, Event, Sound, draw_sound, is_held_out
@@ -294,6 +302,13 @@ def test_the_encoder_takes_a_whole_sound_at_once():
 def test_labels_tell_ranks_and_bed_from_one():
     assert labels_of(SOUND) == [5, 1, 1, 2, 7, 3, 2, 1, 4]
     assert labels_of(_alone("circle")) == [1, 3, 1, 1, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_batch_holds_something_absent(seed):
+    values, labels, columns = draw_batch(random.Random(seed), 2)
+    assert (values.shape, labels.shape, columns.shape) == ((2, 256, 64), (2, 9), (2, 16, 5))
+    assert (labels == 0).any()
 
 
 def test_columns_are_labelled_where_calls_sound():
