@@ -77,6 +77,25 @@ class DataSettings(Settings):
     """Perceive every file once and keep its features in memory; otherwise anew at every visit."""
     perception_batch: int = Field(default=32, ge=1)
     """Files the encoder perceives at once."""
+    views: int | None = Field(default=1, ge=1, le=1_000_000)
+    """Views that training has of a file. 1: the one that evaluation has, which is the cheapest; V: so many random ones
+    (a random frame in each interval of a clip, a random window of a longer sound, a picture as `augment` says), each
+    visit drawing one; null: a new one at every visit, as the original did, with `cache_features: false`."""
+    augment: Literal["none", "crop", "flip", "strong"] = "none"
+    """Random views of pictures: `crop`: a random part; `flip`: and mirrored, which spoils left and right; `strong`: and
+    RandAugment."""
+    on_bad_media: Literal["error", "skip"] = "error"
+    """Of training files that cannot be read: stop at the first, or leave their rows out and list them at the end."""
+    most_bad_media: float = Field(default=0.05, ge=0, le=1)
+    """Share of the training files that may be skipped; more is an error."""
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> DataSettings:
+        if self.views is None and self.cache_features:
+            raise ValueError("views null is a new view at every visit, and none can be kept; set cache_features false")
+        if self.views == 1 and self.augment != "none":
+            raise ValueError(f"augment {self.augment} makes random views; set views to how many of each picture")
+        return self
 
 
 class TrainingSettings(Settings):
@@ -144,6 +163,15 @@ class Recipe(Settings):
     """How answers are generated."""
     output: Path | None = None
     """Directory the adapter is written to; it must not exist yet, or be empty, or hold an earlier adapter."""
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> Recipe:
+        perceives = set(self.model.encoders)
+        if self.data.augment != "none" and "image" not in perceives:
+            raise ValueError("data.augment is for pictures, and there is no image encoder; leave it out")
+        if self.data.views != 1 and self.data.augment == "none" and perceives == {"image"}:
+            raise ValueError("data.views: a picture has one view unless data.augment makes others; set it, too")
+        return self
 
 
 def read_recipe(source: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -78,8 +78,8 @@ class AudioEncoder(PerceptualEncoder):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """At which rate to decode."""
-        return {} if self.rate is None else {"rate": self.rate}
+        """At which rate to decode, and how much is perceived at once."""
+        return {} if self.rate is None else {"rate": self.rate, "window": self.window}
 
     def preprocess(self, media: Sequence[np.ndarray]) -> dict[str, Tensor]:
         """B sounds of any length at `rate` -> the extractor's features (B, W, ...) and `lengths` (B, W).

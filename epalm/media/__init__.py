@@ -19,7 +19,8 @@ def load_media(modality: str, path: Path, **reading: Any) -> Any:
     Args:
         modality: one of `LOADERS`.
         path: of the file.
-        reading: what the encoder says of it (`PerceptualEncoder.reading`), such as its rate or number of frames.
+        reading: what the encoder says of it (`PerceptualEncoder.reading`), such as its rate or number of frames; and
+            for a random view of a clip or a sound, a `lot`.
 
     Raises:
         MediaError: the file cannot be read, or nothing here decodes that modality.

@@ -6,6 +6,7 @@ Channels are averaged and the rate is changed by a band-limited resampler: the o
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterable, Iterator
 from os import PathLike
@@ -27,15 +28,20 @@ _UNKNOWN_SIZE = 0x7F000000  # bytes; programs that write into a pipe promise so 
 Block = tuple[int, np.ndarray]  # sampling rate, (frames, channels) float32
 
 
-def load_audio(source: FileSource, rate: int) -> np.ndarray:
+def load_audio(
+    source: FileSource, rate: int, *, window: int | None = None, lot: random.Random | None = None
+) -> np.ndarray:
     """Read one recording from a path or a binary file object: wav, flac, ogg, mp3, or whatever FFmpeg knows.
 
     Args:
         source: a sound file, or a video file with a sound track.
         rate: samples a second of the result.
+        window: samples of the result that are perceived at once.
+        lot: draws the stretch of `window` samples that is kept of a longer sound (training); without it, or without a
+            window, all of it is kept.
 
     Returns:
-        (N,) float32, the mean of the channels, full scale at 1.0; N is the duration times `rate`, rounded.
+        (N,) float32, the mean of the channels, full scale at 1.0; N is the duration times `rate`, rounded, or `window`.
 
     Raises:
         MediaError: one line with the file's name and why it cannot be read: missing, a directory, empty, no recording,
@@ -43,7 +49,11 @@ def load_audio(source: FileSource, rate: int) -> np.ndarray:
     """
     with naming(source):
         refuse_what_is_no_file(source, "a recording")
-        return _resampled(_blocks(source), rate)
+        sound = _resampled(_blocks(source), rate)
+    if lot is None or window is None or len(sound) <= window:
+        return sound
+    start = lot.randint(0, len(sound) - window)
+    return sound[start : start + window].copy()  # a view would keep the whole in memory
 
 
 def _resampled(blocks: Iterable[Block], rate: int) -> np.ndarray:

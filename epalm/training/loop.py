@@ -95,7 +95,7 @@ def train(
     set_seed(settings.seed)
     perceived = perceived or PerceivedFiles.of_model(model)
     media = [{name: path for name, path in row.media.items() if name in model.levels} for row in rows]
-    perceived.perceive(media, on_progress)
+    perceived.perceive(media, on_progress, training=True)
     # Captions are longer than answers: apart, neither is padded to the other's length.
     kinds = [(row.task, frozenset(files)) for row, files in zip(rows, media, strict=True)]
     steps = total_steps(settings, kinds)
@@ -120,7 +120,7 @@ def train(
             batch.input_ids,
             attention_mask=batch.attention_mask,
             labels=batch.labels,
-            features=perceived.of([media[number] for number in numbers]),
+            features=perceived.of([media[number] for number in numbers], step=step),
             loss_scale=settings.loss_scale,
             label_smoothing=settings.label_smoothing,
         )

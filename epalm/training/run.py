@@ -15,6 +15,7 @@ from epalm.admission import require_perceived
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
+from epalm.data.views import Views
 from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.evaluation.loading import SAVED_GROUPS
@@ -24,6 +25,7 @@ from epalm.models.summary import Summary
 from epalm.recipe import Recipe
 from epalm.tasks import Tasks
 from epalm.training.loop import TrainingLog, check_rows, train
+from epalm.training.skipping import Skipped, without_bad_media
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class RunResult:
     output: Path
     log: TrainingLog
     summary: Summary
+    skipped: Skipped
+    """Rows left out because of files that cannot be read."""
     evaluation: Evaluation | None
     """Scores on `data.validation`, where that is given."""
 
@@ -47,6 +51,7 @@ class RunResult:
             "seconds": round(self.log.seconds, 2),
             "trained_parameters": self.summary.trained,
             "trained_share": self.summary.share,
+            **({"skipped": self.skipped.as_dict()} if self.skipped.rows else {}),
             **({"validation": self.evaluation.as_dict()} if self.evaluation else {}),
         }
 
@@ -56,6 +61,7 @@ class RunResult:
         lines = [
             str(self.summary),
             f"{len(losses)} steps in {self.log.seconds:.0f} s; loss {losses[0]:.3f} -> {losses[-1]:.3f}",
+            *([self.skipped.as_text()] if self.skipped.rows else []),
             *([self.evaluation.as_text()] if self.evaluation else []),
             f"adapter written to {self.output}",
         ]
@@ -71,25 +77,36 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> RunResu
         AdapterError: the adapter cannot be written.
         ConfigError: `data.train` or `output` is missing or cannot be used, or a backbone is wrong.
         DataError: a manifest is wrong, or a row does not suit the backbones; rows are named by number.
-        MediaError: a file cannot be read.
+        MediaError: a file cannot be read, and must not be skipped, or too many cannot.
         UnsupportedModelError: a backbone cannot be served.
     """
     if recipe.data.train is None:
         raise ConfigError("data.train: no rows to learn from; give --data.train ROWS.jsonl")
     output = _checked_output(recipe.output)
-    rows, to_score = _read(recipe, recipe.data.train), _read(recipe, recipe.data.validation)
+    skip_bad = recipe.data.on_bad_media == "skip"
+    # A file that is not there is one more that cannot be read.
+    rows = _read(recipe, recipe.data.train, check_media=not skip_bad)
+    to_score = _read(recipe, recipe.data.validation)
     model = load_model(recipe)
-    perceived = PerceivedFiles.of_model(model, batch_size=recipe.data.perception_batch, keep=recipe.data.cache_features)
+    perceived = PerceivedFiles.of_model(
+        model,
+        batch_size=recipe.data.perception_batch,
+        keep=recipe.data.cache_features,
+        views=Views(recipe.data.views, recipe.training.seed, recipe.data.augment),
+        skip_bad=skip_bad,
+    )
     answerer = Answerer(model, recipe.text, recipe.generation, perceived)
     check_rows(answerer.tasks.expand(rows), answerer.tasks, model, str(recipe.data.train))
     answerer.check(to_score, str(recipe.data.validation))
-    perceived.perceive([row.media for row in (*rows, *to_score)], on_progress)
+    perceived.perceive([row.media for row in to_score], on_progress)
+    perceived.perceive([row.media for row in rows], on_progress, training=True)
+    rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, str(recipe.data.train))
     log = train_on(model, rows, recipe, perceived, on_progress)
     model.save_pretrained(output, _metadata(recipe, rows))
     evaluation = None
     if to_score:
         evaluation = score_rows(answerer, to_score, on_progress, str(recipe.data.validation))
-    return RunResult(output, log, model.summary(), evaluation)
+    return RunResult(output, log, model.summary(), skipped, evaluation)
 
 
 def load_model(recipe: Recipe) -> PerceptualLM:
@@ -140,11 +157,11 @@ def train_on(
     )
 
 
-def _read(recipe: Recipe, manifest: Path | None) -> list[Row]:
+def _read(recipe: Recipe, manifest: Path | None, *, check_media: bool = True) -> list[Row]:
     """The rows of a manifest, if there is one, seen to bring something that will be perceived."""
     if manifest is None:
         return []
-    rows = read_manifest(manifest)
+    rows = read_manifest(manifest, check_media=check_media)
     if recipe.adapter.connector != "none":
         require_perceived(rows, recipe.model.encoders, str(manifest))
     return rows

@@ -88,7 +88,7 @@ def test_features_are_normed_levels_of_the_model_called_directly(sound_folders, 
     kind, _, _, levels = PARTS[name]
     assert type(encoder) is kind
     assert (encoder.modality, encoder.width, encoder.levels) == ("audio", WIDTH, levels)
-    assert (encoder.rate, encoder.reading) == (RATE, {"rate": RATE})
+    assert (encoder.rate, encoder.reading) == (RATE, {"rate": RATE, "window": encoder.window})
     samples = sound(1, full(name))
     states = direct_states(name, model, samples)
     assert len(states) == levels
@@ -376,7 +376,7 @@ def test_the_rate_is_the_extractors(sound_folders, tmp_path):
     folder = shutil.copytree(sound_folders["hubert"], tmp_path, dirs_exist_ok=True)
     settings = json.loads((folder / "preprocessor_config.json").read_text())
     (folder / "preprocessor_config.json").write_text(json.dumps(settings | {"sampling_rate": 24_000}))
-    assert load_encoder(folder).reading == {"rate": 24_000}
+    assert load_encoder(folder).reading["rate"] == 24_000
 
 
 def test_models_of_sound_that_name_no_convolutions():

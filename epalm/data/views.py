@@ -1,0 +1,64 @@
+"""Which view of a file a visit in training gets: which frames, which stretch of sound, which part of a picture.
+
+Evaluation has one view of every file: the middle frame of each interval, the first window of a sound or all of them,
+the whole picture. Training has that view as well, or random ones: a random frame in each interval, a random stretch of
+a sound that is longer than the window, and of a picture what `augment` says. A random view has a number, and shows what
+seed, name of the file and number make of it: whichever rows share a batch, and whether features are kept or not, the
+same visit sees the same.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from epalm.encoders import PerceptualEncoder
+from epalm.media import load_media
+from epalm.media.augment import Augment, augmented
+
+View = int | None
+"""Number of a random view; None: the one of evaluation."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views that training has of files. Files of one name in several directories are drawn alike."""
+
+    number: int | None = 1
+    """How many of each file: 1: that of evaluation; V of 2 and more: V random ones, of which every visit draws one;
+    None: a random one of its own for every visit."""
+    seed: int = 0
+    """Of the run."""
+    augment: Augment = "none"
+    """What makes another view of a picture; with `none` there is but one."""
+
+    def all_of(self, modality: str) -> list[View]:
+        """Every view that training has of a file, where their number is known."""
+        return [None] if self._is_one(modality) else list(range(self.number or 0))
+
+    def drawn(self, modality: str, path: Path, step: int) -> View:
+        """The view that step number `step` has of a file."""
+        if self._is_one(modality):
+            return None
+        return step if self.number is None else self._lot(path, f"step {step}").randrange(self.number)
+
+    def decode(self, encoder: PerceptualEncoder, path: Path, view: View = None) -> Any:
+        """A view of a file, as `encoder` takes it.
+
+        Raises:
+            MediaError: it cannot be read.
+        """
+        if view is None:
+            return load_media(encoder.modality, path, **encoder.reading)
+        lot = self._lot(path, f"view {view}")
+        if encoder.modality == "image":
+            return augmented(load_media("image", path), lot, self.augment)
+        return load_media(encoder.modality, path, lot=lot, **encoder.reading)
+
+    def _is_one(self, modality: str) -> bool:
+        return self.number == 1 or (modality == "image" and self.augment == "none")
+
+    def _lot(self, path: Path, what: str) -> random.Random:
+        return random.Random(f"{self.seed} {path.name} {what}")
