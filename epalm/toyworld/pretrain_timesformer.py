@@ -2,10 +2,11 @@
 
     python -m epalm.toyworld.pretrain_timesformer
 
-No text is involved. Labels say for each act in the order of time which shape of which colour does what, how many things
-there are, whether one thing acts twice, and whether the ground is dark. Linear heads read them off the [CLS] token of
-the last three levels; one more reads off each patch of each frame what covers it and what that does. The heads are
-dropped afterwards.
+No text is involved. As the published one started from an encoder of pictures, this one starts from `toyworld/vit`; what
+is new in it is the path through time. Labels say for each act in the order of time which shape of which colour does
+what, how many things there are, whether one thing acts twice, and whether the ground is dark. Linear heads read them
+off the [CLS] token of the last three levels; one more reads off each patch of each frame what covers it and what that
+does. The heads are dropped afterwards.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import TimesformerConfig, TimesformerModel, VideoMAEImageProcessorPil
+from transformers import TimesformerConfig, TimesformerModel, VideoMAEImageProcessorPil, ViTModel
 
 from epalm.toyworld.clips.render import SIDE, draw_with_owners
 from epalm.toyworld.clips.world import DEEDS, Act, Clip, draw_clip
 from epalm.toyworld.pictures.world import COLORS, SHAPES
 from epalm.toyworld.pretrain import options_parser, pretrain
 from epalm.toyworld.pretrain_vit import ABSENT, MEAN, STD, AttributeHeads
+from epalm.toyworld.pretrain_vit import HOME as PICTURES
 
 HOME = Path(__file__).parent / "backbones" / "timesformer"
 FRAMES = 8
-PATCH = 16
+PATCH = 12
 RANKS = 2
 _ATTRIBUTES: dict[str, tuple[str, ...]] = {"shape": SHAPES, "color": tuple(COLORS), "deed": DEEDS}
 LABELS = (
@@ -40,7 +42,7 @@ LABELS = (
 LABEL_SIZES = [*(len(values) + 1 for values in _ATTRIBUTES.values())] * RANKS + [3, 3, 3]
 PATCH_LABEL_SIZES = [len(SHAPES) + 1, len(COLORS) + 1, *[len(DEEDS) + 1] * (1 + RANKS)]
 WEIGHTS = (0.3, 0.6, 1.0)
-PATCH_LEVELS = (2, 3)  # blocks after which the patches are asked; those behind them are left to gather
+PATCH_LEVELS = (3, 4)  # blocks after which the patches are asked; those behind them are left to gather
 
 
 def labels_of(clip: Clip) -> list[int]:
@@ -119,25 +121,49 @@ def shares_right(heads: AttributeHeads, states: Tensor, labels: Tensor) -> dict[
     return dict(zip(LABELS, right.tolist(), strict=True))
 
 
-def build() -> TimesformerModel:
-    """The untrained model, its beginnings larger than the architecture's own.
+_RENAMED = {  # of the encoder of pictures -> of the one of clips
+    "layers.": "encoder.layer.",
+    "attention.o_proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
 
-    Those are meant for weights taken from an encoder of pictures. From nothing, the path through time (three small
-    matrices in a row, and time embeddings of zero) would be long in being learned.
+
+def build(pictures: ViTModel) -> TimesformerModel:
+    """A model that perceives every frame as `pictures` does, and has yet to learn of time.
+
+    Attention through time begins larger than is the architecture's own habit: with time embeddings of zero and three
+    small matrices in a row it would be long in being learned.
     """
     config = TimesformerConfig(
-        image_size=SIDE, patch_size=PATCH, num_frames=FRAMES, hidden_size=192, num_hidden_layers=5,
+        image_size=SIDE, patch_size=PATCH, num_frames=FRAMES, hidden_size=192, num_hidden_layers=6,
         num_attention_heads=6, intermediate_size=576, attention_type="divided_space_time", hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0, initializer_range=0.05,
     )  # fmt: skip
     model = TimesformerModel(config)
-    nn.init.normal_(model.embeddings.time_embeddings, std=0.3)
-    nn.init.normal_(model.embeddings.position_embeddings, std=0.3)
+    nn.init.normal_(model.embeddings.time_embeddings, std=0.1)
+    known = pictures.state_dict()
+    across, wide = SIDE // PATCH, round((known["embeddings.position_embeddings"].shape[1] - 1) ** 0.5)
+    edge = (wide - across) // 2
+    cls, places = known.pop("embeddings.position_embeddings").split([1, wide * wide], dim=1)
+    middle = places.unflatten(1, (wide, wide))[:, edge : edge + across, edge : edge + across].flatten(1, 2)
+    taken = {"embeddings.position_embeddings": torch.cat([cls, middle], dim=1)}
+    for level in range(config.num_hidden_layers):
+        for part in ("weight", "bias"):
+            projected = [known.pop(f"layers.{level}.attention.{name}_proj.{part}") for name in "qkv"]
+            taken[f"encoder.layer.{level}.attention.attention.qkv.{part}"] = torch.cat(projected)
+    for name, tensor in known.items():
+        for old, new in _RENAMED.items():
+            name = name.replace(old, new)
+        taken[name] = tensor
+    untold = model.load_state_dict(taken, strict=False)
+    assert not untold.unexpected_keys
+    assert all("time_embeddings" in key or "temporal" in key for key in untold.missing_keys)
     return model
 
 
 def save(model: TimesformerModel, folder: Path) -> None:
-    """Write the model in half precision, and its processor's settings: clips of 64 x 64 points pass unchanged."""
+    """Write the model in half precision, and its processor's settings: clips of 60 x 60 points pass unchanged."""
     model.half().save_pretrained(folder)
     size = {"height": SIDE, "width": SIDE}
     processor = VideoMAEImageProcessorPil(
@@ -148,13 +174,12 @@ def save(model: TimesformerModel, folder: Path) -> None:
 
 def main() -> None:
     """Pretrain, then write `backbones/timesformer` in half precision with its processor's settings."""
-    options = options_parser(__doc__, HOME, steps=6_000, batch=16, rate=1e-3).parse_args()
+    parser = options_parser(__doc__, HOME, steps=2_400, batch=16, rate=6e-4)
+    parser.set_defaults(start_from=PICTURES)
+    options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    model = build()
-    if options.start_from:
-        kept = TimesformerModel.from_pretrained(options.start_from, dtype=torch.float32)
-        model.load_state_dict(kept.state_dict())
+    model = build(ViTModel.from_pretrained(options.start_from, add_pooling_layer=False, dtype=torch.float32))
     heads = AttributeHeads(model.config.hidden_size, LABEL_SIZES)
     patch_heads = AttributeHeads(model.config.hidden_size, PATCH_LABEL_SIZES)
 

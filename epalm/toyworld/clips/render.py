@@ -1,4 +1,4 @@
-"""Draws a clip of the toy world as frames of 64 x 64 points, and writes frames to a file."""
+"""Draws a clip of the toy world as frames of 60 x 60 points, and writes frames to a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epalm.media.files import optional
 from epalm.toyworld.clips.world import MOVES, Clip
 from epalm.toyworld.pictures.render import draw_ground, fill_outline, mix_tint
 
-SIDE = 64
+SIDE = 60
 _BEATS = 8  # of a clip: what blinks is hidden in every other one
 _REACH = 1.22  # no point of any shape lies farther from its middle, in radii
 _GAP = 1.0  # points left free between things, and before the edge
@@ -24,7 +24,7 @@ _HALF = 38  # half the side of that drawing: the shape, and room to cut a frame'
 
 
 def draw_frames(clip: Clip, rng: random.Random, frames: int = 16) -> np.ndarray:
-    """The clip as (frames, 64, 64, 3) uint8; places, exact sizes and ways, tints and the ground are by lot."""
+    """The clip as (frames, 60, 60, 3) uint8; places, exact sizes and ways, tints and the ground are by lot."""
     return draw_with_owners(clip, rng, [(number + 0.5) / frames for number in range(frames)])[0]
 
 
@@ -32,7 +32,7 @@ def draw_with_owners(clip: Clip, rng: random.Random, moments: Sequence[float]) -
     """The clip at moments between 0 and 1, and what owns each point there.
 
     Returns:
-        (N, 64, 64, 3) uint8 and (N, 64, 64) uint8: 0 the ground, t + 1 the clip's thing t.
+        (N, 60, 60, 3) uint8 and (N, 60, 60) uint8: 0 the ground, t + 1 the clip's thing t.
     """
     ground = draw_ground(clip.ground, rng).resize((SIDE, SIDE), Image.Resampling.BOX)
     rimmed = rng.random() < 0.7

@@ -1,0 +1,37 @@
+"""The demo on a shoestring: every cell has its row, and the page stands on its own."""
+
+import json
+import re
+
+import pytest
+
+from epalm.toyworld import demo
+from epalm.toyworld.demo import KINDS, MECHANISMS, Budget, run
+
+
+@pytest.mark.slow
+def test_every_cell_has_its_row_and_the_page_needs_no_other_file(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("av")
+    monkeypatch.setattr(demo, "HELD_OUT", 12)
+    told = []
+    run(tmp_path, Budget(things=8, steps=3), 0, "the command", lambda *what: told.append(what))
+    rows = json.loads((tmp_path / "results.json").read_text())
+    cells = {(row["modality"], row["task"], row["mechanism"]) for row in rows}
+    assert len(cells) == len(rows) == 2 * (2 * 3 + 1)
+    assert {kind for kind, _, _ in cells} == set(KINDS)
+    for row in rows:
+        assert set(row) == {
+            "modality", "task", "mechanism", "metric", "score", "trained_parameters", "trained_share", "seconds",
+        }  # fmt: skip
+        assert 0 <= row["score"] <= 100
+        assert 0 < row["trained_share"] < 0.01
+    page = (tmp_path / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert page.count("<img") == len(KINDS) + 1
+    for kind in KINDS:
+        assert (tmp_path / f"contact_sheet_{kind}.png").stat().st_size > 10_000
+        for mechanism in MECHANISMS:
+            assert (tmp_path / kind / mechanism / "adapter_config.json").is_file()
+            assert (tmp_path / kind / mechanism / "predictions.jsonl").is_file()
+    assert {what.split()[0] for what, _, _ in told} == set(KINDS)
