@@ -33,6 +33,10 @@ from epalm.models import PerceptualLM
 VOCABULARY, WIDTH, LAYERS, HEADS = 97, 32, 5, 4
 E, K, START, END = 12, 2, 1, 3
 """Two levels in the layers 1 and 2 of five: layers below, inside and after the window."""
+SENSES: dict[str, dict[str, int]] = {"image": {"image": E}, "image and audio": {"image": E, "audio": 5}}
+"""Widths of the perception by modality: one slot, and two."""
+DEPTHS = {"image": K, "audio": 1}
+"""How many levels each has: the slots change at different layers."""
 
 _SPECIAL = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2}
 _MODERN: dict[str, Any] = {
@@ -117,22 +121,45 @@ def language_model(family: str, attention: str) -> PreTrainedModel:
 
 
 def augmented(
-    lm: PreTrainedModel, prompt: str = "plain", connector: str = "shared", widths: Any = E, **settings: Any
+    lm: PreTrainedModel,
+    prompt: str = "plain",
+    connector: str = "shared",
+    widths: Any = E,
+    depths: Any = None,
+    **settings: Any,
 ) -> PerceptualLM:
     """`lm` with ready features as its perception, and trained tensors far from zero."""
     torch.manual_seed(1)
     given = {"levels": K, "start": START, "end": END, "prompt_tokens": 3, **settings}
     config = AdapterConfig(connector=connector, prompt=prompt, **given)
-    model = PerceptualLM.build(lm, config=config, encoder_width=widths).eval()
+    model = PerceptualLM.build(lm, config=config, encoder_width=widths, encoder_levels=depths).eval()
     with torch.no_grad():
         for parameter in model.senses.connector.parameters():
             parameter.mul_(3)
     return model
 
 
+def perceiving(lm: PreTrainedModel, senses: str, **settings: Any) -> PerceptualLM:
+    """`augmented`, with one of `SENSES`."""
+    return augmented(lm, widths=SENSES[senses], depths=DEPTHS, levels=None, **settings)
+
+
 def features(rows: int, seed: int = 2, width: int = E) -> Tensor:
     """(rows, K, E)."""
     return torch.randn(rows, K, width, generator=torch.Generator().manual_seed(seed))
+
+
+def perceived(model: PerceptualLM, rows: int, seed: int = 2) -> dict[str, Tensor]:
+    """(rows, K, E) for every modality of `model`, all of them different."""
+    return {
+        name: torch.randn(rows, model.levels[name], width, generator=torch.Generator().manual_seed(seed + 100 * number))
+        for number, (name, width) in enumerate(model.senses.widths.items())
+    }
+
+
+def of_rows(given: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    """The perception of some rows."""
+    return {name: tensor[rows] for name, tensor in given.items()}
 
 
 def text(rows: int = 3, length: int = 9, seed: int = 3) -> Tensor:

@@ -12,12 +12,16 @@ from families import (
     FAMILIES,
     LAYERS,
     MATRIX,
+    SENSES,
     START,
     VOCABULARY,
     augmented,
     features,
     language_model,
+    of_rows,
     padded,
+    perceived,
+    perceiving,
     text,
 )
 from torch import Tensor, nn
@@ -26,12 +30,17 @@ from epalm.models import PerceptualLM
 from epalm.models.selfcheck import PROVEN
 
 PROMPT = 3
-FRONT = 1 + PROMPT
 LENGTHS = [9, 4, 6]
 SIDES = ("left", "right")
 
 every = pytest.mark.parametrize(("family", "attention"), MATRIX)
 every_family = pytest.mark.parametrize("family", FAMILIES)
+one_and_two = pytest.mark.parametrize("senses", SENSES)
+
+
+def front(model: PerceptualLM) -> int:
+    """Positions in front of the text: a slot for each modality, and the soft prompt."""
+    return len(model.levels) + PROMPT
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -61,18 +70,19 @@ def test_suite_covers_what_is_called_proven() -> None:
 
 
 @every
+@one_and_two
 @torch.no_grad()
-def test_a_later_token_never_changes_an_earlier_position(family: str, attention: str) -> None:
-    model = augmented(language_model(family, attention))
+def test_a_later_token_never_changes_an_earlier_position(family: str, attention: str, senses: str) -> None:
+    model = perceiving(language_model(family, attention), senses)
     for side in SIDES:
         ids, mask = padded(text(), LENGTHS, side)
         changed = ids.clone()
         last = [-1 if side == "left" else length - 1 for length in LENGTHS]
         for row, column in enumerate(last):
             changed[row, column] = 4 + (ids[row, column] - 3) % (VOCABULARY - 4)
-        before, after = (model(each, mask, features=features(3)).logits for each in (ids, changed))
+        before, after = (model(each, mask, features=perceived(model, 3)).logits for each in (ids, changed))
         for row, column in enumerate(last):
-            until = FRONT + ids.shape[1] + column if column < 0 else FRONT + column
+            until = front(model) + ids.shape[1] + column if column < 0 else front(model) + column
             assert torch.equal(before[row, :until], after[row, :until]), (side, row)
             assert not torch.equal(before[row, until], after[row, until])
 
@@ -83,7 +93,7 @@ def test_every_text_token_sees_the_slot_itself(family: str, attention: str) -> N
     """With a window of the last layer alone no token passes perception on; the sliding windows are shorter."""
     model = augmented(language_model(family, attention), start=LAYERS - 1, end=LAYERS, levels=1)
     one, other = (model(text(), features=features(3, seed)[:, :1]).logits for seed in (2, 5))
-    assert ((one - other)[:, FRONT:].abs().amax(-1) > 1e-4).all()
+    assert ((one - other)[:, front(model) :].abs().amax(-1) > 1e-4).all()
 
 
 @every
@@ -105,6 +115,35 @@ def test_window_gets_its_levels_and_nothing_outside_gets_any(family: str, attent
     assert torch.equal(entering[START + 1][:, 0], vectors[:, 1])
     assert END == START + 2
     assert not torch.equal(entering[END][:, 0], vectors[:, 1])
+
+
+@every
+@torch.no_grad()
+def test_every_sense_has_a_slot_of_its_own(family: str, attention: str) -> None:
+    model = perceiving(language_model(family, attention), "image and audio")
+    ids, given = text(), perceived(model, 3)
+    vectors = model.senses(given)  # (B, K, D) each
+    entering = layer_inputs(model, ids, features=given)
+    for layer, level in ((START, {"audio": 0, "image": 0}), (START + 1, {"audio": 0, "image": 1})):
+        for slot, name in enumerate(("audio", "image")):
+            assert torch.equal(entering[layer][:, slot], vectors[name][:, level[name]])
+    logits = model(ids, features=given).logits
+    for slot, name in enumerate(("audio", "image")):
+        other = given | {name: perceived(model, 3, seed=5)[name]}
+        moved = (model(ids, features=other).logits - logits).abs().amax((0, 2)) > 0
+        assert moved.tolist() == [slot == 0, slot == 1, *[True] * (PROMPT + ids.shape[1])]
+
+
+@every
+@torch.no_grad()
+def test_a_sense_that_is_missing_leaves_the_model_of_the_other(family: str, attention: str) -> None:
+    """To the bit: a row that brings one of two finds nothing of the second, not even an empty slot."""
+    lm = language_model(family, attention)
+    both, sighted = perceiving(lm, "image and audio"), perceiving(lm, "image")
+    sighted.load_trained_state_dict({k: v for k, v in both.trained_state_dict().items() if "audio" not in k})
+    ids, mask = padded(text(), LENGTHS, "left")
+    given = {"image": perceived(both, 3)["image"]}
+    assert torch.equal(both(ids, mask, features=given).logits, sighted(ids, mask, features=given).logits)
 
 
 @every
@@ -133,20 +172,21 @@ def test_a_pass_with_perception_leaves_no_trace_in_the_model(family: str, attent
 
 
 @every
+@one_and_two
 @torch.no_grad()
-def test_a_batch_gives_what_its_members_give_alone(family: str, attention: str) -> None:
-    model = augmented(language_model(family, attention))
-    ids, given = text(), features(3)
+def test_a_batch_gives_what_its_members_give_alone(family: str, attention: str, senses: str) -> None:
+    model = perceiving(language_model(family, attention), senses)
+    ids, given = text(), perceived(model, 3)
     generated = {
         side: model.generate(*padded(ids, LENGTHS, side), features=given, max_new_tokens=6, eos_token_id=None)
         for side in SIDES
     }
     assert torch.equal(generated["left"], generated["right"])
     for row, length in enumerate(LENGTHS):
-        alone, mine = ids[row : row + 1, :length], given[row : row + 1]
-        expected = model(alone, features=mine).logits[0, FRONT:]
+        alone, mine = ids[row : row + 1, :length], of_rows(given, slice(row, row + 1))
+        expected = model(alone, features=mine).logits[0, front(model) :]
         for side in SIDES:
-            found = model(*padded(ids, LENGTHS, side), features=given).logits[row, FRONT:]
+            found = model(*padded(ids, LENGTHS, side), features=given).logits[row, front(model) :]
             found = found[-length:] if side == "left" else found[:length]
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
         assert torch.equal(
@@ -155,13 +195,14 @@ def test_a_batch_gives_what_its_members_give_alone(family: str, attention: str) 
 
 
 @every
+@one_and_two
 @torch.no_grad()
-def test_cached_generation_equals_uncached(family: str, attention: str) -> None:
-    model = augmented(language_model(family, attention))
+def test_cached_generation_equals_uncached(family: str, attention: str, senses: str) -> None:
+    model = perceiving(language_model(family, attention), senses)
     ids, mask = padded(text(), LENGTHS, "left")
     for how in ({"num_beams": 1}, {"num_beams": 3}):
         cached, uncached = (
-            model.generate(ids, mask, features=features(3), max_new_tokens=8, use_cache=use_cache, **how)
+            model.generate(ids, mask, features=perceived(model, 3), max_new_tokens=8, use_cache=use_cache, **how)
             for use_cache in (True, False)
         )
         assert torch.equal(cached, uncached), how
@@ -169,21 +210,23 @@ def test_cached_generation_equals_uncached(family: str, attention: str) -> None:
 
 
 @every
+@one_and_two
 @torch.no_grad()
-def test_greedy_generation_follows_the_forward_pass(family: str, attention: str) -> None:
-    model = augmented(language_model(family, attention))
+def test_greedy_generation_follows_the_forward_pass(family: str, attention: str, senses: str) -> None:
+    model = perceiving(language_model(family, attention), senses)
     ids = text(rows=2)
-    new = model.generate(ids, features=features(2), max_new_tokens=5, do_sample=False, eos_token_id=None)
-    logits = model(torch.cat([ids, new], dim=1), features=features(2)).logits
-    assert torch.equal(logits[:, FRONT + ids.shape[1] - 1 : -1].argmax(-1), new)
+    new = model.generate(ids, features=perceived(model, 2), max_new_tokens=5, do_sample=False, eos_token_id=None)
+    logits = model(torch.cat([ids, new], dim=1), features=perceived(model, 2)).logits
+    assert torch.equal(logits[:, front(model) + ids.shape[1] - 1 : -1].argmax(-1), new)
 
 
 @every_family
+@one_and_two
 @torch.no_grad()
-def test_every_answer_of_a_row_gets_that_rows_perception(family: str) -> None:
-    model = augmented(language_model(family, "eager"))
+def test_every_answer_of_a_row_gets_that_rows_perception(family: str, senses: str) -> None:
+    model = perceiving(language_model(family, "eager"), senses)
     ids, mask = padded(text(), LENGTHS, "left")
-    how = {"features": features(3), "max_new_tokens": 5, "eos_token_id": None}
+    how = {"features": perceived(model, 3), "max_new_tokens": 5, "eos_token_id": None}
     greedy = model.generate(ids, mask, do_sample=False, **how)
     # Sampling from one token only is greedy, whatever the seed: expansion must not mix up the rows.
     certain = model.generate(ids, mask, do_sample=True, top_k=1, num_return_sequences=2, **how)
@@ -201,22 +244,23 @@ def test_every_answer_of_a_row_gets_that_rows_perception(family: str) -> None:
 
 
 @every_family
-def test_loss_over_labelled_rows_is_the_loss_over_all(family: str) -> None:
-    model = augmented(language_model(family, "eager"))
+@one_and_two
+def test_loss_over_labelled_rows_is_the_loss_over_all(family: str, senses: str) -> None:
+    model = perceiving(language_model(family, "eager"), senses)
     for side in SIDES:
         ids, mask = padded(text(), LENGTHS, side)
         labels = ids.masked_fill(mask == 0, -100)
         labels[0, : ids.shape[1] // 2] = -100
-        full = model(ids, mask, features=features(3)).logits
+        full = model(ids, mask, features=perceived(model, 3)).logits
         expected_rows, targets = [], []
         for row in range(len(ids)):
             real = mask[row].nonzero().flatten().tolist()
             for before, column in itertools.pairwise(real):
                 if labels[row, column] != -100:
-                    expected_rows.append(full[row, FRONT + before])
+                    expected_rows.append(full[row, front(model) + before])
                     targets.append(labels[row, column])
         expected = torch.stack(expected_rows)
-        output = model(ids, mask, labels, features=features(3))
+        output = model(ids, mask, labels, features=perceived(model, 3))
         torch.testing.assert_close(output.logits, expected, rtol=0, atol=1e-5)
         loss = nn.functional.cross_entropy(expected, torch.stack(targets))
         torch.testing.assert_close(output.loss, loss, rtol=1e-5, atol=1e-6)
