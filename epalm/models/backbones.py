@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,44 @@ Source = str | Path | nn.Module
 """Hub id, local directory, `toyworld/...`, or a live model."""
 
 
+@dataclass(frozen=True)
+class SharedLanguageModel:
+    """A language model that another adapter speaks by already: served as it is, where it is."""
+
+    model: PreTrainedModel
+    source: str | None
+    """Where it came from."""
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where it takes its inputs."""
+        return self.model.get_input_embeddings().weight.device
+
+    def require(
+        self, dtype: torch.dtype | None, device: str | torch.device | None, attn_implementation: str | None
+    ) -> None:
+        """See that it is held as is asked: any change would change what its other adapters say.
+
+        Raises:
+            ConfigError: it is held in another way.
+        """
+        attention = self.model.config._attn_implementation
+        place = self.device if device is None else torch.device(device)
+        same_place = place.type == self.device.type and place.index in (None, self.device.index)
+        for asked, found, same in (
+            (dtype, self.model.dtype, dtype in (None, self.model.dtype)),
+            (place, self.device, same_place),
+            (attn_implementation, attention, attn_implementation in (None, attention)),
+        ):
+            if not same:
+                raise ConfigError(
+                    f"language model {self.source}: is shared and stays {found}, {asked} was asked for; load it anew"
+                )
+
+
 def load_language_model(
-    source: Source,
+    source: Source | SharedLanguageModel,
     *,
     decoder_layers: str | None = None,
     dtype: torch.dtype | None = None,
@@ -31,16 +68,19 @@ def load_language_model(
     """A frozen language model known to be one that can be served, its parts, and the name of where it came from.
 
     Args:
-        source: a live model stays as it is, but for being frozen and for what is given here.
+        source: a live model stays as it is, but for being frozen and for what is given here; a shared one as it is.
         decoder_layers: see `study`.
         dtype: of its weights; unset: float32, or as the live model has it.
         device: where it goes; unset: the CPU, or where the live model is.
         attn_implementation: `eager` or `sdpa`; unset: transformers' choice.
 
     Raises:
-        ConfigError: nothing can be loaded from there.
+        ConfigError: nothing can be loaded from there, or a shared model would have to change.
         UnsupportedModelError: what is there cannot be served.
     """
+    if isinstance(source, SharedLanguageModel):
+        source.require(dtype, device, attn_implementation)
+        return source.model, study(source.model, decoder_layers), source.source
     if isinstance(source, nn.Module):
         model: Any = source
         name = getattr(getattr(source, "config", None), "_name_or_path", None) or None
@@ -61,8 +101,10 @@ def load_language_model(
     return model, anatomy, name
 
 
-def load_tokenizer(source: Source) -> Any:
+def load_tokenizer(source: Source | SharedLanguageModel) -> Any:
     """The tokenizer that lies beside a language model, or None where there is none."""
+    if isinstance(source, SharedLanguageModel):
+        return source.tokenizer
     if isinstance(source, nn.Module):
         return None
     try:
@@ -95,7 +137,9 @@ def load_encoders(
     if sources is None:
         return {}
     loaded: dict[str, PerceptualEncoder] = {}
-    named: Iterable[tuple[str | None, Source]] = sources.items() if isinstance(sources, Mapping) else [(None, sources)]
+    named: Iterable[tuple[str | None, Any]] = [(None, sources)]
+    if isinstance(sources, Mapping | nn.ModuleDict):  # the latter is what a model keeps its own in
+        named = sources.items()
     for name, source in named:
         if isinstance(source, PerceptualEncoder):
             encoder = source if device is None else source.to(device)

@@ -29,16 +29,17 @@ from epalm.encoders import LongSounds, PerceptualEncoder
 from epalm.errors import AdapterError, ConfigError, DataError
 from epalm.models.adapter_io import check_tensors, read_adapter, write_adapter
 from epalm.models.anatomy import Anatomy
-from epalm.models.backbones import Source, load_encoders, load_language_model, load_tokenizer, require_use
+from epalm.models.backbones import SharedLanguageModel, Source
 from epalm.models.block_adapters import BlockAdapters
-from epalm.models.cards import AdapterCard, EncoderCard, LanguageModelCard, check_fit, new_card
+from epalm.models.cards import AdapterCard, LanguageModelCard, new_card
 from epalm.models.generation import generate_after, generation_arguments, without_front
 from epalm.models.injection import injected
 from epalm.models.layout import Layout, lay_out, to_left_padding
 from epalm.models.loss import LabelledRows, LossScale, label_loss
 from epalm.models.partly_trained import PartlyTrained
+from epalm.models.parts import Loading, new_parts, saved_parts
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
-from epalm.models.senses import DEFAULT_MODALITY, Features, RawInputs, Senses
+from epalm.models.senses import Features, RawInputs, Senses
 from epalm.models.window import Window
 
 
@@ -132,7 +133,7 @@ class PerceptualLM(PartlyTrained):
 
         Args:
             language_model: hub id, local directory, `toyworld/lm`, or a live model (also on the `meta` device), which
-                gets frozen.
+                gets frozen. A `PerceptualLM` shares its own, with its tokenizer: there is one in memory, held as it is.
             encoders: one encoder or several by modality: the same kinds of source, or a `PerceptualEncoder`. With
                 connector `none` they are not loaded.
             config: the settings, or a preset's name.
@@ -141,7 +142,7 @@ class PerceptualLM(PartlyTrained):
             encoder_levels: how many levels those features' encoder has, if known.
             decoder_layers: dotted path of the ModuleList of decoder layers, where the structure does not tell.
             torch_dtype: of the frozen weights; unset: float32, or as a live model has it.
-            device: unset: the CPU, or where a live model is.
+            device: unset: the CPU, or where a live model is, or a shared language model.
             attn_implementation: `eager` or `sdpa` for the language model; unset: transformers' choice.
             frames: frames of a clip; unset: what the encoder was trained with, or 8.
             long_sounds: what is perceived of sounds longer than the encoder's window: `first`, the first window, which
@@ -152,37 +153,17 @@ class PerceptualLM(PartlyTrained):
             UnsupportedModelError: a backbone cannot be served.
         """
         config = AdapterConfig.from_preset(config) if isinstance(config, str) else config
-        lm, anatomy, source = load_language_model(
-            language_model,
-            decoder_layers=decoder_layers,
-            dtype=torch_dtype,
-            device=device,
-            attn_implementation=attn_implementation,
-        )
-        loaded: dict[str, PerceptualEncoder] = {}
-        widths: dict[str, int] = {}
-        depths: dict[str, int | None] = {}
-        if config.connector != "none":
-            loaded = load_encoders(encoders, dtype=torch_dtype, device=device, frames=frames, long_sounds=long_sounds)
-            require_use(loaded, frames, long_sounds)
-            widths = _by_modality(encoder_width) | {name: encoder.width for name, encoder in loaded.items()}
-            known = _by_modality(encoder_levels) | {name: encoder.levels for name, encoder in loaded.items()}
-            depths = {name: known.get(name) for name in widths}
-            if not widths:
-                raise ConfigError(
-                    f"connector '{config.connector}' needs an encoder, or encoder_width for ready features"
-                )
-        return cls(
-            lm,
-            anatomy,
-            loaded,
-            widths,
-            depths,
+        parts = new_parts(
+            _shared(language_model),
+            encoders,
             config,
-            source=source,
+            Loading(torch_dtype, device, attn_implementation, frames, long_sounds),
+            tokenizer=tokenizer,
+            encoder_width=encoder_width,
+            encoder_levels=encoder_levels,
             decoder_layers=decoder_layers,
-            tokenizer=load_tokenizer(language_model) if tokenizer is None else tokenizer,
         )
+        return cls(**vars(parts))
 
     @classmethod
     def from_pretrained(
@@ -217,49 +198,12 @@ class PerceptualLM(PartlyTrained):
             UnsupportedModelError: a backbone cannot be served.
         """
         saved = read_adapter(adapter)
-        card, where = saved.card, saved.where
-        lm_source = language_model if language_model is not None else card.language_model.source
-        if lm_source is None:
-            raise AdapterError(f"{where}: trained on a live language model that has no name; give language_model")
-        layers = card.language_model.decoder_layers
-        lm, anatomy, source = load_language_model(
-            lm_source,
-            decoder_layers=layers,
-            dtype=torch_dtype,
-            device=device,
-            attn_implementation=attn_implementation,
-        )
-        check_fit(where, "language model", card.language_model, LanguageModelCard.of(lm, anatomy, source, layers))
-        options: dict[str, Any] = {"dtype": torch_dtype, "device": device, **card.reading(frames, long_sounds)}
-        loaded = load_encoders(encoders, **options) if card.encoders else {}
-        named = {name: each for name, each in card.encoders.items() if name not in loaded}
-        nameless = [name for name, each in named.items() if each.fingerprint and not each.source]
-        if nameless:
-            raise AdapterError(f"{where}: trained on a live {nameless[0]} encoder that has no name; give encoders")
-        sources = {name: each.source for name, each in named.items() if each.source}
-        loaded |= load_encoders(sources, **options)
-        if card.encoders:
-            require_use(loaded, frames, long_sounds)
-        for name, encoder in loaded.items():
-            if name not in card.encoders:
-                raise AdapterError(f"{where}: trained without an encoder for {name}")
-            used = card.encoders[name].used_levels
-            check_fit(where, f"{name} encoder", card.encoders[name], EncoderCard.of(encoder, used))
+        loading = Loading(torch_dtype, device, attn_implementation, frames, long_sounds)
+        parts = saved_parts(saved, _shared(language_model), encoders, loading, tokenizer=tokenizer)
         try:
-            model = cls(
-                lm,
-                anatomy,
-                loaded,
-                {name: encoder.width for name, encoder in card.encoders.items()},
-                {name: encoder.levels for name, encoder in card.encoders.items()},
-                card.adapter,
-                source=source,
-                decoder_layers=layers,
-                tokenizer=load_tokenizer(lm_source) if tokenizer is None else tokenizer,
-                metadata=card.metadata,
-            )
+            model = cls(**vars(parts))
         except ConfigError as error:
-            raise AdapterError(f"{where}: {error}") from None
+            raise AdapterError(f"{saved.where}: {error}") from None
         check_tensors(saved, model.trained_state_dict())
         model.load_trained_state_dict(saved.tensors)
         return model.eval()
@@ -507,11 +451,11 @@ class PerceptualLM(PartlyTrained):
         return nullcontext() if self.block_adapters is None else self.block_adapters.attached()
 
 
-def _by_modality(value: int | Mapping[str, int] | None) -> dict[str, int]:
-    """A number for the default modality, or numbers by modality."""
-    if value is None:
-        return {}
-    return dict(value) if isinstance(value, Mapping) else {DEFAULT_MODALITY: value}
+def _shared(language_model: Any) -> Any:
+    """The language model of a model that has one already, to be shared; anything else as it is."""
+    if isinstance(language_model, PerceptualLM):
+        return SharedLanguageModel(language_model.language_model, language_model.source, language_model.tokenizer)
+    return language_model
 
 
 def _device_of(model: Any) -> torch.device:
