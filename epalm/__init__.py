@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from epalm.config import AdapterConfig
-    from epalm.evaluation import Answerer
+    from epalm.evaluation import AdapterSet, Answerer
     from epalm.models import PerceptualLM
 
-_HOMES = {"AdapterConfig": "epalm.config", "Answerer": "epalm.evaluation", "PerceptualLM": "epalm.models"}
+_HOMES = {
+    "AdapterConfig": "epalm.config",
+    "AdapterSet": "epalm.evaluation",
+    "Answerer": "epalm.evaluation",
+    "PerceptualLM": "epalm.models",
+}
 
-__all__ = ["AdapterConfig", "Answerer", "PerceptualLM"]
+__all__ = ["AdapterConfig", "AdapterSet", "Answerer", "PerceptualLM"]
 
 
 def __getattr__(name: str) -> Any:

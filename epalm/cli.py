@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from epalm.errors import ConfigError, EpalmError
 from epalm.outputs import check_writable, write_whole
 from epalm.overrides import nearest_option, split_settings
 from epalm.progress import show_progress
+
+if TYPE_CHECKING:
+    from epalm.evaluation.asking import Asked
 
 app = typer.Typer(
     help="Give any frozen language model perception by training almost nothing.",
@@ -37,6 +40,23 @@ _INTERRUPTED = 130
 _USERS_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory or hub id of a trained adapter.")]
+Others = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="OTHER",
+        help="Another adapter on the same language model, for files of another kind; may be repeated.",
+    ),
+]
+Sounds = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--audio",
+        metavar="SOUND",
+        help="Sound that goes with FILE, for an adapter of both; a film's own sound track is the film itself. With "
+        "several files once for each, in their order.",
+    ),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON, too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _SETTINGS = """
@@ -59,9 +79,17 @@ Rows are JSON objects, one a line; files are named relative to the manifest:
 _EVALUATE_HELP = """\b
 epalm evaluate my-adapter --data held-out.jsonl --json scores.json"""
 _CAPTION_HELP = """\b
-epalm caption my-adapter photo.jpg"""
+epalm caption my-adapter photo.jpg
+epalm caption image-adapter photo.jpg bird.wav --adapter audio-adapter
+epalm caption film-adapter film.mp4 --audio film.mp4"""
 _ASK_HELP = """\b
-epalm ask my-adapter photo.jpg "What colour is the car?\""""
+epalm ask my-adapter photo.jpg "What colour is the car?"
+epalm ask image-adapter bird.wav "Which bird is it?" --adapter audio-adapter
+epalm ask both-adapter photo.jpg "What goes on?" --audio sound.wav"""
+_KINDS_HELP = """
+
+With several adapters each file goes to the one that perceives its kind, which the file's name tells; a film is heard
+where no adapter watches."""
 _INFO_HELP = """\b
 epalm info my-adapter
 epalm info toy_image --adapter.preset epalm"""
@@ -128,18 +156,20 @@ def evaluate(
     typer.echo(evaluation.as_text())
 
 
-@app.command(epilog=_CAPTION_HELP + _ANSWER_SETTINGS)
+@app.command(epilog=_CAPTION_HELP + _KINDS_HELP + _ANSWER_SETTINGS)
 def caption(
     context: typer.Context,
     adapter: Adapter,
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files to caption.")],
+    others: Others = None,
+    sounds: Sounds = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is in files."""
-    from epalm.evaluation import Answerer
-
-    texts = Answerer.load(adapter, context.obj).caption(files)
-    captions = [{"file": str(file), "caption": text} for file, text in zip(files, texts, strict=True)]
+    heard = _sounds_of(files, sounds)
+    asked = _asked(adapter, others, context.obj)
+    texts = asked.caption([asked.media(file, sound) for file, sound in zip(files, heard, strict=True)])
+    captions = [_said(file, sound, caption=text) for file, sound, text in zip(files, heard, texts, strict=True)]
     if as_json:
         typer.echo(json.dumps(captions))
         return
@@ -147,19 +177,21 @@ def caption(
         typer.echo(f"{one['file']}: {one['caption']}" if len(files) > 1 else one["caption"])
 
 
-@app.command(epilog=_ASK_HELP + _ANSWER_SETTINGS)
+@app.command(epilog=_ASK_HELP + _KINDS_HELP + _ANSWER_SETTINGS)
 def ask(
     context: typer.Context,
     adapter: Adapter,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File that the question is about.")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
+    others: Others = None,
+    sounds: Sounds = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question about a file."""
-    from epalm.evaluation import Answerer
-
-    text = Answerer.load(adapter, context.obj).ask(file, question)
-    typer.echo(json.dumps({"file": str(file), "question": question, "answer": text}) if as_json else text)
+    (heard,) = _sounds_of([file], sounds)
+    asked = _asked(adapter, others, context.obj)
+    text = asked.ask(asked.media(file, heard), question)
+    typer.echo(json.dumps(_said(file, heard, question=question, answer=text)) if as_json else text)
 
 
 @app.command(epilog=_INFO_HELP + _SETTINGS)
@@ -205,6 +237,25 @@ def run(arguments: Sequence[str]) -> int:
         traceback.print_exc()
         return _refuse("this is a bug; please report it with the lines above", 1)
     return _refuse("interrupted", _INTERRUPTED) if interrupted == _INTERRUPTED else 0
+
+
+def _asked(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> Asked:
+    """What is to answer: one adapter, or several on one language model."""
+    from epalm.evaluation import AdapterSet, Answerer
+
+    return AdapterSet.load([adapter, *others], overrides) if others else Answerer.load(adapter, overrides)
+
+
+def _sounds_of(files: list[Path], sounds: list[Path] | None) -> Sequence[Path | None]:
+    """The sound that goes with each file, if any does."""
+    if sounds and len(sounds) != len(files):
+        raise ConfigError(f"--audio: given {len(sounds)} times for {len(files)} files; give one for each")
+    return sounds or [None] * len(files)
+
+
+def _said(file: Path, sound: Path | None, **texts: str) -> dict[str, str]:
+    """What was said of an input, for JSON."""
+    return {"file": str(file), **({} if sound is None else {"audio": str(sound)}), **texts}
 
 
 def _refuse(message: str, code: int = 2) -> int:

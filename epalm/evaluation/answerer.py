@@ -5,8 +5,6 @@ This is what a trained adapter is for, in three calls: `Answerer.load`, `caption
 
 from __future__ import annotations
 
-import mimetypes
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,15 +13,16 @@ from typing import Any
 from epalm.admission import require_known_tokens, require_perceived, require_room, require_tokenizer
 from epalm.data.collate import collate
 from epalm.data.features import OnProgress, PerceivedFiles
-from epalm.data.rows import MODALITIES, Row
-from epalm.errors import AdapterError, DataError, MediaError
+from epalm.data.rows import Row
+from epalm.errors import AdapterError
+from epalm.evaluation.asking import Asked
 from epalm.evaluation.loading import load_adapter
 from epalm.models import PerceptualLM
 from epalm.recipe import DataSettings, GenerationSettings
 from epalm.tasks import Tasks, TextTemplate
 
 
-class Answerer:
+class Answerer(Asked):
     """An adapter on its backbones, ready to be asked.
 
     Args:
@@ -60,19 +59,26 @@ class Answerer:
             )
 
     @classmethod
-    def load(cls, adapter: str | Path, overrides: Mapping[str, Any] | None = None) -> Answerer:
+    def load(
+        cls,
+        adapter: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        language_model: PerceptualLM | None = None,
+    ) -> Answerer:
         """A saved adapter with the backbones and settings it names.
 
         Args:
             adapter: directory or hub id.
             overrides: dotted settings to change, of `model`, `text` and `generation`, and how files are perceived.
+            language_model: share this model's language model, such as another answerer's, instead of loading one.
 
         Raises:
             AdapterError: the adapter is damaged or does not fit its backbones, or those are not there.
             ConfigError: a setting is wrong or has no effect any more, or a backbone cannot be loaded.
             UnsupportedModelError: a backbone cannot be served.
         """
-        model, recipe = load_adapter(adapter, overrides)
+        model, recipe = load_adapter(adapter, overrides, language_model)
         return cls(model, recipe.text, recipe.generation, data=recipe.data)
 
     def answer(self, rows: Sequence[Row], on_progress: OnProgress | None = None, where: str = "") -> list[str]:
@@ -125,26 +131,6 @@ class Answerer:
         require_perceived(rows, self.modalities, where)
         require_room(rows, self.tasks, self.model, with_targets=False, where=where)
 
-    def caption(self, files: Sequence[str | Path] | str | Path) -> list[str]:
-        """A caption for each file.
-
-        Raises:
-            MediaError: a file cannot be read.
-        """
-        listed = [files] if isinstance(files, str | Path) else list(files)
-        return self.answer([Row(self._media(file)) for file in listed])
-
-    def ask(self, file: str | Path, question: str) -> str:
-        """The answer to a question about a file.
-
-        Raises:
-            DataError: the question is empty, or too long for the language model.
-            MediaError: the file cannot be read.
-        """
-        if not question.strip(" \t\r\n?？"):
-            raise DataError("the question is empty; ask something")
-        return self.answer([Row(self._media(file), question)])[0]
-
     def _groups(
         self, media: Sequence[Mapping[str, Path]], prompts: Sequence[list[int]]
     ) -> Iterator[tuple[list[int], int]]:
@@ -164,15 +150,3 @@ class Answerer:
             group = list(same)
             for first in range(0, len(group), self.generation.batch_size):
                 yield group[first : first + self.generation.batch_size], new_tokens
-
-    def _media(self, file: str | Path) -> dict[str, Path]:
-        """What the file is perceived as: what the model perceives if that is one thing, else by the file's name."""
-        kind = (mimetypes.guess_type(str(file))[0] or "").partition("/")[0]
-        if len(self.modalities) == 1:
-            kind = self.modalities[0]
-        elif self.modalities and kind not in self.modalities:
-            either = " or ".join(self.modalities)
-            raise DataError(f"{file}: cannot tell whether it is {either}; give it a name that says so")
-        if not self.modalities and not os.path.exists(file):  # noqa: PTH110  nobody else will look for it
-            raise MediaError(f"{file}: no such file")
-        return {kind if kind in MODALITIES else "image": Path(file)}

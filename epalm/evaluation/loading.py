@@ -1,27 +1,33 @@
-"""A saved adapter -> its model and the settings that it answers with."""
+"""A saved adapter, or several on one language model -> their models and the settings that they answer with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from epalm.errors import AdapterError, ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import SavedAdapter, read_adapter
+from epalm.models.cards import first_difference
 from epalm.recipe import Recipe, build_recipe
 
 SAVED_GROUPS = ("model", "text", "generation")
 """Groups of settings that an adapter keeps, in part or as a whole, so that it answers as it did when it was trained."""
 _CHANGEABLE = ("model.", "text.", "generation.", "data.cache_features", "data.perception_batch")
+_OF_MODALITY = {"model.frames": "video", "model.long_sounds": "audio"}
+"""Settings of one modality's encoder."""
 
 
-def load_adapter(adapter: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[PerceptualLM, Recipe]:
+def load_adapter(
+    adapter: str | Path, overrides: Mapping[str, Any] | None = None, language_model: PerceptualLM | None = None
+) -> tuple[PerceptualLM, Recipe]:
     """An adapter on the backbones it names, and the settings it was trained with.
 
     Args:
         adapter: directory or hub id.
         overrides: dotted settings to change, of `model`, `text` and `generation`, and how files are perceived.
+        language_model: share this model's language model instead of loading one.
 
     Raises:
         AdapterError: the adapter is damaged or does not fit its backbones, or those are not there.
@@ -29,19 +35,20 @@ def load_adapter(adapter: str | Path, overrides: Mapping[str, Any] | None = None
         UnsupportedModelError: a backbone cannot be served.
     """
     overrides = overrides or {}
-    for name in overrides:
-        if not name.startswith(_CHANGEABLE):
-            raise ConfigError(f"--{name}: has no effect on an adapter that is trained; leave it out")
     saved = read_adapter(adapter)
-    settings = {group: saved.card.metadata[group] for group in SAVED_GROUPS if group in saved.card.metadata}
-    recipe = build_recipe(settings, overrides, where=str(adapter))
+    recipe = _saved_recipe(saved, overrides)
     replaced = {name.split(".")[1] for name in overrides} & {"language_model", "encoders"}
-    _require_backbones(saved, replaced)
+    backbones: dict[str, Any] = {name: getattr(recipe.model, name) for name in replaced}
+    if language_model is not None:
+        if "language_model" in backbones:
+            raise ConfigError("--model.language_model: another model's is shared; leave it out")
+        backbones["language_model"] = language_model
+    _require_backbones(saved, backbones)
     model = PerceptualLM.from_pretrained(
         adapter,
-        **{name: getattr(recipe.model, name) for name in replaced},
+        **backbones,
         torch_dtype=recipe.model.dtype(),
-        device=recipe.model.device_or_best(),
+        device=recipe.model.device_or_best() if language_model is None else recipe.model.device,
         attn_implementation=recipe.model.attn_implementation,
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
@@ -49,7 +56,101 @@ def load_adapter(adapter: str | Path, overrides: Mapping[str, Any] | None = None
     return model, recipe
 
 
-def _require_backbones(saved: SavedAdapter, replaced: set[str]) -> None:
+def load_adapters(
+    adapters: Sequence[str | Path], overrides: Mapping[str, Any] | None = None
+) -> dict[str, tuple[PerceptualLM, Recipe]]:
+    """Adapters of different modalities by name, on one language model; all is checked before anything is loaded.
+
+    Args:
+        adapters: directories or hub ids.
+        overrides: see `load_adapter`; what is said of one modality goes to the adapter that perceives it.
+
+    Raises:
+        AdapterError: see `load_adapter` and `require_apart`; or their language models, or how those are held, differ.
+        ConfigError: see `load_adapter`.
+        UnsupportedModelError: see `load_adapter`.
+    """
+    saved = [read_adapter(adapter) for adapter in adapters]
+    require_apart([(each.where, each.card.encoders) for each in saved])
+    shares = _shared_out(overrides or {}, [each.card.encoders for each in saved])
+    _require_one_language_model(saved, [_saved_recipe(*each) for each in zip(saved, shares, strict=True)])
+    loaded: dict[str, tuple[PerceptualLM, Recipe]] = {}
+    first: PerceptualLM | None = None
+    for adapter, share in zip(adapters, shares, strict=True):
+        if first is not None:
+            share.pop("model.language_model", None)
+        loaded[str(adapter)] = load_adapter(adapter, share, first)
+        first = first or loaded[str(adapter)][0]
+    return loaded
+
+
+def require_apart(perceived: Sequence[tuple[str, Collection[str]]]) -> None:
+    """See that adapters can be told apart by what they perceive.
+
+    Args:
+        perceived: of each adapter its name and its modalities.
+
+    Raises:
+        AdapterError: there are none, one perceives nothing, or two perceive the same.
+    """
+    if not perceived:
+        raise AdapterError("adapters: there are none; name one")
+    taken: dict[str, str] = {}
+    for name, modalities in perceived:
+        if not modalities:
+            raise AdapterError(f"{name}: perceives nothing, so no input is its own; use it alone")
+        for modality in modalities:
+            if modality in taken:
+                raise AdapterError(f"{name}: perceives {modality}, as {taken[modality]} does; leave one of them out")
+            taken[modality] = name
+
+
+def _require_one_language_model(saved: Sequence[SavedAdapter], recipes: Sequence[Recipe]) -> None:
+    """See that all adapters were trained on the same language model, held in the same way."""
+    for other, recipe in zip(saved[1:], recipes[1:], strict=True):
+        difference = first_difference(saved[0].card.language_model, other.card.language_model)
+        if difference is not None:
+            name, here, there = difference
+            told = "their weights differ" if name == "fingerprint" else f"{name} {there}, not {here}"
+            raise AdapterError(
+                f"{other.where}: was trained on another language model than {saved[0].where} ({told}); use it alone"
+            )
+        for name in ("torch_dtype", "attn_implementation"):
+            here, there = getattr(recipes[0].model, name), getattr(recipe.model, name)
+            if here != there:
+                raise AdapterError(
+                    f"{other.where}: was trained with model.{name} {there or 'unset'}, {saved[0].where} with "
+                    f"{here or 'unset'}; choose one for both with --model.{name}"
+                )
+
+
+def _shared_out(overrides: Mapping[str, Any], perceived: Sequence[Collection[str]]) -> list[dict[str, Any]]:
+    """For each adapter the settings that concern it, by the modalities that it perceives."""
+    encoders = overrides.get("model.encoders")
+    if isinstance(encoders, Mapping):
+        rest = {name: value for name, value in overrides.items() if name != "model.encoders"}
+        overrides = {f"model.encoders.{modality}": source for modality, source in encoders.items()} | rest
+    shares: list[dict[str, Any]] = [{} for _ in perceived]
+    for name, value in overrides.items():
+        modality = _OF_MODALITY.get(name) or (name.split(".")[2] if name.startswith("model.encoders.") else None)
+        concerned = [i for i, modalities in enumerate(perceived) if modality is None or modality in modalities]
+        if not concerned:
+            raise ConfigError(f"--{name}: none of the adapters perceives {modality}; leave it out")
+        for i in concerned:
+            shares[i][name] = value
+    return shares
+
+
+def _saved_recipe(saved: SavedAdapter, overrides: Mapping[str, Any]) -> Recipe:
+    """The settings that a saved adapter answers with; those that it does not keep are the defaults."""
+    for name in overrides:
+        if not name.startswith(_CHANGEABLE):
+            raise ConfigError(f"--{name}: has no effect on an adapter that is trained; leave it out")
+    settings = {group: saved.card.metadata[group] for group in SAVED_GROUPS if group in saved.card.metadata}
+    return build_recipe(settings, overrides, where=saved.where)
+
+
+def _require_backbones(saved: SavedAdapter, replaced: Collection[str]) -> None:
     """See that the directories are there that an adapter names and nobody replaces."""
     named = {"language_model": saved.card.language_model.source}
     named |= {f"encoders.{name}": encoder.source for name, encoder in saved.card.encoders.items()}

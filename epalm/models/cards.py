@@ -144,13 +144,22 @@ def check_fit(where: str, part: str, saved: Settings, given: Settings) -> None:
     Raises:
         AdapterError: it is another; the first difference is named.
     """
-    for name in type(saved).model_fields:
-        wanted, found = getattr(saved, name), getattr(given, name)
-        if name in _NOT_OF_THE_WEIGHTS or wanted is None or found is None or wanted == found:
-            continue
-        if name == "fingerprint":
-            raise AdapterError(f"{where}: trained on a {part} with other weights (the fingerprints differ)")
-        raise AdapterError(f"{where}: does not fit the {part}: {name} is {found}, the adapter was trained on {wanted}")
+    difference = first_difference(saved, given)
+    if difference is None:
+        return
+    name, wanted, found = difference
+    if name == "fingerprint":
+        raise AdapterError(f"{where}: trained on a {part} with other weights (the fingerprints differ)")
+    raise AdapterError(f"{where}: does not fit the {part}: {name} is {found}, the adapter was trained on {wanted}")
+
+
+def first_difference(one: Settings, other: Settings) -> tuple[str, Any, Any] | None:
+    """What two cards of backbones first differ in, and how, if they describe different weights."""
+    for name in type(one).model_fields:
+        values = getattr(one, name), getattr(other, name)
+        if name not in _NOT_OF_THE_WEIGHTS and None not in values and values[0] != values[1]:
+            return name, *values
+    return None
 
 
 def model_card(card: AdapterCard) -> str:
