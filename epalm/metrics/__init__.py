@@ -3,25 +3,34 @@
 A new metric is one new file with one `@metric(...)` and one line below.
 """
 
-from epalm.metrics import accuracy, bleu, cider, rouge
+from epalm.metrics import accuracy, bleu, cider, meteor, rouge, spice
 from epalm.metrics.accuracy import exact_match, vqa_accuracy
-from epalm.metrics.registry import Metric, Reference, get_metric, metric_names, score
+from epalm.metrics.ptb import JAVA_TOKENIZER, choose_tokenizer
+from epalm.metrics.registry import Metric, Reference, get_metric, metric_names
+from epalm.metrics.split import Score, SplitScores, score, score_split
 from epalm.metrics.text import normalise_answer
 from epalm.metrics.tokens import TOKENIZER, tokenize_caption
 
 __all__ = [
+    "JAVA_TOKENIZER",
     "TOKENIZER",
     "Metric",
     "Reference",
+    "Score",
+    "SplitScores",
     "accuracy",
     "bleu",
+    "choose_tokenizer",
     "cider",
     "exact_match",
     "get_metric",
+    "meteor",
     "metric_names",
     "normalise_answer",
     "rouge",
     "score",
+    "score_split",
+    "spice",
     "tokenize_caption",
     "vqa_accuracy",
 ]

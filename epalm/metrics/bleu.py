@@ -18,15 +18,16 @@ from epalm.metrics.registry import FloatArray, metric
 _TINY, _SMALL = 1e-15, 1e-9
 
 
-def corpus_bleu(statistics: FloatArray) -> FloatArray:
-    """BLEU-1 to BLEU-4 in percent, `(4,)`, from the rows of `bleu`, `(N, 10)`."""
-    totals = statistics.sum(axis=0)
-    matched, possible = totals[:ORDERS], totals[ORDERS : 2 * ORDERS]
-    length, reference_length = totals[-2:]
+def corpus_bleu(sums: FloatArray, rows: int) -> FloatArray:
+    """BLEU-1 to BLEU-4 in percent, `(..., 4)`, from the summed rows of `bleu`, `(..., 10)`."""
+    matched, possible = sums[..., :ORDERS], sums[..., ORDERS : 2 * ORDERS]
+    length, reference_length = sums[..., -2], sums[..., -1]
     precision = (matched + _TINY) / (possible + _SMALL)
-    score = np.cumprod(precision) ** (1 / np.arange(1, ORDERS + 1))  # geometric means of the first 1, 2, 3, 4
+    # Geometric means of the first 1, 2, 3, 4.
+    score = np.cumprod(precision, axis=-1) ** (1 / np.arange(1, ORDERS + 1))
     ratio = (length + _TINY) / (reference_length + _SMALL)
-    return 100 * score * min(1.0, float(np.exp(1 - 1 / ratio)))
+    brevity: FloatArray = np.minimum(1.0, np.exp(np.minimum(0.0, 1 - 1 / ratio)))
+    return 100 * score * brevity[..., np.newaxis]
 
 
 @metric("bleu_1", "bleu_2", "bleu_3", "bleu_4", reads="tokens", total=corpus_bleu)

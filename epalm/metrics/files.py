@@ -1,0 +1,200 @@
+"""Predictions and references in the files that evaluation servers and data sets use.
+
+Predictions: lists of COCO results `{"image_id", "caption"}`, VQA results `{"question_id", "answer"}`, GQA results
+`{"questionId", "prediction"}`, VizWiz results `{"image", "answer"}`, the mapping `{id: text}` that VATEX takes, or the
+JSON Lines that `epalm evaluate` writes. References: COCO captions, VQA annotations, GQA questions, VizWiz answers, a
+mapping `{id: texts}`, or JSON Lines with captions or answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from epalm.errors import ConfigError, DataError
+from epalm.metrics.registry import Reference
+
+Kind = Literal["captions", "answers"]
+RESULT_FORMATS: Mapping[str, tuple[str, str] | None] = {
+    "coco": ("image_id", "caption"),
+    "vqa": ("question_id", "answer"),
+    "gqa": ("questionId", "prediction"),
+    "vizwiz": ("image", "answer"),
+    "vatex": None,
+}
+"""Fields of id and text in each entry of a list; None: one object, from ids to texts."""
+_NUMBERED = ("coco", "vqa")
+_PREDICTED = (*(fields for fields in RESULT_FORMATS.values() if fields), ("id", "prediction"))
+_REFERENCE_FIELDS: Mapping[str, Kind | None] = {
+    "captions": "captions",
+    "caption": "captions",
+    "answers": "answers",
+    "answer": "answers",
+    "references": None,
+}
+
+
+@dataclass
+class References:
+    """What predictions are held against, by id."""
+
+    texts: dict[str, Reference] = field(default_factory=dict)
+    groups: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of the rows that have some."""
+    kind: Kind | None = None
+    """None where the file does not tell."""
+
+
+def format_results(name: str, predictions: Iterable[tuple[str, str]]) -> str:
+    """Predictions, (id, text), as the evaluation server of that format takes them.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    if name not in RESULT_FORMATS:
+        raise ConfigError(f"unknown format '{name}' of results; choose from {', '.join(RESULT_FORMATS)}")
+    fields = RESULT_FORMATS[name]
+    if fields is None:
+        return json.dumps(dict(predictions), ensure_ascii=False)
+    # The servers of COCO and VQA tell 42 from "42".
+    numbered = name in _NUMBERED
+    listed = [
+        {fields[0]: int(row) if numbered and row.isascii() and row.isdecimal() else row, fields[1]: text}
+        for row, text in predictions
+    ]
+    return json.dumps(listed, ensure_ascii=False)
+
+
+def read_predictions(path: Path) -> dict[str, str]:
+    """Id -> text, in any of the formats above.
+
+    Raises:
+        DataError: the file cannot be read, has no predictions, or has two for one id.
+    """
+    content = _load(path)
+    if isinstance(content, dict):
+        pairs = list(content.items())
+    else:
+        pairs = [_prediction(path, number, entry) for number, entry in enumerate(content, start=1)]
+    predictions: dict[str, str] = {}
+    for name, text in pairs:
+        if not isinstance(text, str):
+            raise DataError(f"{path}: the prediction for {name} is {type(text).__name__}, not text")
+        if str(name) in predictions:
+            raise DataError(f"{path}: has two predictions for {name}; keep one")
+        predictions[str(name)] = text
+    if not predictions:
+        raise DataError(f"{path}: there are no predictions in it")
+    return predictions
+
+
+def read_references(path: Path) -> References:
+    """Everything to be predicted, in any of the formats above.
+
+    Raises:
+        DataError: the file cannot be read, or has no references.
+    """
+    content = _load(path)
+    try:
+        if isinstance(content, dict) and "annotations" in content:
+            found = _annotations(content)
+        elif isinstance(content, dict):
+            found = _mapping(content)
+        else:
+            found = _entries(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: is laid out like no file of references that is known ({error!r})") from error
+    if not found.texts:
+        raise DataError(f"{path}: there are no references in it")
+    return found
+
+
+def _annotations(content: Mapping[str, Any]) -> References:
+    """COCO's captions or VQA's answers."""
+    found = References()
+    domains = {str(image["id"]): image["domain"] for image in content.get("images", ()) if "domain" in image}
+    for entry in content["annotations"]:
+        if "caption" in entry:
+            found.kind = "captions"
+            row = str(entry["image_id"])
+            listed = found.texts.setdefault(row, [])
+            assert isinstance(listed, list)
+            listed.append(entry["caption"])
+            if row in domains:
+                found.groups[row] = {"domain": domains[row]}
+        else:
+            found.kind = "answers"
+            row = str(entry["question_id"])
+            found.texts[row] = [answer["answer"] for answer in entry["answers"]]
+            found.groups[row] = _types(entry)
+    return found
+
+
+def _mapping(content: Mapping[str, Any]) -> References:
+    """GQA's questions, or ids with their texts."""
+    found = References()
+    for row, value in content.items():
+        if isinstance(value, dict) and "answer" in value and "question" in value:
+            found.kind = "answers"
+            found.texts[row] = [value["answer"]]
+            found.groups[row] = {kind: name for kind, name in value.get("types", {}).items() if name}
+        else:
+            found.texts[row] = [value] if isinstance(value, str) else value
+    return found
+
+
+def _entries(content: Iterable[Mapping[str, Any]]) -> References:
+    """VizWiz's answers, or JSON Lines of this package."""
+    found = References()
+    for number, entry in enumerate(content, start=1):
+        name = next((name for name in _REFERENCE_FIELDS if name in entry), None)
+        if name is None:
+            continue
+        value = entry[name]
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = [answer["answer"] for answer in value]
+        row = str(entry.get("id", entry["image"] if "answer_type" in entry else number))
+        found.texts[row] = [value] if isinstance(value, str) else value
+        found.kind = found.kind or _REFERENCE_FIELDS[name] or ("answers" if "question" in entry else "captions")
+        found.groups[row] = {**_types(entry), **entry.get("groups", {})}
+    return found
+
+
+def _types(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {kind: entry[kind] for kind in ("answer_type", "question_type") if entry.get(kind)}
+
+
+def _load(path: Path) -> Any:
+    """JSON, or a list of the objects of JSON Lines."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not UTF-8 text") from None
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as whole:
+        try:
+            content = [json.loads(line) for line in text.split("\n") if line.strip()]
+        except json.JSONDecodeError:
+            raise DataError(f"{path}: is neither JSON nor JSON Lines ({whole})") from None
+    else:
+        if path.suffix == ".jsonl" and isinstance(content, dict):  # one line
+            content = [content]
+    if not isinstance(content, list | dict):
+        raise DataError(f"{path}: holds neither a list nor an object")
+    return content
+
+
+def _prediction(path: Path, number: int, entry: Any) -> tuple[Any, Any]:
+    fields = next(
+        (pair for pair in _PREDICTED if isinstance(entry, dict) and pair[0] in entry and pair[1] in entry), None
+    )
+    if fields is None:
+        known = "; ".join(f"'{row}' with '{text}'" for row, text in _PREDICTED)
+        raise DataError(f"{path}, entry {number}: is no prediction; the fields are {known}")
+    return entry[fields[0]], entry[fields[1]]

@@ -1,0 +1,104 @@
+"""A file of predictions against a file of references: anyone's, from any model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from epalm.errors import ConfigError, DataError
+from epalm.metrics.accuracy import FEWEST_ANSWERS
+from epalm.metrics.files import References, read_predictions, read_references
+from epalm.metrics.registry import get_metric
+from epalm.metrics.split import SplitScores, score_split
+
+CAPTION_METRICS = ("cider", "bleu_4", "bleu_3", "bleu_2", "bleu_1", "rouge_l", "meteor", "spice", "spider")
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class FileScores:
+    """Scores, and which of the usual ones could not be computed here."""
+
+    scores: SplitScores
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Metric -> why, and what to do."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**self.scores.as_dict(), **({"not_scored": dict(self.left_out)} if self.left_out else {})}
+
+    def as_text(self) -> str:
+        """Rows, then a line for each score, then what was left out."""
+        missing = [f"{name}: not scored, {why}" for name, why in self.left_out.items()]
+        return "\n".join([f"{self.scores.rows} rows", self.scores.as_text(), *missing])
+
+
+def score_files(
+    predictions: Path,
+    references: Path,
+    names: Sequence[str] = (),
+    *,
+    only_predicted: bool = False,
+    tokenizer: str = "auto",
+) -> FileScores:
+    """Score predictions against references, matched by id.
+
+    Args:
+        predictions: see `epalm.metrics.files`.
+        references: the same.
+        names: of metrics; without, those that suit the references, but for those that cannot be computed here.
+        only_predicted: score only what is predicted, such as the 5,000 pictures of a test split whose references lie
+            in the file of a larger one.
+        tokenizer: what captions are cut with, see `choose_tokenizer`.
+
+    Raises:
+        ConfigError: a metric is unknown or cannot be computed here, or the references do not tell which suit them.
+        DataError: a file cannot be read, or the two do not match.
+    """
+    given, known = read_predictions(predictions), read_references(references)
+    _check_match(predictions, references, given, known, only_predicted)
+    rows = [row for row in known.texts if row in given]
+    wanted, left_out = tuple(names), {}
+    if not wanted:
+        usual = _usual(references, known, rows)
+        left_out = {name: why for name in usual if (why := get_metric(name).why_not()) is not None}
+        wanted = tuple(name for name in usual if name not in left_out)
+    scores = score_split(
+        wanted,
+        [given[row] for row in rows],
+        [known.texts[row] for row in rows],
+        groups=[known.groups.get(row, {}) for row in rows],
+        tokenizer=tokenizer,
+    )
+    return FileScores(scores, left_out)
+
+
+def _usual(path: Path, known: References, rows: Sequence[str]) -> tuple[str, ...]:
+    if known.kind is None:
+        raise ConfigError(f"{path}: does not tell whether it holds captions or answers; name a --metric")
+    if known.kind == "captions":
+        return CAPTION_METRICS
+    scored = all(isinstance(known.texts[row], dict) or len(known.texts[row]) >= FEWEST_ANSWERS for row in rows)
+    return ("vqa_accuracy",) if scored else ("exact_match",)
+
+
+def _check_match(
+    predictions: Path, references: Path, given: Mapping[str, str], known: References, only_predicted: bool
+) -> None:
+    strangers = [row for row in given if row not in known.texts]
+    if strangers:
+        raise DataError(
+            f"{predictions}: {len(strangers)} of {len(given)} ids are not in {references}: {_named(strangers)}"
+        )
+    silent = [row for row in known.texts if row not in given]
+    if silent and not only_predicted:
+        raise DataError(
+            f"{predictions}: lacks {len(silent)} of {len(known.texts)} ids of {references}: {_named(silent)}; "
+            "predict them, or score what is there with --only-predicted"
+        )
+
+
+def _named(rows: Sequence[str]) -> str:
+    return ", ".join(rows[:_MOST_NAMED]) + (", ..." if len(rows) > _MOST_NAMED else "")
