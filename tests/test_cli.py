@@ -52,7 +52,9 @@ def test_four_colours_are_learned_saved_loaded_and_told_apart(place: Path, backb
     for name in tiny.COLOURS:  # each alone, from the files, without the recipe
         assert epalm("ask", "adapter", f"pictures/{name}.png", "which?").out == f"{name[0]}\n"
     done = epalm("evaluate", "adapter", "--data", "questions.jsonl", "--json", "s.json", "--predictions", "p.jsonl")
-    assert done.out == "question_answering (4 rows): exact_match 100.00\n"
+    told, note = done.out.splitlines()
+    assert told == "question_answering (4 rows): exact_match 100.00 [100.00, 100.00]"
+    assert note == "in brackets: bootstrap 95 % intervals"
     assert json.loads(Path("s.json").read_text())["scores"] == result["validation"]["scores"]
     predictions = [json.loads(line) for line in Path("p.jsonl").read_text().splitlines()]
     assert [(p["id"], p["prediction"]) for p in predictions] == [("1", "r"), ("2", "g"), ("3", "b"), ("4", "w")]

@@ -4,8 +4,8 @@
     {"image": "a.jpg", "question": "...", "answer": "..."}  or "answers": ["...", "..."] or {"...": 0.6, "...": 1}
 
 `"video"` and `"audio"` work as `"image"` does, and several may stand in one row. Paths are relative to the manifest. An
-`"id"` may be given; a row without one goes by its line number. A row of a test split may lack its answer or caption.
-The file is UTF-8; blank lines are skipped.
+`"id"` may be given; a row without one goes by its line number. `"groups": {"answer_type": "yes/no"}` has a row scored
+apart, too. A row of a test split may lack its answer or caption. The file is UTF-8; blank lines are skipped.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ def _as_fields(row: Row, folder: Path) -> dict[str, Any]:
         fields[f"{singular}s"] = list(row.targets)
     if row.id:
         fields["id"] = row.id
+    if row.groups:
+        fields["groups"] = dict(row.groups)
     return fields
 
 

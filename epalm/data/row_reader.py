@@ -15,7 +15,7 @@ EXAMPLE = '{"image": "a.jpg", "caption": "..."}'
 """A right row, for messages."""
 
 _TARGET_FIELDS = ("caption", "captions", "answer", "answers")
-_FIELDS = (*MODALITIES, "question", *_TARGET_FIELDS, "id")
+_FIELDS = (*MODALITIES, "question", *_TARGET_FIELDS, "id", "groups")
 _MOST_NAMED = 3
 
 
@@ -49,7 +49,8 @@ class RowReader:
             raise RowError("names nothing to perceive; add a field 'image', 'video' or 'audio' with a path")
         question = self._text(fields["question"], "question") if "question" in fields else None
         targets, weights = self._targets(fields, question)
-        return Row(media, question, targets, weights, self._id(fields, number), number)
+        groups = self._groups(fields.get("groups", {}))
+        return Row(media, question, targets, weights, self._id(fields, number), number, groups)
 
     def missing_media(self) -> list[tuple[int, str]]:
         """One problem that counts all files that are not there, or none."""
@@ -87,6 +88,11 @@ class RowReader:
         if first != number:
             raise RowError(f"field 'id' is {_shown(name)}, as in row {first}; give every row its own")
         return name
+
+    def _groups(self, value: Any) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise RowError(f"field 'groups' must be an object of texts, not {_kind(value)}")
+        return {self._text(kind, "groups"): self._text(name, "groups") for kind, name in value.items()}
 
     def _targets(
         self, fields: dict[str, Any], question: str | None

@@ -6,7 +6,7 @@ Every reader of a published data set ends here, and so does a manifest of one's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,9 @@ class Row:
     """What predictions are filed under; unique in a manifest."""
     number: int = 0
     """Line in the manifest, from 1, for messages; 0 for a row that was never in a file."""
+
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """What the row's score counts under beside the whole, such as {"answer_type": "yes/no"}."""
 
     @property
     def task(self) -> TaskName:

@@ -15,7 +15,8 @@ from epalm.data.features import OnProgress
 from epalm.data.rows import Row, TaskName
 from epalm.errors import DataError
 from epalm.evaluation.answerer import Answerer
-from epalm.metrics import score
+from epalm.metrics import SplitScores, score_split
+from epalm.metrics.files import format_results
 from epalm.outputs import write_whole
 
 
@@ -41,38 +42,57 @@ class Prediction:
 class Evaluation:
     """Scores by task and metric, and the predictions they were computed from."""
 
-    scores: dict[TaskName, dict[str, float]]
+    splits: dict[TaskName, SplitScores]
     predictions: tuple[Prediction, ...]
     seconds: float
+
+    @property
+    def scores(self) -> dict[TaskName, dict[str, float]]:
+        """The bare scores by task and metric."""
+        return {task: split.values for task, split in self.splits.items()}
 
     def rows_of(self, task: TaskName) -> list[Prediction]:
         """The predictions of one task."""
         return [prediction for prediction in self.predictions if prediction.row.task == task]
 
     def as_dict(self) -> dict[str, Any]:
-        """Scores, rows and seconds, for JSON."""
-        return {"scores": self.scores, "rows": self._rows(), "seconds": round(self.seconds, 2)}
+        """Bare scores, rows and seconds, then each task's scores with intervals and groups, for JSON."""
+        return {
+            "scores": self.scores,
+            "rows": self._rows(),
+            "seconds": round(self.seconds, 2),
+            "details": {task: split.as_dict() for task, split in self.splits.items()},
+        }
 
     def as_text(self) -> str:
-        """One line a task."""
-        return "\n".join(f"{task} ({rows} rows): {self._told(task)}" for task, rows in self._rows().items())
+        """One line a task, then what the intervals are."""
+        lines = [f"{task} ({rows} rows): {self._told(task)}" for task, rows in self._rows().items()]
+        return "\n".join([*lines, *(["in brackets: bootstrap 95 % intervals"] if self.splits else [])])
 
     def _rows(self) -> dict[TaskName, int]:
         return dict(Counter(prediction.row.task for prediction in self.predictions))
 
     def _told(self, task: TaskName) -> str:
-        scores = self.scores.get(task)
-        if scores is None:
+        split = self.splits.get(task)
+        if split is None:
             return "not scored, its rows have no answers"
-        return ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
+        told = ", ".join(f"{name} {score}" for name, score in split.overall.items())
+        return told if split.tokenizer is None else f"{told}; tokeniser: {split.tokenizer}"
 
-    def write_predictions(self, path: Path) -> None:
-        """One JSON object a line, in the order of the rows; an older file is replaced at once or not at all.
+    def write_predictions(self, path: Path, results: str | None = None) -> None:
+        """Write every prediction, in the order of the rows; an older file is replaced at once or not at all.
+
+        Args:
+            path: the file.
+            results: the format of an evaluation server, see `epalm.metrics.files`; without, one JSON object a line.
 
         Raises:
-            ConfigError: the file cannot be written.
+            ConfigError: the file cannot be written, or there is no such format.
         """
         lines = (json.dumps(prediction.as_dict(), ensure_ascii=False) + "\n" for prediction in self.predictions)
+        if results is not None:
+            told = format_results(results, ((prediction.row.id, prediction.text) for prediction in self.predictions))
+            lines = (line for line in (told, "\n"))
         write_whole(path, lines, "predictions")
 
 
@@ -99,13 +119,18 @@ def score_rows(
     started = time.perf_counter()
     texts = answerer.answer(rows, on_progress, where)
     predictions = tuple(Prediction(row, text) for row, text in zip(rows, texts, strict=True))
-    scores: dict[TaskName, dict[str, float]] = {}
+    splits: dict[TaskName, SplitScores] = {}
     for task in scored:
         asked = [prediction for prediction in predictions if prediction.row.task == task]
         names = answerer.tasks[task].metrics_for([prediction.row for prediction in asked])
         references = [answerer.tasks[task].references(prediction.row) for prediction in asked]
-        scores[task] = score(names, [prediction.text for prediction in asked], references)
-    return Evaluation(scores, predictions, time.perf_counter() - started)
+        splits[task] = score_split(
+            names,
+            [prediction.text for prediction in asked],
+            references,
+            groups=[prediction.row.groups for prediction in asked],
+        )
+    return Evaluation(splits, predictions, time.perf_counter() - started)
 
 
 def _scored_tasks(rows: Sequence[Row], where: str) -> list[TaskName]:

@@ -42,6 +42,7 @@ def test_every_form_of_a_row(folder):
         RIGHT,
         {"image": "b.png", "question": "hm?", "answers": ["red", "red", "blue"]},
         {"image": "b.png", "question": "hm?", "answers": {"red": 1, "blue": 0.3}, "id": "x"},
+        RIGHT | {"groups": {"answer_type": "other"}},
     )
     a, b = folder / "a.png", folder / "b.png"
     assert read_manifest(path) == [
@@ -50,6 +51,7 @@ def test_every_form_of_a_row(folder):
         Row({"image": a}, "what is it?", ("dog",), None, "4", 4),
         Row({"image": b}, "hm?", ("red", "red", "blue"), None, "5", 5),
         Row({"image": b}, "hm?", ("red", "blue"), (1.0, 0.3), "x", 6),
+        Row({"image": a}, "what is it?", ("dog",), None, "7", 7, {"answer_type": "other"}),
     ]
 
 
@@ -74,6 +76,8 @@ def test_rows_without_answers_only_on_request(folder):
             "is not valid JSON (Expecting property name enclosed in double quotes, column 2); write",
         ),
         ("[" * 100_000, "is not a usable JSON object; write one object a line"),
+        (RIGHT | {"groups": "x"}, "field 'groups' must be an object of texts, not text"),
+        (RIGHT | {"groups": {"a": 1}}, "field 'groups' must hold text, not the number 1"),
         ('["a.png"]', "holds a list, not an object; write one object a line"),
         ("NaN", "holds a number that is not finite, not an object"),
         ('{"image": "a.png", "caption": "a", "caption": "b"}', "gives 'caption' twice; keep one, or use a list"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import tiny
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError
 from epalm.evaluation import Answerer, Evaluation, Prediction, score_rows
+from epalm.metrics import choose_tokenizer
 from epalm.recipe import build_recipe
 from epalm.training.run import load_model
+
+ENDS = ("value", "low", "high")
 
 
 @pytest.fixture
@@ -27,14 +31,14 @@ def picture(name: str, question: str | None, *targets: str, id: str = "") -> Row
 
 def test_tasks_are_scored_apart_and_predictions_stay_in_order(answerer: Answerer, tmp_path: Path) -> None:
     asked = [
-        picture("red", "a longer question?"),
+        dataclasses.replace(picture("red", "a longer question?"), groups={"colour": "red"}),
         picture("red", None),
         picture("blue", "short?"),
         picture("blue", None),
     ]
     texts = answerer.answer(asked)
     rows = [
-        Row(row.media, row.question, (text or "nothing",) if i != 2 else ("surely not",), id=str(i))
+        dataclasses.replace(row, targets=(text or "nothing",) if i != 2 else ("surely not",), id=str(i))
         for i, (row, text) in enumerate(zip(asked, texts, strict=True))
     ]
     told: list[tuple[str, int, int]] = []
@@ -46,7 +50,13 @@ def test_tasks_are_scored_apart_and_predictions_stay_in_order(answerer: Answerer
     assert told[0][0] == "perceiving image"
     assert told[-1] == ("answering", 4, 4)
     assert evaluation.as_dict()["rows"] == {"question_answering": 2, "captioning": 2}
-    assert evaluation.as_text().splitlines()[0] == "question_answering (2 rows): exact_match 50.00"
+    answers, captions, note = evaluation.as_text().splitlines()
+    assert answers == "question_answering (2 rows): exact_match 50.00 [0.00, 100.00]"
+    assert captions.endswith(f"; tokeniser: {choose_tokenizer().name}")
+    assert note == "in brackets: bootstrap 95 % intervals"
+    details = evaluation.as_dict()["details"]["question_answering"]
+    assert details["scores"]["exact_match"] == {"value": 50.0, "low": 0.0, "high": 100.0}
+    assert details["groups"]["colour"]["red"] == {"rows": 1, "scores": {"exact_match": dict.fromkeys(ENDS, 100.0)}}
     path = tmp_path / "predictions.jsonl"
     path.write_text("old")
     evaluation.write_predictions(path)
@@ -65,6 +75,16 @@ def test_any_text_can_be_written(tmp_path: Path) -> None:
     line = json.loads((tmp_path / "p.jsonl").read_text(encoding="utf-8").split("\n")[0])
     assert line["prediction"] == text
     assert line["image"] == str(odd)
+
+
+def test_predictions_as_evaluation_servers_take_them(tmp_path: Path) -> None:
+    rows = [Row({"image": Path("a.png")}, "what?", id="42"), Row({"image": Path("b.png")}, "what?", id="n7")]
+    evaluation = Evaluation({}, tuple(Prediction(row, "café") for row in rows), 0.0)
+    evaluation.write_predictions(tmp_path / "p.json", "vqa")
+    told = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
+    assert told == [{"question_id": 42, "answer": "café"}, {"question_id": "n7", "answer": "café"}]
+    with pytest.raises(ConfigError, match="unknown format 'xml' of results; choose from coco, vqa, gqa"):
+        evaluation.write_predictions(tmp_path / "p.xml", "xml")
 
 
 def test_predictions_that_cannot_be_written(tmp_path: Path) -> None:
