@@ -1,4 +1,4 @@
-"""The command line: `epalm train | evaluate | caption | ask | info`; every command is a few calls into the package.
+"""The command line: `epalm train | evaluate | caption | ask | info | score | data`, each a few calls into the package.
 
 Every setting of a recipe is an option by its dotted name, such as `--training.steps 100`.
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from epalm.cli_data import SCORE_HELP, data_app, score
 from epalm.errors import ConfigError, EpalmError
 from epalm.outputs import check_writable, write_whole
 from epalm.overrides import nearest_option, split_settings
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(data_app, name="data")
 _UsageError: Any = typer.BadParameter.__base__
 """What typer raises where the command line is wrong; typer has it from click, or brings a click of its own."""
 _INTERRUPTED = 130
@@ -140,9 +142,19 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Write every prediction, a line each; rows may then lack their answers."),
     ] = None,
+    results: Annotated[
+        str | None,
+        typer.Option(metavar="coco|vqa|gqa|vizwiz|vatex", help="Write them as that evaluation server takes them."),
+    ] = None,
 ) -> None:
     """Score an adapter on rows held out."""
     _check_results([("--json", json_file), ("--predictions", predictions)], {"--data": data})
+    if results is not None:
+        from epalm.metrics.files import format_results
+
+        format_results(results, [])  # a format that there is not is refused before the work, not after
+        if predictions is None:
+            raise ConfigError("--results: says how predictions are written; name a file for them with --predictions")
     from epalm.data.manifest import read_manifest
     from epalm.evaluation import Answerer, score_rows
 
@@ -151,7 +163,7 @@ def evaluate(
     with show_progress() as show:
         evaluation = score_rows(answerer, rows, show, str(data))
     if predictions is not None:
-        evaluation.write_predictions(predictions)
+        evaluation.write_predictions(predictions, results)
     _write_json(json_file, {"adapter": adapter, "data": str(data), **evaluation.as_dict()})
     typer.echo(evaluation.as_text())
 
@@ -205,6 +217,9 @@ def info(
 
     description = describe_source(source, context.obj)
     typer.echo(json.dumps(description.as_dict()) if as_json else description.as_text())
+
+
+app.command(epilog=SCORE_HELP)(score)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

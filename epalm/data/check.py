@@ -1,0 +1,134 @@
+"""What of a published data set is there, what is missing and where it is to be had: asked before a GPU is hired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from epalm.data.manifest import write_manifest
+from epalm.data.published import Folder, Published, PublishedSplit, get_dataset, read_split
+from epalm.errors import DataError
+
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """What was found of one data set."""
+
+    dataset: Published
+    folder: Path
+    found: Mapping[str, PublishedSplit]
+    """Splits whose annotations are there."""
+    trouble: Mapping[str, str]
+    """Split -> why it cannot be read, and where it is to be had."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether any split can be read, and has media."""
+        return any(split.rows for split in self.found.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; every missing file is named."""
+        return {
+            "dataset": self.dataset.name,
+            "directory": str(self.folder),
+            "splits": {
+                name: {
+                    "layout": split.layout,
+                    "annotations": [str(path) for path in split.files],
+                    "rows": len(split.rows),
+                    "rows_with_answers": sum(bool(row.targets) for row in split.rows),
+                    "media": split.media,
+                    "missing_media": list(split.missing),
+                    "rows_without_media": sum(split.missing.values()),
+                    "left_out": split.left_out,
+                }
+                for name, split in self.found.items()
+            },
+            "not_there": dict(self.trouble),
+            "annotations_from": self.dataset.home,
+            "media_from": self.dataset.media_home,
+        }
+
+    def as_text(self) -> str:
+        """A line for each split, and where the rest is to be had."""
+        lines = [f"{self.dataset.title} in {self.folder}"]
+        lines += [f"  {name}: {_told(self.dataset, split)}" for name, split in self.found.items()]
+        lines += [f"  {name}: not there; it is read from {self.dataset.files_of(name)}" for name in self.trouble]
+        lines += [f"  annotations: {self.dataset.home}", f"  {self.dataset.modality}: {self.dataset.media_home}"]
+        return "\n".join(lines)
+
+
+def check_dataset(name: str, folder: str | Path, splits: Sequence[str] = ()) -> DataCheck:
+    """Look for a published data set below a directory.
+
+    Args:
+        name: of the data set.
+        folder: where it was put.
+        splits: those to look for; without, all.
+
+    Raises:
+        ConfigError: there is no such data set or split.
+        DataError: there is no such directory, or annotations that are there are damaged.
+    """
+    dataset = get_dataset(name)
+    place = Folder(folder)
+    found: dict[str, PublishedSplit] = {}
+    trouble: dict[str, str] = {}
+    for split in splits or dataset.splits:
+        if split in dataset.splits and not dataset.is_there(split, place):
+            trouble[split] = dataset.files_of(split)
+        else:
+            found[split] = read_split(dataset, split, place)
+    return DataCheck(dataset, place.root, found, trouble)
+
+
+def write_rows(
+    name: str, folder: str | Path, split: str, output: Path, *, skip_missing: bool = False
+) -> PublishedSplit:
+    """Write one split of a published data set as a manifest to train on or evaluate.
+
+    Args:
+        name: of the data set.
+        folder: where it was put.
+        split: of the data set.
+        output: the manifest; its paths are relative to it.
+        skip_missing: leave rows out whose media are not there, instead of refusing.
+
+    Raises:
+        ConfigError: there is no such data set or split.
+        DataError: the annotations or, unless they are skipped, some media are not there, or no row is left.
+    """
+    dataset = get_dataset(name)
+    found = read_split(dataset, split, Folder(folder))
+    if not found.rows or (found.missing and not skip_missing):
+        remedy = " put it there, or leave their rows out with --skip-missing" if found.rows else ""
+        raise DataError(
+            f"{folder}: {name} {split}: {_told(dataset, found)}; media: {dataset.media_home};{remedy}".rstrip(";")
+        )
+    write_manifest(found.rows, output)
+    return found
+
+
+def describe_split(name: str, split: PublishedSplit) -> str:
+    """What was read, and what was not."""
+    return _told(get_dataset(name), split)
+
+
+def _told(dataset: Published, split: PublishedSplit) -> str:
+    answered = sum(bool(row.targets) for row in split.rows)
+    parts = [f"{len(split.rows)} rows ({split.layout})"]
+    if answered < len(split.rows):
+        parts.append(f"{len(split.rows) - answered} of them without answers or captions")
+    if split.missing:
+        names = list(split.missing)
+        named = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+        rows = sum(split.missing.values())
+        parts.append(f"{len(names)} of {split.media} {dataset.modality} files missing, for {rows} rows: {named}")
+    else:
+        parts.append(f"all {split.media} {dataset.modality} files there")
+    parts += [f"{count} left out: {reason}" for reason, count in split.left_out.items()]
+    return "; ".join(parts)

@@ -1,0 +1,130 @@
+"""MSR-VTT, MSRVTT-QA, MSVD-QA, VATEX, AudioCaps, Clotho and ClothoAQA: layouts, and media that are gone."""
+
+from data.published.place import fill, read
+
+
+def test_msrvtt_captions(tmp_path):
+    content = {
+        "videos": [
+            {"video_id": f"video{n}", "split": split, "category": 9, "url": "https://..."}
+            for n, split in enumerate(["train", "validate", "test", "test"])
+        ],
+        "sentences": [
+            {"sen_id": 1, "video_id": "video0", "caption": "a man sings"},
+            {"sen_id": 0, "video_id": "video2", "caption": "a car"},
+            {"sen_id": 2, "video_id": "video0", "caption": "a man is singing"},
+            {"sen_id": 3, "video_id": "video3", "caption": "gone"},
+            {"sen_id": 4, "video_id": "video1", "caption": "a cat"},
+        ],
+    }
+    fill(tmp_path, {"MSRVTT_data.json": content}, ["videos/all/video0.mp4", "TestVideo/video2.avi", "video1.webm"])
+    (row,) = read("msrvtt_captions", tmp_path, "train").rows
+    assert (row.id, row.targets) == ("video0", ("a man sings", "a man is singing"))
+    assert row.media == {"video": tmp_path / "videos/all/video0.mp4"}
+    assert [row.id for row in read("msrvtt_captions", tmp_path, "val").rows] == ["video1"]
+    test = read("msrvtt_captions", tmp_path, "test")
+    assert [row.id for row in test.rows] == ["video2"]
+    assert (test.missing, test.media) == ({"video3": 1}, 2)
+
+
+def test_msrvtt_caption_rows(tmp_path):
+    rows = [
+        {"video": "video0.mp4", "caption": "a man"},
+        {"video": "video1.mp4", "caption": ["a dog ", ""]},
+        {"video": "video0.mp4", "caption": "a boy"},
+    ]
+    fill(tmp_path, {"msrvtt_caption_train7k.json": rows}, ["video0.mp4", "video1.mp4"])
+    found = read("msrvtt_captions", tmp_path, "train7k").rows
+    assert [(row.id, row.targets) for row in found] == [("video0", ("a man", "a boy")), ("video1", ("a dog",))]
+
+
+def test_video_questions(tmp_path):
+    question = {"question": "what is a man doing?", "answer": "sing", "category_id": 14}
+    fill(
+        tmp_path,
+        {
+            "msrvtt/val_qa.json": [question | {"id": 158581, "video_id": 6513}],
+            "msvd/val_qa.json": [question | {"id": 1, "video_id": 1301}, question | {"id": 2, "video_id": 1302}],
+            "msvd/youtube_mapping.txt": "-4wsuPCjDBc_5_15 vid1301\r\nfoo_0_1 vid1302\r\n",
+        },
+        ["msrvtt/video6513.mp4", "msvd/YouTubeClips/-4wsuPCjDBc_5_15.avi", "msvd/YouTubeClips/vid1302.avi"],
+    )
+    (row,) = read("msrvtt_qa", tmp_path / "msrvtt", "val").rows
+    assert (row.id, row.question, row.targets) == ("158581", "what is a man doing?", ("sing",))
+    rows = read("msvd_qa", tmp_path / "msvd", "val").rows
+    assert [row.media["video"].name for row in rows] == ["-4wsuPCjDBc_5_15.avi", "vid1302.avi"]
+
+
+def test_video_question_rows(tmp_path):
+    row = {"video": "00jrXRMlZOY_0_10.avi", "label": {"man": 1.0}, "question_id": 5, "question": "who runs?"}
+    fill(tmp_path, {"msvd_vqa_test.json": [row, row | {"video": "gone.avi"}]}, ["all/00jrXRMlZOY_0_10.mp4"])
+    found = read("msvd_qa", tmp_path, "test")
+    assert [(row.id, row.targets, row.weights) for row in found.rows] == [("5", ("man",), None)]
+    assert found.missing == {"gone.avi": 1}
+
+
+def test_vatex_and_its_private_test(tmp_path):
+    name = "-abc_-defgh_000122_000132"
+    fill(
+        tmp_path,
+        {
+            "vatex_validation_v1.0.json": [{"videoID": name, "enCap": ["One.", "Two."], "chCap": ["一"]}],
+            "vatex_private_test_without_annotations.json": [{"videoID": name}],
+        },
+        [f"val/{name}.mp4"],
+    )
+    assert read("vatex", tmp_path, "val").rows[0].targets == ("One.", "Two.")
+    assert read("vatex", tmp_path, "private_test").rows[0].targets == ()
+
+
+def test_audiocaps_by_any_name(tmp_path):
+    lines = [
+        "audiocap_id,youtube_id,start_time,caption",
+        '103549,-abc,30,"A man speaks, then laughs"',
+        "103548,7fmOlUlwoNg,20,Rustling",
+        "103547,-abc,30,A man talking",
+        "103546,gone,0,Silence",
+        "103545,zzz,160,Bells",
+    ]
+    media = ["test/-abc_30.wav", "test/Y7fmOlUlwoNg.flac", "test/zzz_160000_170000.mp4"]
+    fill(tmp_path, {"test.csv": "\n".join(lines) + "\n"}, media)
+    found = read("audiocaps", tmp_path, "test")
+    assert [row.media["audio"].name for row in found.rows] == [name.split("/")[1] for name in media]
+    assert found.rows[0].targets == ("A man speaks, then laughs", "A man talking")
+    assert found.rows[0].id == "-abc_30"
+    assert (found.missing, found.media) == ({"gone_0": 1}, 4)
+    rows = [{"audio": "train/--L22BmDI6E.wav", "caption": "A dog barks"}]
+    fill(tmp_path, {"audiocaps_caption_train.json": rows}, ["audios/train/--L22BmDI6E.wav"])
+    assert read("audiocaps", tmp_path, "train").rows[0].targets == ("A dog barks",)
+
+
+def test_clotho_and_names_that_come_twice(tmp_path):
+    header = "file_name,caption_1,caption_2,caption_3,caption_4,caption_5\n"
+    odd = "Distorted AM, 1;2.wav"
+    fill(
+        tmp_path,
+        {
+            "clotho_captions_development.csv": f'{header}"{odd}",a,b,c,d,"e, f"\nrain.wav,1,2,3,4,5\n',
+            "clotho_captions_evaluation.csv": f"{header}rain.wav,1,2,3,4,5\n",
+            "clotho_metadata_test.csv": "file_name,keywords\nx.wav,\n",
+        },
+        [f"development/{odd}", "development/rain.wav", "evaluation/rain.wav", "test/x.wav"],
+    )
+    train = read("clotho", tmp_path, "train").rows
+    assert [row.targets for row in train] == [("a", "b", "c", "d", "e, f"), ("1", "2", "3", "4", "5")]
+    assert train[1].media["audio"].parent.name == "development"
+    assert read("clotho", tmp_path, "test").rows[0].media["audio"].parent.name == "evaluation"
+    assert read("clotho", tmp_path, "challenge").rows[0].targets == ()
+
+
+def test_clotho_aqa_has_three_answers_a_question(tmp_path):
+    lines = ["file_name,QuestionText,answer,confidence"]
+    lines += [f"rain.wav,Is it raining?,{answer},yes" for answer in ("yes", "yes", "no")]
+    lines += [f'rain.wav,"What falls, if anything?",{answer},maybe' for answer in ("rain", "water", "rain")]
+    fill(tmp_path, {"clotho_aqa_val.csv": "\ufeff" + "\r\n".join(lines) + "\r\n"}, ["audio_files/rain.wav"])
+    rows = read("clotho_aqa", tmp_path, "val").rows
+    assert [(row.question, row.targets) for row in rows] == [
+        ("Is it raining?", ("yes", "yes", "no")),
+        ("What falls, if anything?", ("rain", "water", "rain")),
+    ]
+    assert [row.groups["answer_type"] for row in rows] == ["yes/no", "single word"]

@@ -1,0 +1,26 @@
+"""`epalm score`: anyone's predictions against references, without a model."""
+
+import json
+
+
+def test_score(tmp_path, epalm, refused):
+    predictions, references = tmp_path / "predictions.json", tmp_path / "references.json"
+    predictions.write_text(json.dumps([{"image_id": 1, "caption": "a red dog"}, {"image_id": 2, "caption": "x"}]))
+    captions = [{"image_id": 1, "id": 1, "caption": "a red dog"}, {"image_id": 2, "id": 2, "caption": "a cat"}]
+    references.write_text(json.dumps({"images": [], "annotations": captions}))
+    command = ("score", predictions, references, "--metric", "bleu_1", "--tokenizer", "python")
+    code, out, err = epalm(*command, "--metric", "rouge_l", "--json", tmp_path / "scores.json")
+    assert (code, err) == (0, "")
+    rows, bleu, rouge, tokeniser = out.splitlines()
+    assert rows == "2 rows"
+    assert bleu.startswith("bleu_1 58.41 [")
+    assert rouge.startswith("rouge_l 50.00 [0.00, 100.00]")
+    assert tokeniser == "tokeniser: ptb-like (epalm)"
+    told = json.loads((tmp_path / "scores.json").read_text())
+    assert told["scores"]["rouge_l"] == {"value": 50.0, "low": 0.0, "high": 100.0}
+    assert told["tokenizer"] == "ptb-like (epalm)"
+    assert "unknown metric 'cidr'; did you mean 'cider'?" in refused(*command, "--metric", "cidr")
+    assert "unknown tokeniser 'x'; choose from auto, java, python" in refused(*command[:-1], "x")
+    predictions.write_text(json.dumps([{"image_id": 1, "caption": "a red dog"}]))
+    assert "lacks 1 of 2 ids" in refused(*command)
+    assert epalm(*command, "--only-predicted").out.splitlines()[0] == "1 rows"
