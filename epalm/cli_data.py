@@ -1,4 +1,4 @@
-"""Commands that need no model: `epalm data list | check | rows`, and `epalm score`."""
+"""Commands that need no model: `epalm data list | check | rows | import`, and `epalm score`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ _CHECK_HELP = """\b
 epalm data check coco_captions /data/coco"""
 _ROWS_HELP = """\b
 epalm data rows msrvtt_qa /data/msrvtt --split train --output train.jsonl --skip-missing"""
+_IMPORT_HELP = """\b
+epalm data import shards/ --output train.jsonl"""
 SCORE_HELP = """\b
 epalm score predictions.json captions_val2014.json --only-predicted --metric cider --metric bleu_4
 
@@ -73,6 +75,21 @@ def rows(
     check_writable(output, "--output")
     found = write_rows(name, folder, split, output, skip_missing=skip_missing)
     typer.echo(f"{output}: {describe_split(name, found)}")
+
+
+@data_app.command("import", epilog=_IMPORT_HELP)
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="A shard, a directory of shards, or one with metadata.jsonl or .csv."),
+    ],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="JSON Lines manifest to write.")],
+) -> None:
+    """Make a manifest of WebDataset shards, or of a folder as Hugging Face `datasets` reads it."""
+    from epalm.data.importing import import_data
+
+    check_writable(output, "--output")
+    typer.echo(f"{output}: {import_data(source, output).as_text()}")
 
 
 def score(

@@ -121,7 +121,7 @@ def test_bare_command_and_help(epalm: Command) -> None:
     for arguments in ((), ("--help",)):
         done = epalm(*arguments)
         assert done.code == 0
-        assert all(command in done.out for command in ("train", "evaluate", "caption", "ask", "info"))
+        assert all(command in done.out for command in ("train", "evaluate", "caption", "ask", "info", "score", "data"))
     told = " ".join(epalm("train", "--help").out.split())
     for needed in (
         "--output DIR",
@@ -551,6 +551,13 @@ def test_a_test_split_is_answered_without_scores(adapter: Path, epalm: Command, 
     assert done.out == "question_answering (4 rows): not scored, its rows have no answers\n"
     assert json.loads(Path("s.json").read_text())["scores"] == {}
     assert len(Path("p.jsonl").read_text().splitlines()) == 4
+    assert epalm(*evaluate, "--predictions", "p.json", "--results", "vqa").code == 0
+    answers = json.loads(Path("p.json").read_text())
+    assert [(list(answer), answer["question_id"]) for answer in answers] == [
+        (["question_id", "answer"], number) for number in (1, 2, 3, 4)
+    ]
+    assert "unknown format 'xml' of results" in refused(*evaluate, "--predictions", "p.json", "--results", "xml")
+    assert "name a file for them with --predictions" in refused(*evaluate, "--results", "vqa")
     tiny.write_lines(Path("test.jsonl"), [*rows, {"image": "pictures/red.png", "question": "and now?"}])
     assert "test.jsonl, row 5: has no answer or caption, but other rows have" in refused(
         *evaluate, "--predictions", "p.jsonl"

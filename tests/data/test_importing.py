@@ -1,0 +1,87 @@
+"""`epalm data import`: WebDataset shards and folders of files, as others made them."""
+
+import io
+import json
+import tarfile
+
+from data.published.place import fill
+
+from epalm.data.manifest import read_manifest
+
+
+def _shard(path, files):
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            content = content if isinstance(content, bytes) else json.dumps(content).encode()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+def test_webdataset_shards(tmp_path, epalm):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    _shard(
+        shards / "train-000.tar",
+        {
+            "a/0.jpg": b"first",
+            "a/0.txt": b" A dog\nruns ",
+            "a/1.png": b"second",
+            "a/1.json": {"question": "What is it?", "answer": "a cat", "width": 3},
+            "a/2.jpg": b"without a caption",
+            "a/3.txt": b"without a picture",
+        },
+    )
+    _shard(shards / "train-001.tar", {"a/0.wav": b"third", "a/0.json": {"captions": ["rain", "water"]}})
+    code, out, err = epalm("data", "import", shards, "--output", tmp_path / "rows.jsonl")
+    assert (code, err) == (0, "")
+    assert out == (
+        f"{tmp_path / 'rows.jsonl'}: 3 rows; 1 left out: has no caption, and no question with an answer; "
+        "1 left out: has no media file\n"
+    )
+    dog, cat, rain = read_manifest(tmp_path / "rows.jsonl")
+    assert (dog.id, dog.targets, dog.media["image"].read_bytes()) == ("train-000/a/0", ("A dog runs",), b"first")
+    assert (cat.question, cat.targets, cat.media["image"].suffix) == ("What is it?", ("a cat",), ".png")
+    assert (rain.targets, rain.media["audio"].read_bytes()) == (("rain", "water"), b"third")
+    assert len(list((tmp_path / "rows").rglob("*.*"))) == 3
+
+
+def test_names_in_a_shard_lead_nowhere_else(tmp_path, epalm):
+    _shard(tmp_path / "s.tar", {"../../x/up.jpg": b"x", "../../x/up.txt": b"a caption"})
+    assert epalm("data", "import", tmp_path / "s.tar", "--output", tmp_path / "out" / "r.jsonl").code == 2
+    (tmp_path / "out").mkdir()
+    assert epalm("data", "import", tmp_path / "s.tar", "--output", tmp_path / "out" / "r.jsonl").code == 0
+    (row,) = read_manifest(tmp_path / "out" / "r.jsonl")
+    assert (tmp_path / "out" / "r" / "s").resolve() == row.media["image"].parent.resolve()
+
+
+def test_folders_with_metadata(tmp_path, epalm):
+    lines = [{"file_name": "0.png", "text": "a dog"}, {"file_name": "gone.png", "text": "x"}, {"file_name": "0.png"}]
+    fill(
+        tmp_path / "pictures",
+        {
+            "train/metadata.jsonl": "\n".join(map(json.dumps, lines)),
+            "test/metadata.csv": 'file_name,question,answer\n1.png,what?,"a cat, black"\n',
+        },
+        ["train/0.png", "test/1.png"],
+    )
+    code, out, _ = epalm("data", "import", tmp_path / "pictures", "--output", tmp_path / "rows.jsonl")
+    assert code == 0
+    assert "2 rows; 1 left out: its file is not there; 1 left out: has no caption" in out
+    rows = read_manifest(tmp_path / "rows.jsonl")
+    assert {(row.question, row.targets) for row in rows} == {("what?", ("a cat, black",)), (None, ("a dog",))}
+
+
+def test_what_cannot_be_imported(tmp_path, refused):
+    output = tmp_path / "rows.jsonl"
+    (tmp_path / "arrow").mkdir()
+    (tmp_path / "arrow" / "data-00000-of-00001.arrow").touch()
+    assert "holds neither .tar shards nor metadata.jsonl" in refused("data", "import", tmp_path, "--output", output)
+    assert "with the `datasets` library first" in refused("data", "import", tmp_path / "arrow", "--output", output)
+    (tmp_path / "s.tar").write_bytes(b"no tar" * 200)
+    assert "s.tar: is damaged at sample None" in refused("data", "import", tmp_path / "s.tar", "--output", output)
+    _shard(tmp_path / "s.tar", {"0.jpg": b"x"})
+    assert "no sample can be used: 0 rows; 1 left out" in refused(
+        "data", "import", tmp_path / "s.tar", "--output", output
+    )
+    assert not output.exists()
