@@ -35,6 +35,8 @@ bench: $(INSTALLED)
 backbones: $(INSTALLED)
 	$(BIN)/python -m epalm.toyworld.pretrain_vit
 	$(BIN)/python -m epalm.toyworld.pretrain_lm
+	$(BIN)/python -m epalm.toyworld.pretrain_timesformer
+	$(BIN)/python -m epalm.toyworld.pretrain_ast
 
 # Without a GPU the CPU build of torch is taken where pip can find it; the plain build is several times larger.
 $(INSTALLED): pyproject.toml constraints.txt

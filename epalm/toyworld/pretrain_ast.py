@@ -125,8 +125,7 @@ def log_mels(sound: Tensor) -> Tensor:
 
 def draw_batch(rng: random.Random, size: int, *, held_out: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Filter banks (B, FRAMES, BINS), labels (B, heads) and column labels (B, columns, heads) of fresh sounds."""
-    # One sound at least is of one event: a loss over what is absent needs something to be so.
-    sounds = [draw_sound(rng, held_out=held_out, events=None if number else 1) for number in range(size)]
+    sounds = [draw_sound(rng, held_out=held_out) for _ in range(size)]
     drawn = [synthesize_with_calls(sound, rng) for sound in sounds]
     columns = np.stack([column_labels_of(sound, calls) for sound, (_, calls) in zip(sounds, drawn, strict=True)])
     values = torch.stack([log_mels(torch.from_numpy(samples)) for samples, _ in drawn])

@@ -129,7 +129,8 @@ class AttributeHeads(nn.Module):
         mass = torch.zeros_like(peak).scatter_add(1, owner, (logits - peak.detach().gather(1, owner)).exp())
         picked = logits.gather(1, labels.clamp(min=0) + self.starts)
         losses = mass.log() + peak.detach() - picked  # (B, heads)
-        return losses[labels > ABSENT].mean() + losses[labels == ABSENT].mean()
+        present, absent = losses[labels > ABSENT], losses[labels == ABSENT]
+        return present.sum() / max(1, present.numel()) + absent.sum() / max(1, absent.numel())
 
     def right(self, states: Tensor, labels: Tensor) -> Tensor:
         """Which heads that have something to tell are right, over all such heads and pictures."""
