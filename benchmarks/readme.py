@@ -1,4 +1,4 @@
-"""Writes the demo's table and contact sheet into the README and the backbones' figures into docs/toyworld.md.
+"""Writes the demo's table and contact sheets into the README and the backbones' figures into docs/toyworld.md.
 
 So no figure there is typed:
 
@@ -12,12 +12,12 @@ import json
 import shutil
 from pathlib import Path
 
-from epalm.toyworld.measure import encoder_sees, language_model_reads
+from epalm.toyworld.measure import ENCODERS, encoder_sees, language_model_reads
 
 
 def table(results: list[dict[str, object]]) -> str:
     """The rows of `results.json` as Markdown."""
-    lines = ["| task | mechanism | score on held-out scenes | trained | share |", "|---|---|---|---|---|"]
+    lines = ["| task | mechanism | score on what was held out | trained | share |", "|---|---|---|---|---|"]
     for row in results:
         task, metric = str(row["task"]).replace("_", " "), str(row["metric"]).replace("_", " ")
         lines.append(
@@ -30,11 +30,11 @@ def table(results: list[dict[str, object]]) -> str:
 def measured() -> str:
     """What the backbones know on their own, as Markdown."""
     reads = [f"{manner} {share:.1%}" for manner, share in language_model_reads().items()]
-    sees = [f"{name} {share:.1%}" for name, share in encoder_sees().items()]
-    return (
-        f"- answers of `toyworld/lm` right to the last token, by manner of reading: {', '.join(reads)};\n"
-        f"- linear probes on `toyworld/vit`, held-out scenes: {', '.join(sees)}."
-    )
+    lines = [f"- answers of `toyworld/lm` right to the last token, with the passage or without: {', '.join(reads)};"]
+    for kind, source in ENCODERS.items():
+        sees = [f"{name} {share:.1%}" for name, share in encoder_sees(kind).items()]
+        lines.append(f"- linear probes on `{source}`, held out: {', '.join(sees)}.")
+    return "\n".join(lines)
 
 
 def fill(page: Path, name: str, text: str) -> None:
@@ -59,7 +59,8 @@ def main() -> None:
     fill(Path("docs/toyworld.md"), "measure", measured())
     images = Path("docs/images")
     images.mkdir(parents=True, exist_ok=True)
-    shutil.copy(options.quick / "contact_sheet.png", images / "contact_sheet.png")
+    for sheet in options.quick.glob("contact_sheet_*.png"):
+        shutil.copy(sheet, images / sheet.name)
 
 
 if __name__ == "__main__":
