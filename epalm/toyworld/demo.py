@@ -53,8 +53,8 @@ class Budget:
     """Optimizer steps."""
 
 
-QUICK = Budget(things=4000, steps=1500)
-LONG = Budget(things=12000, steps=6000)
+QUICK = Budget(things=3000, steps=1200)
+LONG = Budget(things=9000, steps=4000)
 
 
 @dataclass(frozen=True)
