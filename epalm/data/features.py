@@ -148,7 +148,9 @@ class PerceivedFiles:
             decoded = self._decoded(modality, distinct[first : first + self.batch_size], skip=skip)
             if decoded:
                 inputs = encoder.preprocess(list(decoded.values()))
-                read.update(zip(decoded, encoder.features(inputs, levels).cpu(), strict=True))
+                features = encoder.features(inputs, levels).cpu()  # (B, K, E)
+                _refuse_what_is_no_number(encoder, features, list(decoded))
+                read.update(zip(decoded, features, strict=True))
         return read
 
     def _decoded(self, modality: str, seen: Sequence[Seen], *, skip: bool) -> dict[Seen, Any]:
@@ -171,3 +173,13 @@ class PerceivedFiles:
             if view is None or not self.skip_bad:
                 raise
         return self.views.decode(encoder, path)
+
+
+def _refuse_what_is_no_number(encoder: PerceptualEncoder, features: Tensor, seen: Sequence[Seen]) -> None:
+    """See that features (B, K, E) are finite: else training would fail later, and not say by which file."""
+    finite = features.isfinite().flatten(1).all(dim=1)  # (B,)
+    if not finite.all():
+        path = seen[int(finite.int().argmin())][0]
+        raise MediaError(
+            f"{path}: {encoder.name} gives features that are not finite numbers; try model.torch_dtype float32"
+        )

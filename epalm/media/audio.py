@@ -1,7 +1,8 @@
 """Recordings as they come -> one channel at the rate an encoder wants.
 
 Channels are averaged and the rate is changed by a band-limited resampler: the original code did neither, and fed
-44.1 kHz sound to an encoder of 16 kHz. The sound track of a video file is a recording as well.
+44.1 kHz sound to an encoder of 16 kHz. The sound track of a video file is a recording as well. A recording cut short is
+refused where the file says how long it should be; an mp3 does not, and gives what is there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from epalm.errors import MediaError
 from epalm.media.files import FileSource, naming, optional, refuse_what_is_no_file
 from epalm.media.libav import opened
+from epalm.media.ogg import refuse_a_broken_ogg
 
 _BLOCK = 1 << 18  # frames read at once: an hour in six channels is never in memory as it is in the file
 _RATES = range(1_000, 1_000_000)  # a damaged header may claim any rate, and memory for all that it would amount to
@@ -105,6 +107,8 @@ def _blocks(source: FileSource) -> Iterator[Block]:
         return
     with file:
         _refuse_a_shortened_file(file)
+        if file.format == "OGG":
+            refuse_a_broken_ogg(source, 48_000 if file.subtype == "OPUS" else file.samplerate, home)
         left = file.frames
         while left > 0:
             block = file.read(min(_BLOCK, left), dtype="float32", always_2d=True)

@@ -4,6 +4,10 @@ The clip is cut into n equal intervals and one moment is taken in each: its midd
 training. What a player shows at that moment is the frame, by the time stamps, so a variable frame rate needs no care
 and a clip of fewer frames than asked for repeats them.
 
+A clip that is damaged or cut short is refused where one of the moments lies in the part that is lost, and gives its
+frames where none does. MPEG streams and GIFs do not say how long they are, and give what is there; a few flipped bits
+in a picture of VP8, VP9 or HEVC, which carry no check, cannot be noticed by anybody.
+
 Only what leads to those moments is decoded: from the key frame before each, or onward from the moment before where
 that is nearer. A film of two hours costs as much as a clip of one minute.
 """

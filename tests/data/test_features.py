@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -77,6 +80,35 @@ def test_progress_counts_distinct_files_that_are_not_kept_yet(
     kept.perceive(pictures, lambda *news: told.append(news))
     perceiving(encoder, keep=False).perceive(pictures, lambda *news: told.append(news))
     assert len(told) == 2
+
+
+def test_files_are_not_held(encoder: PerceptualEncoder, tmp_path: Path) -> None:
+    """A hundred more pictures of 480 kB each cost no more memory than what is remembered of them."""
+    for number in range(120):
+        Image.fromarray(np.full((400, 400, 3), number, dtype=np.uint8)).save(tmp_path / f"{number}.png")
+    rows = [{"image": tmp_path / f"{number}.png"} for number in range(120)]
+    perceived = perceiving(encoder, batch_size=4)
+    perceived.perceive(rows[:20])
+    tracemalloc.start()
+    try:
+        perceived.perceive(rows[20:40])
+        before = tracemalloc.get_traced_memory()[0]
+        perceived.perceive(rows[40:])
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 400_000
+    assert perceived.of(rows)["image"].shape == (120, K, encoder.width)
+
+
+def test_features_that_are_no_numbers_are_the_files_fault(
+    encoder: PerceptualEncoder, pictures: list[dict[str, Path]]
+) -> None:
+    broken = copy.deepcopy(encoder)
+    with torch.no_grad():
+        next(broken.backbone.parameters()).fill_(float("inf"))
+    with pytest.raises(MediaError, match=r"red\.png: .* gives features that are not finite numbers"):
+        perceiving(broken).of(pictures)
 
 
 def test_what_is_not_perceived_is_not_read(encoder: PerceptualEncoder, pictures: list[dict[str, Path]]) -> None:

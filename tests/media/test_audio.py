@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import random
 import struct
 import subprocess
 import sys
@@ -232,6 +233,75 @@ def test_cut_short(tmp_path, name):
     path.write_bytes(data[: len(data) // 2])
     message = refusal(path)
     assert "cut short" in message or "damaged" in message
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_that_lacks_pages(tmp_path, subtype):
+    """Decoders give what is there and say nothing of the rest."""
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 48000 * 10), 48000, subtype=subtype, format="OGG")
+    whole = path.read_bytes()
+    half, places = len(whole) // 2, [i for i in range(len(whole)) if whole[i : i + 4] == b"OggS"]
+    page = places[len(places) // 2]
+    tagged = tmp_path / "tagged.ogg"
+    tagged.write_bytes(whole + b"TAG" + bytes(125))
+    assert len(load_audio(tagged, 16000)) == len(load_audio(path, 16000)) == 160000
+    for damaged in (
+        whole[:half],
+        whole[:half] + bytes(len(whole) - half),
+        whole[:half] + np.random.default_rng(1).bytes(len(whole) - half),
+        whole[:page],  # cut where it is hardest to see
+        whole[: page - 500] + bytes(4000) + whole[page + 3500 :],
+        whole[: places[-1]],
+    ):
+        path.write_bytes(damaged)
+        message = refusal(path)
+        assert "damaged or cut short at " in message
+        assert 2 < float(message.split(" at ")[1].split(" s")[0]) < 10
+        with path.open("rb") as file:
+            assert refusal(file) == message
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.mp3"])
+def test_the_last_half_is_damaged(tmp_path, name):
+    path = write(tmp_path / name, sine(16000, seconds=5))
+    data = path.read_bytes()
+    half = len(data) // 2
+    for rest in (bytes(len(data) - half), np.random.default_rng(1).bytes(len(data) - half)):
+        path.write_bytes(data[:half] + rest)
+        assert "damaged" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.ogg", "VORBIS"), ("b.ogg", "OPUS"), ("a.aiff", "PCM_16"), ("a.mp3", "")]
+)
+def test_no_sample_and_one_sample_in_other_formats(tmp_path, name, codec):
+    path = write(tmp_path / name, np.empty(0), subtype=codec or None)
+    assert refusal(path).startswith(f"{path}: ")
+    path = write(tmp_path / name, np.array([0.25]), subtype=codec or None)
+    assert len(load_audio(path, 16000)) >= 1
+
+
+@pytest.mark.parametrize(("kind", "name"), [("wav", "a.mp3"), ("mp3", "a.wav"), ("ogg", "a.mp4"), ("flac", "a.bin")])
+def test_the_contents_count_and_not_the_name(tmp_path, kind, name):
+    path = write(tmp_path / f"right.{kind}", sine(16000))
+    expected = load_audio(path, 16000)
+    path.rename(tmp_path / name)
+    np.testing.assert_array_equal(load_audio(tmp_path / name, 16000), expected)
+
+
+def test_a_stretch_of_a_long_sound(tmp_path):
+    samples = np.random.default_rng(0).uniform(-1, 1, 1000).astype(np.float32)
+    path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
+    starts = set()
+    for seed in range(300):
+        stretch = load_audio(path, 16000, window=900, lot=random.Random(seed))
+        (start,) = (i for i in range(101) if np.array_equal(samples[i : i + 900], stretch))
+        starts.add(start)
+    assert {0, 100} <= starts  # the first and the last are drawn as well
+    assert len(starts) > 80
+    for window, lot in ((900, None), (None, random.Random(0)), (1000, random.Random(0)), (2000, random.Random(0))):
+        np.testing.assert_array_equal(load_audio(path, 16000, window=window, lot=lot), samples)
 
 
 def test_a_wav_written_into_a_pipe_is_whole(tmp_path):

@@ -399,6 +399,59 @@ def test_the_last_half_is_damaged(tmp_path, name, codec, fill):
         assert numbers(path, 1, lot=Early()) == [40]
 
 
+@pytest.mark.parametrize("fill", ["zeros", "noise"])
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("a.webm", "libvpx", "yuv420p"),
+        ("b.webm", "libvpx-vp9", "yuv420p"),
+        ("a.avi", "mjpeg", "yuvj420p"),
+    ],
+)
+def test_the_last_half_is_damaged_in_other_formats(tmp_path, name, codec, pix_fmt, fill):
+    path = write(tmp_path / name, map(numbered, range(200)), codec=codec, pix_fmt=pix_fmt, options={"g": "25"})
+    data = bytearray(path.read_bytes())
+    there, end = len(data) // 2, len(data) - 400
+    data[there:end] = bytes(end - there) if fill == "zeros" else random.Random(0).randbytes(end - there)
+    path.write_bytes(data)
+    message = refusal(path)
+    assert message.startswith(f"{path}: ")
+    assert ("damaged at " in message) or ("cut short: " in message), message
+
+
+@pytest.mark.parametrize("fill", ["zeros", "noise"])
+@pytest.mark.parametrize(("name", "codec"), [("a.mpg", "mpeg2video"), ("a.ts", "libx264")])
+def test_streams_that_do_not_say_how_long_they_are(tmp_path, name, codec, fill):
+    """Of a damaged half nothing is shown: each frame is one that is there, whole and in its order."""
+    path = write(tmp_path / name, map(numbered, range(200)), codec=codec, options={"g": "25"})
+    data = bytearray(path.read_bytes())
+    there, end = len(data) // 2, len(data) - 400
+    data[there:end] = bytes(end - there) if fill == "zeros" else random.Random(0).randbytes(end - there)
+    path.write_bytes(data)
+    shown = numbers(path, 8)
+    assert shown == sorted(shown)
+    assert len(set(shown)) > 3
+    assert max(shown) <= 100
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
+def test_one_frame_is_a_clip(tmp_path, name):
+    path = write(tmp_path / name, [numbered(5)], codec="libvpx" if name == "a.webm" else "libx264")
+    assert numbers(path, 3) == [5, 5, 5]
+
+
+def test_a_clip_without_a_frame(tmp_path, clip):
+    """A header and nothing behind it."""
+    data = clip.read_bytes()
+    for box in (b"stsz", b"stco", b"stsc", b"stts", b"ctts", b"stss"):
+        place = data.find(box)
+        if place > 0:  # the count of entries
+            at = place + (12 if box == b"stsz" else 8)
+            data = data[:at] + bytes(4) + data[at + 4 :]
+    (tmp_path / "a.mp4").write_bytes(data)
+    assert refusal(tmp_path / "a.mp4").startswith(f"{tmp_path / 'a.mp4'}: ")
+
+
 def test_without_the_extra_one_line_names_it(clip):
     code = (
         "import sys; sys.modules['av'] = None\n"
