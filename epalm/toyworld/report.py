@@ -50,14 +50,16 @@ def draw_contact_sheet(examples: Sequence[Shown], path: Path, columns: int = 4) 
     """Held-out things with question, answer and truth, as PNG: clips as film strips, sounds as spectrograms."""
     from matplotlib.figure import Figure
 
+    panels = [_panel(shown.media) for shown in examples]
+    tallest = max(panel.shape[0] / panel.shape[1] for panel in panels)
     rows = -(-len(examples) // columns)
-    figure = Figure(figsize=(3.1 * columns, 3.6 * rows), dpi=110, layout="constrained")
+    figure = Figure(figsize=(3.1 * columns, (2.7 * tallest + 1.1) * rows), dpi=110, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    for axes, shown in zip(grid.flat, examples, strict=False):
-        axes.imshow(_panel(shown.media))
+    for axes, shown, panel in zip(grid.flat, examples, panels, strict=False):
+        axes.imshow(panel)
         verdict, color = ("right", _GOOD) if shown.right else (f"wrong; truth: {shown.truth}", _BAD)
         axes.set_title(_wrapped(shown.question or "caption"), fontsize=9, color=_INK)
         axes.set_xlabel(f"{_wrapped(shown.said)}\n{_wrapped(f'({verdict})')}", fontsize=9, color=color)
