@@ -498,7 +498,11 @@ def test_control_c_in_the_middle_of_training(place: Path, epalm: Command, monkey
 
     monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
     before = set(place.iterdir())
-    done = epalm("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output", "out", "--json", "run.json")
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    try:
+        done = epalm("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output", "out", "--json", "run.json")
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert done.code == 130
     assert done.err.splitlines()[-1] == "epalm: interrupted"
     assert len(steps) == 3
