@@ -175,16 +175,20 @@ def fill_outline(pen: ImageDraw.ImageDraw, shape: str, middle: float, radius: fl
 
 
 def _texture(pen: ImageDraw.ImageDraw, texture: str, size: int, bright: bool, rng: random.Random) -> None:
-    """Stripes, dots or checks, a little different every time, in black or white, whichever shows on the fill."""
+    """Stripes, dots or checks, a little different every time, in black or white, whichever shows on the fill.
+
+    Ink covers less than half of it: the colour of a thing is the one that most of it has.
+    """
     shade = rng.randrange(0, 50)
     ink = (shade, shade, shade) if bright else (255 - shade, 255 - shade, 255 - shade)
     step = rng.randrange(8, 12)
     offset = rng.randrange(step)
     if texture == "striped":
-        lean = rng.choice((-1.0, -0.5, 0.0, 0.5, 1.0)) * size
-        width = rng.choice((3, 4))
-        for at in range(offset - size, 2 * size, step):
-            pen.line((at, size, at + lean, 0), fill=ink, width=width)
+        lean = rng.choice((-1.0, -0.5, 0.0, 0.5, 1.0))
+        apart = step * math.hypot(1.0, lean)  # along a row, so that it is `step` across the stripes
+        for number in range(math.ceil(3 * size / apart)):
+            at = offset - size + number * apart
+            pen.line((at, size, at + lean * size, 0), fill=ink, width=3)
     elif texture == "dotted":
         for row, y in enumerate(range(offset - step, size + step, step)):
             for x in range(offset - step + (row % 2) * (step // 2), size + step, step):
@@ -200,4 +204,4 @@ def _texture(pen: ImageDraw.ImageDraw, texture: str, size: int, bright: bool, rn
         cell = step // 2 + 2
         for row, y in enumerate(range(offset - 2 * cell, size, cell)):
             for x in range(offset - 2 * cell + (row % 2) * cell, size, 2 * cell):
-                pen.rectangle((x, y, x + cell - 1, y + cell - 1), fill=ink)
+                pen.rectangle((x, y, x + cell - 2, y + cell - 2), fill=ink)
