@@ -20,8 +20,9 @@ from epalm.models.fingerprint import fingerprint
 from epalm.recipe import Recipe, build_recipe
 from epalm.tasks import Tasks
 from epalm.training import TrainingLog, train
-from epalm.training.loop import rate_factor, total_steps
+from epalm.training.batches import Batches
 from epalm.training.run import load_model
+from epalm.training.schedule import rate_factor, total_steps
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -88,12 +89,15 @@ def test_what_happened_before_does_not_matter(recipe: MakeRecipe) -> None:
 
 
 def test_steps_and_epochs(recipe: MakeRecipe) -> None:
-    kinds = [frozenset({"image"})] * 10
-    assert total_steps(recipe(training__steps=7).training, kinds) == 7
-    assert total_steps(recipe(training__epochs=3, training__batch_size=4).training, kinds) == 9
-    assert total_steps(recipe(training__epochs=0.5, training__batch_size=1).training, kinds) == 5
-    assert total_steps(recipe(training__epochs=0.01, training__batch_size=4).training, kinds) == 1
-    assert total_steps(recipe(training__steps=None, training__batch_size=5).training, kinds) == 16  # 8 epochs
+    def steps(**changes: Any) -> int:
+        settings = recipe(**changes).training
+        return total_steps(settings, len(Batches(["image"] * 10, settings.batch_size, seed=0)))
+
+    assert steps(training__steps=7) == 7
+    assert steps(training__epochs=3, training__batch_size=4) == 9
+    assert steps(training__epochs=0.5, training__batch_size=1) == 5
+    assert steps(training__epochs=0.01, training__batch_size=4) == 1
+    assert steps(training__steps=None, training__batch_size=5) == 16  # 8 epochs
     _, log = run(recipe(training__epochs=2, training__batch_size=3), "captions.jsonl")
     assert len(log.losses) == 6  # 8 captions of 4 rows
 
@@ -117,6 +121,9 @@ def test_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] == pytest.approx(0.05)
     assert rate_factor(0, 1, warmup=0.0, final=0.0) == 1  # one step is not lost to warming up
+    risen = [rate_factor(step, 100, warmup=0.1, final=0.05, start=0.5) for step in range(11)]
+    assert risen[0] == pytest.approx(0.55)
+    assert risen[9] == 1
 
 
 def test_prompt_has_its_own_rate_and_does_not_decay(recipe: MakeRecipe) -> None:
