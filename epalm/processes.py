@@ -10,26 +10,36 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, parse_flag_from_env
 
 _One = TypeVar("_One")
 
 
+def processes() -> PartialState:
+    """All of them, and which one this is; they talk to each other by their GPUs, or without such by gloo."""
+    return PartialState(cpu=without_gpu())
+
+
+def without_gpu() -> bool:
+    """Whether a run here is one of CPUs, as accelerate must be told."""
+    return not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
 def is_main_process() -> bool:
     """Whether this is the process that writes results and tells of progress."""
-    return bool(PartialState().is_main_process)
+    return bool(processes().is_main_process)
 
 
 def own_device(device: torch.device) -> torch.device:
     """`device`, and of several GPUs this process's own."""
     if device.type != "cuda" or device.index is not None:
         return device
-    return torch.device("cuda", PartialState().local_process_index)
+    return torch.device("cuda", processes().local_process_index)
 
 
 def wait_for_everyone() -> None:
     """Go on when every process has come here."""
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
 
 
 def divide_work(items: Sequence[Any], work: Callable[[Sequence[Any]], Sequence[_One]]) -> list[_One]:
@@ -39,7 +49,7 @@ def divide_work(items: Sequence[Any], work: Callable[[Sequence[Any]], Sequence[_
         items: the same in every process.
         work: gives one result for each of the items it gets.
     """
-    state = PartialState()
+    state = processes()
     if state.num_processes == 1:
         return list(work(items))
     shares: list[list[_One]] = gather_object([list(work(items[state.process_index :: state.num_processes]))])

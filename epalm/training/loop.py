@@ -28,6 +28,7 @@ from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError, TrainingStopped
 from epalm.models import PerceptualLM
+from epalm.processes import without_gpu
 from epalm.recipe import TrainingSettings
 from epalm.tasks import Tasks
 from epalm.training.batches import Batches, share_of
@@ -134,6 +135,7 @@ class _Run:
         self.steps = total_steps(settings, len(self.batches))
         self.accelerator = Accelerator(
             device_placement=False,  # the model is where the recipe says
+            cpu=without_gpu(),
             # A batch without sound trains no connector for sounds.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
         )
