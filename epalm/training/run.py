@@ -32,9 +32,12 @@ from epalm.tasks import Tasks
 from epalm.training.checkpoints import Checkpoints
 from epalm.training.loop import TrainingLog, check_rows, train
 from epalm.training.skipping import Skipped, without_bad_media
+from epalm.training.trackers import require_trackers
 
 CHECKPOINTS = "checkpoints"
 """Where in the output directory an unfinished run is kept."""
+LOGS = "logs"
+"""Where in the output directory trackers write."""
 _NO_MATTER = (
     ("model", "device"),
     ("training", "accumulation"),
@@ -115,6 +118,7 @@ def run_recipe(
         raise ConfigError("data.train: no rows to learn from; give --data.train ROWS.jsonl")
     output = _checked_output(recipe.output)
     _require_resumable(output, resume)
+    require_trackers(recipe.training.report_to)
     skip_bad = recipe.data.on_bad_media == "skip"
     # A file that is not there is one more that cannot be read.
     rows = _read(recipe, recipe.data.train, check_media=not skip_bad)
@@ -137,7 +141,15 @@ def run_recipe(
     rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, str(recipe.data.train))
     scored = partial(_scored, answerer, to_score, recipe) if recipe.training.validate_every else None
     log = train_on(
-        model, rows, recipe, perceived, on_progress, checkpoints=checkpoints, score=scored, on_warning=on_warning
+        model,
+        rows,
+        recipe,
+        perceived,
+        on_progress,
+        checkpoints=checkpoints,
+        score=scored,
+        on_warning=on_warning,
+        log_directory=output / LOGS,
     )
     if is_main_process():
         model.save_pretrained(output, _metadata(recipe, rows))
@@ -282,7 +294,7 @@ def _checked_output(output: Path | None) -> Path:
     made: list[Path] = []
     try:
         others = [path.name for path in output.iterdir()] if os.path.isdir(output) else []  # noqa: PTH112
-        if others and CONFIG_FILE not in others and others != [CHECKPOINTS]:
+        if others and CONFIG_FILE not in others and not {CHECKPOINTS, LOGS}.issuperset(others):
             raise ConfigError(
                 f"output: {output} holds other files, such as {min(others)}; give a new or empty directory"
             )

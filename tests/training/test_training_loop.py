@@ -182,3 +182,50 @@ def test_smoothed_losses() -> None:
     log = TrainingLog((4.0, 2.0, 6.0, 0.0), 1.0)
     assert log.smoothed(2) == [4.0, 3.0, 4.0, 3.0]
     assert log.smoothed(10)[-1] == 3.0
+
+
+def test_the_best_adapter_of_a_run_is_the_one_that_stays(recipe: MakeRecipe) -> None:
+    settings = recipe(training__steps=12, training__validate_every=2)
+    scores = iter([1.0, 5.0, 5.0, 2.0, 3.0, 4.0])
+    seen: list[dict[str, torch.Tensor]] = []
+    model = load_model(settings)
+
+    def score() -> float:
+        assert not model.training
+        seen.append(weights(model))
+        return next(scores)
+
+    tasks = Tasks(model.tokenizer)
+    log = train(model, read_manifest("questions.jsonl"), tasks, settings.training, score=score)
+    assert log.scores == ((2, 1.0), (4, 5.0), (6, 5.0), (8, 2.0), (10, 3.0), (12, 4.0))
+    assert log.chosen_step == 4  # the first of equals
+    assert all(torch.equal(tensor, seen[1][name]) for name, tensor in weights(model).items())
+    assert not torch.equal(seen[1]["prompt.weight"], seen[5]["prompt.weight"])
+
+
+def test_patience_ends_a_run(recipe: MakeRecipe) -> None:
+    settings = recipe(training__steps=100, training__validate_every=3, training__patience=2)
+    scores = iter([1.0, 3.0, 2.0, 3.0, 9.0])
+    model = load_model(settings)
+    log = train(
+        model, read_manifest("questions.jsonl"), Tasks(model.tokenizer), settings.training, score=lambda: next(scores)
+    )
+    assert len(log.losses) == 12
+    assert log.chosen_step == 6
+
+
+def test_trackers_are_told(recipe: MakeRecipe, place: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    _, log = run(recipe(training__report_to=["tensorboard"]), log_directory=place / "logs")
+    (file,) = (path for path in (place / "logs").rglob("*") if path.is_file())
+    told = events.EventAccumulator(str(file)).Reload()
+    assert [event.value for event in told.Scalars("loss")] == pytest.approx(log.losses)
+    assert [event.step for event in told.Scalars("rate")] == [1, 2, 3, 4]
+    with pytest.raises(ConfigError, match=r"there is no tracker 'tensorbord'; did you mean 'tensorboard'\?"):
+        run(recipe(training__report_to=["tensorbord"]))
+
+
+def test_metric_and_patience_need_scores(recipe: MakeRecipe) -> None:
+    for name in ("metric", "patience"):
+        with pytest.raises(ConfigError, match="set validate_every, too"):
+            recipe(**{f"training__{name}": 1 if name == "patience" else "CIDEr"})
