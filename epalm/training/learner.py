@@ -56,7 +56,7 @@ class Learner:
     ) -> None:
         self.bare, self.accelerator, self.tasks, self.perceived = model, accelerator, tasks, perceived
         self.settings, self.steps = settings, steps
-        self.optimizer = torch.optim.AdamW(_parameter_groups(model, settings), eps=settings.adam_epsilon)
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), eps=settings.adam_epsilon)
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate_factor)
         self.model = accelerator.prepare(model)
@@ -166,7 +166,7 @@ class Learner:
         return loss
 
 
-def _parameter_groups(model: PerceptualLM, settings: TrainingSettings) -> list[dict[str, object]]:
+def parameter_groups(model: PerceptualLM, settings: TrainingSettings) -> list[dict[str, object]]:
     """One group a part and kind: the soft prompt has its own rate; vectors and the prompt do not decay."""
     groups: list[dict[str, object]] = []
     for part, parameters in model.trained_parameters().items():
