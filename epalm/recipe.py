@@ -36,16 +36,18 @@ class ModelSettings(Settings):
     long_sounds: Literal["first", "windows"] | None = None
     """Of sounds longer than the audio encoder's window: the `first` window alone (also if unset), or the mean of all
     `windows`."""
-    torch_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the frozen weights; trained tensors are always float32."""
+    torch_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the frozen weights; trained tensors are always float32. `auto`: of the language model bfloat16 where
+    the device multiplies it natively (GPUs and CPUs of recent years), else float32; of the encoders float32."""
     device: str | None = None
     """Such as `cpu` or `cuda:0`; unset: a GPU where there is one."""
     attn_implementation: Literal["eager", "sdpa"] | None = None
-    """Attention code of the language model; unset: transformers' choice."""
+    """Attention code of the language model; unset: `eager` for bfloat16 on the CPU, else transformers' choice."""
 
-    def dtype(self) -> torch.dtype:
-        """`torch_dtype` as torch has it."""
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[self.torch_dtype]
+    def dtype(self) -> torch.dtype | Literal["auto"]:
+        """`torch_dtype` as torch has it; `auto` is settled where the language model is loaded."""
+        named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+        return named.get(self.torch_dtype, "auto")
 
     def device_or_best(self) -> torch.device:
         """The device that is named, else a GPU, else the CPU.
