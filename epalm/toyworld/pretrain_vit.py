@@ -6,7 +6,8 @@ No text is involved. Labels say, for each place, what stands there (shape, colou
 shape, each colour and each rank in reading order whether it occurs and how, and whether the ground is light. Linear
 heads read them off the [CLS] token of the last level, and with less weight off the levels before it; one more reads off
 each patch what covers it. In a second stage the ranks alone are asked for, of the last three levels, so that [CLS] has
-room for what each group is like. The heads are dropped afterwards.
+room for what each group is like; in a third, no group has three attributes with a name, so that none of their
+combinations can be learned as the usual one. The heads are dropped afterwards.
 """
 
 from __future__ import annotations
@@ -185,6 +186,7 @@ class Stage:
 
 STAGES = (
     Stage(ALL_KEYS, (0.05, 0.1, 0.15, 0.2, 0.25, 1.0), crowded=0.6, foreign=0.0),
+    Stage(RANKS, (0.3, 0.6, 1.0), crowded=0.0, foreign=0.5),
     Stage(RANKS, (0.3, 0.6, 1.0), crowded=0.0, foreign=1.0),
 )
 
@@ -224,7 +226,10 @@ def pretrain_stage(vit: ViTModel, stage: Stage, steps: int, rate: float, options
 def main() -> None:
     """Pretrain, then write `backbones/vit` in half precision with its processor's settings."""
     parser = options_parser(__doc__, HOME, steps=12_000, batch=32, rate=1.2e-3)
-    parser.add_argument("--more-steps", type=int, default=7_000, help="of the second stage, at half the rate")
+    parser.add_argument(
+        "--more-steps", type=int, nargs=2, default=(12_000, 4_000), metavar="N",
+        help="of the second and the third stage, at half the rate",
+    )  # fmt: skip
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
@@ -236,7 +241,7 @@ def main() -> None:
     if options.start_from:
         kept = ViTModel.from_pretrained(options.start_from, add_pooling_layer=False, dtype=torch.float32)
         vit.load_state_dict(kept.state_dict())
-    schedule = ((options.steps, options.rate), (options.more_steps, options.rate / 2))
+    schedule = ((options.steps, options.rate), *((steps, options.rate / 2) for steps in options.more_steps))
     for number, (stage, (steps, rate)) in enumerate(zip(STAGES, schedule, strict=True), start=1):
         pretrain_stage(vit, stage, steps, rate, options, options.state.with_stem(f"{options.state.stem}{number}"))
     vit.half().save_pretrained(options.out)

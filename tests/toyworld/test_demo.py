@@ -15,7 +15,7 @@ def test_every_cell_has_its_row_and_the_page_needs_no_other_file(tmp_path, monke
     pytest.importorskip("av")
     monkeypatch.setattr(demo, "HELD_OUT", 12)
     told = []
-    run(tmp_path, Budget(things=8, steps=3), 0, "the command", lambda *what: told.append(what))
+    run(tmp_path, dict.fromkeys(KINDS, Budget(things=8, steps=3)), 0, "the command", lambda *what: told.append(what))
     rows = json.loads((tmp_path / "results.json").read_text())
     cells = {(row["modality"], row["task"], row["mechanism"]) for row in rows}
     assert len(cells) == len(rows) == 2 * (2 * 3 + 1)

@@ -5,11 +5,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from PIL import ImageFilter
 
 from epalm.toyworld.pictures.render import SIDE, draw_picture, draw_with_owners
 from epalm.toyworld.pictures.world import (
     HELD_OUT_LOOKS,
     LOOKS,
+    TEXTURES,
     TRAINING_LOOKS,
     Group,
     Scene,
@@ -85,3 +87,17 @@ def test_large_things_are_larger_than_small_ones():
         return (np.asarray(draw_with_owners(Scene("dark", (group,)), random.Random(seed))[1]) == 1).sum()
 
     assert min(area("large", seed) for seed in range(30)) > max(area("small", seed) for seed in range(30))
+
+
+@pytest.mark.parametrize("texture", TEXTURES)
+def test_the_colour_of_a_thing_is_what_most_of_it_has(texture):
+    """Black on white and white on black must not look alike."""
+    for color, light in (("black", False), ("white", True)):
+        shares = []
+        for seed in range(60):
+            scene = Scene("light", (Group("square", color, texture, "large", 1, "middle"),))
+            picture, owners = draw_with_owners(scene, random.Random(seed))
+            within = np.asarray(owners.filter(ImageFilter.MinFilter(5))) == 1  # without the rim
+            shares.append(((np.asarray(picture.convert("L"))[within] > 128) == light).mean())
+        assert min(shares) > 0.48
+        assert np.mean(shares) > 0.65
