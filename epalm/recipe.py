@@ -39,6 +39,9 @@ class ModelSettings(Settings):
     torch_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the frozen weights; trained tensors are always float32. `auto`: of the language model bfloat16 where
     the device multiplies it natively (GPUs and CPUs of recent years), else float32; of the encoders float32."""
+    quantization: Literal["none", "int8", "8bit", "4bit"] | None = None
+    """Of the language model's decoder layers: `int8`, a quarter of float32's memory, on every device; `8bit` or `4bit`,
+    by the package bitsandbytes; unset: none, or as the adapter was trained."""
     device: str | None = None
     """Such as `cpu` or `cuda:0`; unset: a GPU where there is one."""
     attn_implementation: Literal["eager", "sdpa"] | None = None

@@ -40,6 +40,7 @@ from epalm.models.partly_trained import PartlyTrained
 from epalm.models.parts import Loading, new_parts, saved_parts
 from epalm.models.precision import Precision
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
+from epalm.models.quantised import Quantization
 from epalm.models.senses import Features, RawInputs, Senses
 from epalm.models.window import Window
 
@@ -127,6 +128,7 @@ class PerceptualLM(PartlyTrained):
         torch_dtype: Precision | None = None,
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
+        quantization: Quantization | None = None,
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
     ) -> PerceptualLM:
@@ -147,6 +149,8 @@ class PerceptualLM(PartlyTrained):
             device: unset: the CPU, or where a live model is, or a shared language model.
             attn_implementation: `eager` or `sdpa` for the language model; unset: `eager` for bfloat16 on the CPU, where
                 that is faster, else transformers' choice.
+            quantization: of the language model's decoder layers: `int8`, on every device; `8bit` or `4bit`, by the
+                package bitsandbytes, from files alone; unset: `none`, or as a live model is held.
             frames: frames of a clip; unset: what the encoder was trained with, or 8.
             long_sounds: what is perceived of sounds longer than the encoder's window: `first`, the first window, which
                 is the default, or all `windows`, averaged.
@@ -160,7 +164,7 @@ class PerceptualLM(PartlyTrained):
             _shared(language_model),
             encoders,
             config,
-            Loading(torch_dtype, device, attn_implementation, frames, long_sounds),
+            Loading(torch_dtype, device, attn_implementation, quantization, frames, long_sounds),
             tokenizer=tokenizer,
             encoder_width=encoder_width,
             encoder_levels=encoder_levels,
@@ -179,6 +183,7 @@ class PerceptualLM(PartlyTrained):
         torch_dtype: Precision | None = None,
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
+        quantization: Quantization | None = None,
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
     ) -> PerceptualLM:
@@ -192,6 +197,7 @@ class PerceptualLM(PartlyTrained):
             torch_dtype: see `build`.
             device: see `build`.
             attn_implementation: see `build`.
+            quantization: see `build`; unset: as the adapter was trained, or as a live model is held.
             frames: see `build`; unset: as the adapter was trained.
             long_sounds: see `build`; unset: as the adapter was trained.
 
@@ -201,7 +207,7 @@ class PerceptualLM(PartlyTrained):
             UnsupportedModelError: a backbone cannot be served.
         """
         saved = read_adapter(adapter)
-        loading = Loading(torch_dtype, device, attn_implementation, frames, long_sounds)
+        loading = Loading(torch_dtype, device, attn_implementation, quantization, frames, long_sounds)
         parts = saved_parts(saved, _shared(language_model), encoders, loading, tokenizer=tokenizer)
         try:
             model = cls(**vars(parts))
