@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from epalm.models.block_adapters import BlockAdapters
 from epalm.models.cards import AdapterCard, LanguageModelCard, new_card
 from epalm.models.generation import generate_after, generation_arguments, without_front
 from epalm.models.injection import injected
+from epalm.models.layer_forwards import compiled, require_compiler
 from epalm.models.layout import Layout, lay_out, to_left_padding
 from epalm.models.loss import LabelledRows, LossScale, label_loss
 from epalm.models.partly_trained import PartlyTrained
@@ -404,6 +405,24 @@ class PerceptualLM(PartlyTrained):
         layout = self._lay_out(ids, mask, vectors)
         with self._running(layout, vectors):
             return generate_after(self.language_model, self.anatomy, layout, ids[:, -1:], kwargs)
+
+    def compiled_layers(self, **options: Any) -> AbstractContextManager[None]:
+        """Inside this context training runs each decoder layer's own code compiled, once for all of them.
+
+        Hooks, and with them perception, stay outside, so every step has the same code; the first takes half a minute.
+        Passes without gradients, generation among them, are as they always are.
+
+        Args:
+            options: `torch.compile`'s; unset: its defaults.
+
+        Raises:
+            ConfigError: there is no compiler, or the block adapters, which work inside the layers, forbid it.
+        """
+        if self.block_adapters is not None:
+            raise ConfigError("training.compile: block adapters work inside the layers that it compiles; leave it out")
+        if options.get("backend", "inductor") == "inductor":
+            require_compiler(self.device)
+        return compiled(self.anatomy.layers, **options)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
