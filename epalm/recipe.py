@@ -130,6 +130,9 @@ class TrainingSettings(Settings):
     """`mean` over tokens, or the original 0.1 * sum / batch."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target spread over the vocabulary."""
+    cache_lower_layers: bool = False
+    """Run the layers below the window once for every text and keep what they give in memory; of adapters that train
+    nothing there, such as `epalm_lin`."""
     compile: bool = False
     """Compile the decoder layers. The first step takes half a minute more; on the CPU every other takes a third less in
     float32 (`model.torch_dtype`), and longer in bfloat16."""

@@ -37,6 +37,7 @@ from epalm.models.injection import injected
 from epalm.models.layer_forwards import compiled, require_compiler
 from epalm.models.layout import Layout, lay_out, to_left_padding
 from epalm.models.loss import LabelledRows, LossScale, label_loss
+from epalm.models.lower_layers import LowerLayers
 from epalm.models.partly_trained import PartlyTrained
 from epalm.models.parts import Loading, new_parts, saved_parts
 from epalm.models.precision import Precision
@@ -315,6 +316,7 @@ class PerceptualLM(PartlyTrained):
         inputs: RawInputs | None = None,
         loss_scale: LossScale = "mean",
         label_smoothing: float = 0.0,
+        lower_layers: LowerLayers | None = None,
     ) -> CausalLMOutputWithPast:
         """One pass. Without perception and without a soft prompt it is the plain language model's, to the bit.
 
@@ -328,6 +330,7 @@ class PerceptualLM(PartlyTrained):
             inputs: see `encode`.
             loss_scale: `mean` over the labels, or `original`: 0.1 times their sum over B.
             label_smoothing: of the loss.
+            lower_layers: made by `lower_layers`: the layers below the window are run for new texts alone.
 
         Returns:
             Without labels `logits` (B, S + P + T, V), slots first, in left-padded rows the soft prompt behind the
@@ -347,7 +350,10 @@ class PerceptualLM(PartlyTrained):
             if self.anatomy.takes_position_ids:
                 given["position_ids"] = layout.positions
             running = self._running(layout, vectors)
-        with running:
+        known: AbstractContextManager[None] = nullcontext()
+        if lower_layers is not None and vectors:
+            known = lower_layers.standing_in(lower_layers.states(ids, mask), len(vectors))
+        with known, running:
             if labels is None:
                 return CausalLMOutputWithPast(logits=self.language_model(**given).logits)
             if labels.shape != ids.shape:
@@ -423,6 +429,26 @@ class PerceptualLM(PartlyTrained):
         if options.get("backend", "inductor") == "inductor":
             require_compiler(self.device)
         return compiled(self.anatomy.layers, **options)
+
+    def lower_layers(self, most_bytes: int = 4 * 2**30) -> LowerLayers:
+        """What makes `forward` run the layers below the window once for every text, with the same results.
+
+        Args:
+            most_bytes: of main memory that may be kept: a token takes the language model's width in its dtype.
+
+        Raises:
+            ConfigError: what is below the window depends on more than the text, or nothing is there.
+        """
+        reasons = {
+            "a soft prompt is trained below the window, too": self.prompt is not None,
+            "block adapters are trained below the window, too": self.block_adapters is not None,
+            "with the legacy mask the slot sees the padding": self.config.mask == "legacy",
+            "the window begins with the first layer": self.window.start == 0,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise ConfigError(f"training.cache_lower_layers: {reason}; leave it out, or change the adapter")
+        return LowerLayers(self.language_model, self.anatomy, self.window.start, most_bytes)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
