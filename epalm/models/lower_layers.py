@@ -4,6 +4,9 @@ Below the window no layer sees a slot, so without a soft prompt and without bloc
 the text alone, and no gradient goes there. What enters the first layer of the window is kept in main memory, row by row
 and without padding; on a later visit the layers below hand on their input, and the window gets what was kept.
 
+On the CPU every text is run alone, so that its states do not depend, by a rounding, on what it was first met with, and
+a resumed run ends as one that was never stopped. Elsewhere that would take too long, and new texts run together.
+
 Shapes: B batch, T text tokens, t tokens of one row, D language-model width, S slots, N = S + T.
 """
 
@@ -39,6 +42,7 @@ class LowerLayers:
 
     def __init__(self, language_model: PreTrainedModel, anatomy: Anatomy, start: int, most_bytes: int) -> None:
         self.language_model, self.anatomy, self.start, self.most_bytes = language_model, anatomy, start, most_bytes
+        self._words = language_model.get_input_embeddings()
         self.bytes = 0
         """How much is kept."""
         self._kept: dict[Row, Tensor] = {}
@@ -56,7 +60,7 @@ class LowerLayers:
             if self.bytes + states.nbytes <= self.most_bytes:
                 self._kept[row] = states
                 self.bytes += states.nbytes
-        weight = self.language_model.get_input_embeddings().weight
+        weight = self._words.weight
         whole = torch.zeros(*ids.shape, self.anatomy.width, dtype=weight.dtype)
         for number, (row, first) in enumerate(rows):
             if row:
@@ -90,13 +94,19 @@ class LowerLayers:
     @torch.no_grad()
     def _computed(self, rows: list[Row]) -> dict[Row, Tensor]:
         """The states of new rows, (t, D) each, in main memory."""
-        if not rows:
-            return {}
+        together = 1 if self._words.weight.device.type == "cpu" else max(1, len(rows))
+        return {
+            row: states
+            for first in range(0, len(rows), together)
+            for row, states in self._run(rows[first : first + together]).items()
+        }
+
+    def _run(self, rows: list[Row]) -> dict[Row, Tensor]:
+        """The states of some rows in one pass."""
         ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, _PADDING)
-        words = self.language_model.get_input_embeddings()
-        ids = ids.to(words.weight.device)
+        ids = ids.to(self._words.weight.device)
         mask = (ids != _PADDING).long()
-        layout = lay_out(self.anatomy, words(ids.clamp(min=0)), mask, None, 0)
+        layout = lay_out(self.anatomy, self._words(ids.clamp(min=0)), mask, None, 0)
         places = {"position_ids": layout.positions} if self.anatomy.takes_position_ids else {}
         below, first = self.anatomy.layers[self.start - 1], self.anatomy.layers[self.start]
         hook = below.register_forward_hook(self._notice)

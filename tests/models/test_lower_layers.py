@@ -105,15 +105,35 @@ def test_texts_that_were_met_run_no_lower_layer(runs: Callable[[PerceptualLM], l
     lower = model.lower_layers()
     ids, mask = padded(text(), LENGTHS, "right")
     model(ids, mask, features=features(3), lower_layers=lower)
-    assert counts == [1, 1, 1, 1, 1]
+    assert counts == [3, 3, 1, 1, 1]  # a text each, below
     for rows in ([0, 1, 2], [2, 0], [1, 1, 1, 1]):
         model(ids[rows], mask[rows], features=features(len(rows)), lower_layers=lower)
-    assert counts == [1, 1, 4, 4, 4]
+    assert counts == [3, 3, 4, 4, 4]
     assert lower.bytes == sum(LENGTHS) * WIDTH * 4
     model(text(seed=9), features=features(3), lower_layers=lower)
-    assert counts == [2, 2, 5, 5, 5]
+    assert counts == [6, 6, 5, 5, 5]
     model.generate(ids, mask, features=features(3), max_new_tokens=1)
-    assert counts == [3, 3, 6, 6, 6]
+    assert counts == [7, 7, 6, 6, 6]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_what_is_kept_does_not_depend_on_what_a_text_was_met_with(attention: str) -> None:
+    model = augmented(language_model("llama", attention), prompt="none")
+    ids, mask = padded(text(), LENGTHS, "right")
+    one, other = model.lower_layers(), model.lower_layers()
+    together = one.states(ids, mask)
+    for row in (2, 0, 1):
+        alone = other.states(ids[row : row + 1], mask[row : row + 1])
+        assert torch.equal(alone[0, : LENGTHS[row]], together[row, : LENGTHS[row]])
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "mistral"])
+def test_new_texts_run_together_where_there_is_an_accelerator(family: str) -> None:
+    lower = augmented(language_model(family, "sdpa"), prompt="none").lower_layers()
+    rows = [tuple(row[:length].tolist()) for row, length in zip(text(), LENGTHS, strict=True)]
+    together = lower._run(rows)
+    for row in rows:
+        torch.testing.assert_close(together[row], lower._run([row])[row], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
