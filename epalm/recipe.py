@@ -153,8 +153,8 @@ class TrainingSettings(Settings):
     """Run the layers below the window once for every text and keep what they give in memory; of adapters that train
     nothing there, such as `epalm_lin`."""
     compile: bool = False
-    """Compile the decoder layers. The first step takes half a minute more; on the CPU every other takes a third less in
-    float32 (`model.torch_dtype`), and longer in bfloat16."""
+    """Compile the decoder layers. The first step takes half a minute more; on the CPU every other takes a tenth to a
+    third less in float32 (`model.torch_dtype`), and longer in bfloat16."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of initial values, order and drawn answers."""
 
