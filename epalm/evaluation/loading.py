@@ -50,6 +50,7 @@ def load_adapter(
         torch_dtype=recipe.model.dtype(),
         device=recipe.model.device_or_best() if language_model is None else recipe.model.device,
         attn_implementation=recipe.model.attn_implementation,
+        quantization=recipe.model.quantization,
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
     )
@@ -115,13 +116,18 @@ def _require_one_language_model(saved: Sequence[SavedAdapter], recipes: Sequence
             raise AdapterError(
                 f"{other.where}: was trained on another language model than {saved[0].where} ({told}); use it alone"
             )
-        for name in ("torch_dtype", "attn_implementation"):
-            here, there = getattr(recipes[0].model, name), getattr(recipe.model, name)
+        for name in ("torch_dtype", "attn_implementation", "quantization"):
+            here, there = _held(saved[0], recipes[0], name), _held(other, recipe, name)
             if here != there:
                 raise AdapterError(
                     f"{other.where}: was trained with model.{name} {there or 'unset'}, {saved[0].where} with "
                     f"{here or 'unset'}; choose one for both with --model.{name}"
                 )
+
+
+def _held(saved: SavedAdapter, recipe: Recipe, name: str) -> str | None:
+    """How an adapter's language model is held: as its settings say, else as it was trained."""
+    return getattr(recipe.model, name) or getattr(saved.card.language_model, name, None)
 
 
 def _shared_out(overrides: Mapping[str, Any], perceived: Sequence[Collection[str]]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from epalm.encoders import LongSounds, PerceptualEncoder, load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
 from epalm.models.precision import Precision, best_attention, best_dtype
+from epalm.models.quantised import OF_BITSANDBYTES, Quantization, bitsandbytes_config, quantization_of, to_int8
 from epalm.models.selfcheck import PROVEN, examine
 from epalm.sources import resolve_source
 
@@ -37,20 +38,25 @@ class SharedLanguageModel:
         return self.model.get_input_embeddings().weight.device
 
     def require(
-        self, dtype: Precision | None, device: str | torch.device | None, attn_implementation: str | None
+        self,
+        dtype: Precision | None,
+        device: str | torch.device | None,
+        attn_implementation: str | None,
+        quantization: Quantization | None,
     ) -> None:
         """See that it is held as is asked: any change would change what its other adapters say.
 
         Raises:
             ConfigError: it is held in another way.
         """
-        attention = self.model.config._attn_implementation
+        attention, held = self.model.config._attn_implementation, quantization_of(self.model)
         place = self.device if device is None else torch.device(device)
         same_place = place.type == self.device.type and place.index in (None, self.device.index)
         for asked, found, same in (
             (dtype, self.model.dtype, dtype in (None, "auto", self.model.dtype)),
             (place, self.device, same_place),
             (attn_implementation, attention, attn_implementation in (None, attention)),
+            (f"quantization {quantization}", f"quantization {held}", quantization in (None, held)),
         ):
             if not same:
                 raise ConfigError(
@@ -65,6 +71,7 @@ def load_language_model(
     dtype: Precision | None = None,
     device: str | torch.device | None = None,
     attn_implementation: str | None = None,
+    quantization: Quantization | None = None,
 ) -> tuple[PreTrainedModel, Anatomy, str | None]:
     """A frozen language model known to be one that can be served, its parts, and the name of where it came from.
 
@@ -74,31 +81,36 @@ def load_language_model(
         dtype: of its weights; unset: float32; `auto`: see `epalm.models.precision`; either: as a live model has it.
         device: where it goes; unset: the CPU, or where the live model is.
         attn_implementation: `eager` or `sdpa`; unset: `eager` for bfloat16 on the CPU, else transformers' choice.
+        quantization: see `epalm.models.quantised`; unset: none, or as the live model is held.
 
     Raises:
-        ConfigError: nothing can be loaded from there, or a shared model would have to change.
+        ConfigError: nothing can be loaded from there, or not quantised so, or a shared model would have to change.
         UnsupportedModelError: what is there cannot be served.
     """
     if isinstance(source, SharedLanguageModel):
-        source.require(dtype, device, attn_implementation)
+        source.require(dtype, device, attn_implementation, quantization)
         return source.model, study(source.model, decoder_layers), source.source
     if isinstance(source, nn.Module):
         model: Any = source
         name = getattr(getattr(source, "config", None), "_name_or_path", None) or None
+        _require_way(name, quantization_of(source), quantization)
         if attn_implementation is not None:
             try:
                 model.set_attn_implementation(attn_implementation)
             except (ValueError, ImportError) as error:
                 raise UnsupportedModelError(f"language model {name}: {' '.join(str(error).split())}") from None
         dtype = None if dtype == "auto" else dtype
-        if dtype is not None or device is not None:
-            model = model.to(device=device, dtype=dtype)
+        if dtype is not None:
+            model = model.to(dtype)
     else:
         dtype = best_dtype(device) if dtype == "auto" else dtype or torch.float32
         attention = attn_implementation or best_attention(dtype, device)
-        model, name = _from_files(str(source), dtype, attention), str(source)
-        model = model if device is None else model.to(device)
+        model, name = _from_files(str(source), dtype, attention, quantization, device), str(source)
     anatomy = study(model, decoder_layers)
+    if quantization == "int8":
+        to_int8(anatomy.layers)
+    if device is not None and quantization_of(model) not in OF_BITSANDBYTES:  # those cannot be moved
+        model = model.to(device)
     model.eval().requires_grad_(False)
     if anatomy.family not in PROVEN:
         examine(model, anatomy)
@@ -175,8 +187,27 @@ def require_use(loaded: Mapping[str, PerceptualEncoder], frames: int | None, lon
             raise ConfigError(f"{name}: nothing here perceives {modality}; leave it out, or name an encoder for it")
 
 
-def _from_files(source: str, dtype: torch.dtype, attn_implementation: str | None) -> PreTrainedModel:
-    options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+def _require_way(name: str | None, held: Quantization, wanted: Quantization | None) -> None:
+    """See that a live language model that is `held` so can be quantised as is `wanted`."""
+    if wanted in (None, held) or (held, wanted) == ("none", "int8"):
+        return
+    raise ConfigError(
+        f"model.quantization: the live language model {name or ''} has {held} and cannot be given {wanted}; "
+        "name the files it comes from instead"
+    )
+
+
+def _from_files(
+    source: str,
+    dtype: torch.dtype,
+    attn_implementation: str | None,
+    quantization: Quantization | None,
+    device: str | torch.device | None,
+) -> PreTrainedModel:
+    options: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    if quantization in OF_BITSANDBYTES:
+        options["quantization_config"] = bitsandbytes_config(quantization, dtype)
+        options["device_map"] = {"": device or "cpu"}
     try:
         path = resolve_source(source)
     except ConfigError as error:

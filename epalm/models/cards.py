@@ -17,10 +17,11 @@ from epalm.encoders import LongSounds, PerceptualEncoder
 from epalm.errors import AdapterError
 from epalm.models.anatomy import Anatomy
 from epalm.models.fingerprint import fingerprint
+from epalm.models.quantised import OF_BITSANDBYTES, Quantization, quantization_of
 
 FORMAT = 1
 """Version of the layout of `adapter_config.json`."""
-_NOT_OF_THE_WEIGHTS = ("source", "decoder_layers", "frames", "long_sounds")
+_NOT_OF_THE_WEIGHTS = ("source", "decoder_layers", "frames", "long_sounds", "quantization")
 
 
 class LanguageModelCard(Settings):
@@ -41,13 +42,16 @@ class LanguageModelCard(Settings):
     vocabulary: int
     """Rows of the output embedding."""
     fingerprint: str | None
-    """Of the weights; none where they could not be read (the `meta` device)."""
+    """Of the weights; none where they could not be read (the `meta` device, bitsandbytes)."""
+    quantization: Quantization = "none"
+    """How it was held."""
 
     @classmethod
     def of(
         cls, model: PreTrainedModel, anatomy: Anatomy, source: str | None, decoder_layers: str | None
     ) -> LanguageModelCard:
         """Describe a live language model."""
+        quantization = quantization_of(model)
         return cls(
             source=source,
             family=anatomy.family,
@@ -56,7 +60,8 @@ class LanguageModelCard(Settings):
             width=anatomy.width,
             embedding_width=anatomy.embedding_width,
             vocabulary=anatomy.vocabulary,
-            fingerprint=fingerprint(model),
+            fingerprint=None if quantization in OF_BITSANDBYTES else fingerprint(model),
+            quantization=quantization,
         )
 
 
@@ -173,7 +178,8 @@ def model_card(card: AdapterCard) -> str:
     if hub_ids:
         front += ["base_model:", *(f"- {name}" for name in hub_ids)]
     adapter = card.adapter
-    rows = [("language model", card.language_model.source or card.language_model.family)]
+    spoken_by, held = card.language_model, card.language_model.quantization
+    rows = [("language model", (spoken_by.source or spoken_by.family) + ("" if held == "none" else f", in {held}"))]
     rows += [(f"{name} encoder", encoder.source or encoder.family or "-") for name, encoder in card.encoders.items()]
     rows += [
         ("preset", adapter.preset),

@@ -1,16 +1,18 @@
 """A fingerprint of frozen weights, by which an adapter knows the backbone it was trained on.
 
 SHA-256 over every parameter's name, shape and the signs of up to 65,536 evenly spaced elements. Signs survive
-rounding, so the same weights give the same print in float32, float16 and bfloat16 and on every device.
+rounding, so the same weights give the same print in float32, float16 and bfloat16 and on every device. Quantising may
+round a small weight to 0, which has no sign: a quantised layer keeps what its weight was known by.
 """
 
 from __future__ import annotations
 
 import hashlib
+from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _MOST_ELEMENTS = 65_536
 
@@ -19,13 +21,23 @@ _MOST_ELEMENTS = 65_536
 def fingerprint(module: nn.Module) -> str | None:
     """Hexadecimal SHA-256 of `module`'s parameters, or None where there is nothing to read (the `meta` device)."""
     digest = hashlib.sha256()
+    kept: dict[int, bytes] = {
+        id(part.weight): cast(bytes, part.imprint) for part in module.modules() if hasattr(part, "imprint")
+    }
     for name, parameter in sorted(module.named_parameters()):
         if parameter.is_meta:
             return None
-        digest.update(f"{name} {list(parameter.shape)}\n".encode())
-        flat = parameter.detach().reshape(-1)
-        count = min(flat.numel(), _MOST_ELEMENTS)
-        if count and flat.is_floating_point():
-            chosen = torch.arange(count, device=flat.device) * flat.numel() // count
-            digest.update(np.packbits(torch.signbit(flat[chosen]).cpu().numpy()).tobytes())
+        digest.update(f"{name} ".encode() + (kept.get(id(parameter)) or imprint(parameter)))
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def imprint(weight: Tensor) -> bytes:
+    """What the fingerprint knows of one weight: its shape, and signs where it has any."""
+    shape = f"{list(weight.shape)}\n".encode()
+    flat = weight.detach().reshape(-1)
+    count = min(flat.numel(), _MOST_ELEMENTS)
+    if weight.is_meta or not count or not flat.is_floating_point():
+        return shape
+    chosen = torch.arange(count, device=flat.device) * flat.numel() // count
+    return shape + np.packbits(torch.signbit(flat[chosen]).cpu().numpy()).tobytes()

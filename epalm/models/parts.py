@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from epalm.models.backbones import (
 )
 from epalm.models.cards import EncoderCard, LanguageModelCard, check_fit
 from epalm.models.precision import Precision
+from epalm.models.quantised import Quantization
 from epalm.models.senses import DEFAULT_MODALITY
 
 ByModality = int | Mapping[str, int] | None
@@ -54,6 +56,8 @@ class Loading:
     device: str | torch.device | None = None
     attn_implementation: str | None = None
     """Of the language model."""
+    quantization: Quantization | None = None
+    """Likewise."""
     frames: int | None = None
     long_sounds: LongSounds | None = None
 
@@ -73,6 +77,7 @@ class Loading:
             dtype=self.dtype,
             device=self.device,
             attn_implementation=self.attn_implementation,
+            quantization=self.quantization,
         )
 
     def encoders(self, sources: Source | Mapping[str, Source] | None) -> dict[str, PerceptualEncoder]:
@@ -128,6 +133,8 @@ def saved_parts(
     lm_source = language_model if language_model is not None else card.language_model.source
     if lm_source is None:
         raise AdapterError(f"{where}: trained on a live language model that has no name; give language_model")
+    if isinstance(lm_source, str | Path):  # a live language model stays as it is
+        loading = replace(loading, quantization=loading.quantization or card.language_model.quantization)
     loading = loading.beside(lm_source)
     layers = card.language_model.decoder_layers
     lm, anatomy, source = loading.language_model(lm_source, layers)

@@ -1,63 +1,42 @@
-"""The augmented language model: frozen causal LM, frozen encoders, and the little that is trained (eP-ALM, ICCV 2023).
+"""`PerceptualLM`: making an augmented language model from its backbones, keeping it as an adapter, finding it again.
 
-    raw inputs -> encoder (B, K, E) -> connector (B, K, D) -> slot, filled anew in every layer of the window
-    soft prompt (P, W) -> in front of the text -> the unmodified Hugging Face decoder -> logits
-
-One slot per modality, in the alphabetical order of the modalities that a call brings. Positions: see
-`epalm.models.layout`; masks: see `epalm.models.injection`.
-
-Shapes: B batch, T text tokens, P soft-prompt tokens, S slots, K levels, E encoder width, D and W language-model widths,
-V vocabulary.
+What it does when it runs is in `epalm.models.augmented_lm`.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from epalm.config import AdapterConfig
 from epalm.encoders import LongSounds, PerceptualEncoder
-from epalm.errors import AdapterError, ConfigError, DataError
+from epalm.errors import AdapterError, ConfigError
 from epalm.models.adapter_io import check_tensors, read_adapter, write_adapter
 from epalm.models.anatomy import Anatomy
+from epalm.models.augmented_lm import AugmentedLM
 from epalm.models.backbones import SharedLanguageModel, Source
-from epalm.models.block_adapters import BlockAdapters
 from epalm.models.cards import AdapterCard, LanguageModelCard, new_card
-from epalm.models.generation import generate_after, generation_arguments, without_front
-from epalm.models.injection import injected
-from epalm.models.layout import Layout, lay_out, to_left_padding
-from epalm.models.loss import LabelledRows, LossScale, label_loss
-from epalm.models.partly_trained import PartlyTrained
 from epalm.models.parts import Loading, new_parts, saved_parts
 from epalm.models.precision import Precision
-from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
-from epalm.models.senses import Features, RawInputs, Senses
-from epalm.models.window import Window
+from epalm.models.quantised import Quantization
 
 
-class PerceptualLM(PartlyTrained):
+class PerceptualLM(AugmentedLM):
     """A frozen language model that perceives; made by `build` or `from_pretrained`.
 
-    Only the connectors, the soft prompt and the block adapters are trained: what is trainable follows from which
-    module owns it. They are float32 whatever the backbones are; their results are cast where they enter the language
-    model. The backbones are frozen and stay in evaluation mode whatever mode the rest is in.
-
     Args:
-        language_model: the causal language model; it gets frozen.
-        anatomy: its parts.
-        encoders: see `Senses`; they get frozen.
-        widths: see `Senses`.
-        depths: see `Senses`.
-        config: the settings.
+        language_model: see `AugmentedLM`.
+        anatomy: see `AugmentedLM`.
+        encoders: see `AugmentedLM`.
+        widths: see `AugmentedLM`.
+        depths: see `AugmentedLM`.
+        config: see `AugmentedLM`.
         source: where the language model came from.
         decoder_layers: where its layers are, if that had to be said.
         tokenizer: its tokenizer, for whoever wants it; nothing here reads it.
@@ -82,34 +61,9 @@ class PerceptualLM(PartlyTrained):
         tokenizer: Any = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.language_model = language_model
-        self.anatomy, self.source, self.decoder_layers = anatomy, source, decoder_layers
+        super().__init__(language_model, anatomy, encoders, widths, depths, config)
+        self.source, self.decoder_layers = source, decoder_layers
         self.tokenizer, self.metadata = tokenizer, dict(metadata or {})
-        self.window = Window.resolve(config, len(anatomy.layers))
-        levels = self.window.levels(config, depths)
-        written_out: dict[str, Any] = {"start": self.window.start, "end": self.window.end}
-        if len(set(levels.values())) == 1:
-            written_out["levels"] = next(iter(levels.values()))
-        self.config = config.model_copy(update=written_out)
-        """The settings, with the window and the levels written out."""
-
-        words = language_model.get_input_embeddings()
-        device = words.weight.device
-        # Made on the CPU, so that a seed gives the same start on every device.
-        with torch.device("meta" if device.type == "meta" else "cpu"):
-            self.senses = Senses(
-                encoders, widths, depths, levels, width=anatomy.width, shared=config.connector == "shared"
-            )
-            self.prompt: PlainPrompt | MlpPrompt | None = None
-            if config.prompt != "none":
-                self.prompt = build_prompt(config.prompt, config.prompt_tokens, words)
-            self.block_adapters: BlockAdapters | None = None
-            if config.block_adapters != "none":
-                self.block_adapters = BlockAdapters(anatomy, config.block_adapters, config.bottleneck)
-        for part in self.trained_parts().values():
-            part.to(device)
-        self.freeze()
 
     # -- making one ------------------------------------------------------------------------------------------------
 
@@ -127,6 +81,7 @@ class PerceptualLM(PartlyTrained):
         torch_dtype: Precision | None = None,
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
+        quantization: Quantization | None = None,
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
     ) -> PerceptualLM:
@@ -147,6 +102,8 @@ class PerceptualLM(PartlyTrained):
             device: unset: the CPU, or where a live model is, or a shared language model.
             attn_implementation: `eager` or `sdpa` for the language model; unset: `eager` for bfloat16 on the CPU, where
                 that is faster, else transformers' choice.
+            quantization: of the language model's decoder layers: `int8`, on every device; `8bit` or `4bit`, by the
+                package bitsandbytes, from files alone; unset: `none`, or as a live model is held.
             frames: frames of a clip; unset: what the encoder was trained with, or 8.
             long_sounds: what is perceived of sounds longer than the encoder's window: `first`, the first window, which
                 is the default, or all `windows`, averaged.
@@ -160,7 +117,7 @@ class PerceptualLM(PartlyTrained):
             _shared(language_model),
             encoders,
             config,
-            Loading(torch_dtype, device, attn_implementation, frames, long_sounds),
+            Loading(torch_dtype, device, attn_implementation, quantization, frames, long_sounds),
             tokenizer=tokenizer,
             encoder_width=encoder_width,
             encoder_levels=encoder_levels,
@@ -179,6 +136,7 @@ class PerceptualLM(PartlyTrained):
         torch_dtype: Precision | None = None,
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
+        quantization: Quantization | None = None,
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
     ) -> PerceptualLM:
@@ -192,6 +150,7 @@ class PerceptualLM(PartlyTrained):
             torch_dtype: see `build`.
             device: see `build`.
             attn_implementation: see `build`.
+            quantization: see `build`; unset: as the adapter was trained, or as a live model is held.
             frames: see `build`; unset: as the adapter was trained.
             long_sounds: see `build`; unset: as the adapter was trained.
 
@@ -201,7 +160,7 @@ class PerceptualLM(PartlyTrained):
             UnsupportedModelError: a backbone cannot be served.
         """
         saved = read_adapter(adapter)
-        loading = Loading(torch_dtype, device, attn_implementation, frames, long_sounds)
+        loading = Loading(torch_dtype, device, attn_implementation, quantization, frames, long_sounds)
         parts = saved_parts(saved, _shared(language_model), encoders, loading, tokenizer=tokenizer)
         try:
             model = cls(**vars(parts))
@@ -249,217 +208,9 @@ class PerceptualLM(PartlyTrained):
             metadata=self.metadata,
         )
 
-    # -- its parts -------------------------------------------------------------------------------------------------
-
-    def trained_parts(self) -> dict[str, nn.Module]:
-        """Of `connector`, `prompt` and `block_adapters` those there are."""
-        parts = {"connector": self.senses.connector, "prompt": self.prompt, "block_adapters": self.block_adapters}
-        return {name: part for name, part in parts.items() if part is not None and any(True for _ in part.parameters())}
-
-    def frozen_parts(self) -> dict[str, nn.Module]:
-        """The language model and the encoders."""
-        return {"language model": self.language_model} | {
-            f"{name} encoder": part for name, part in self.encoders.items()
-        }
-
-    def fold_prompt(self) -> None:
-        """Turn an `mlp` prompt into the P x W vectors it computes; nothing that is generated changes."""
-        if isinstance(self.prompt, MlpPrompt):
-            self.prompt = self.prompt.fold()
-            self.config = self.config.model_copy(update={"prompt": "plain"})
-
-    @property
-    def encoders(self) -> Mapping[str, PerceptualEncoder]:
-        """The frozen encoders, by modality."""
-        return self.senses.encoders
-
-    @property
-    def levels(self) -> Mapping[str, int]:
-        """K, by modality."""
-        return self.senses.levels
-
-    @property
-    def device(self) -> torch.device:
-        """Where the language model takes its inputs."""
-        return _device_of(self.language_model)
-
-    # -- using it --------------------------------------------------------------------------------------------------
-
-    def encode(self, *, pixel_values: Tensor | None = None, inputs: RawInputs | None = None) -> dict[str, Tensor]:
-        """Perceptual features of raw inputs, (B, K, E) by modality, as `forward` and `generate` take them.
-
-        Args:
-            pixel_values: what the image encoder takes; short for `inputs={"image": {"pixel_values": ...}}`.
-            inputs: encoder inputs by name, by modality.
-
-        Raises:
-            DataError: a modality comes twice, or has no encoder here.
-        """
-        return self.senses.encode(pixel_values, inputs)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        *,
-        features: Features | None = None,
-        pixel_values: Tensor | None = None,
-        inputs: RawInputs | None = None,
-        loss_scale: LossScale = "mean",
-        label_smoothing: float = 0.0,
-    ) -> CausalLMOutputWithPast:
-        """One pass. Without perception and without a soft prompt it is the plain language model's, to the bit.
-
-        Args:
-            input_ids: (B, T), padded on either side.
-            attention_mask: (B, T), 1 for real tokens; unset: all are.
-            labels: (B, T), aligned with `input_ids`, -100 where there is none; shifted inside. The first token of a
-                row is never a target: put BOS, or the question, in front of what is to be learned.
-            features: ready features, (B, K, E), or by modality.
-            pixel_values: see `encode`.
-            inputs: see `encode`.
-            loss_scale: `mean` over the labels, or `original`: 0.1 times their sum over B.
-            label_smoothing: of the loss.
-
-        Returns:
-            Without labels `logits` (B, S + P + T, V), slots first, in left-padded rows the soft prompt behind the
-            padding. With labels `loss`, and `logits` (N, V) at the labelled positions alone, row by row.
-
-        Raises:
-            DataError: shapes do not fit, or there are labels but none that counts.
-        """
-        ids, mask = self._text(input_ids, attention_mask)
-        vectors = self.senses(features, pixel_values, inputs)
-        if not vectors and self.prompt is None:
-            given: dict[str, Any] = {"input_ids": ids, "attention_mask": None if attention_mask is None else mask}
-            running = self._blocks_adapted()
-        else:
-            layout = self._lay_out(ids, mask, vectors)
-            given = {"inputs_embeds": layout.embeddings, "attention_mask": layout.mask, "use_cache": False}
-            if self.anatomy.takes_position_ids:
-                given["position_ids"] = layout.positions
-            running = self._running(layout, vectors)
-        with running:
-            if labels is None:
-                return CausalLMOutputWithPast(logits=self.language_model(**given).logits)
-            if labels.shape != ids.shape:
-                raise DataError(f"labels: expected {tuple(ids.shape)} like input_ids, got {tuple(labels.shape)}")
-            rows = LabelledRows.find(labels.to(ids.device), mask, len(vectors) + self._prompt_tokens)
-            with rows.only(self.language_model.get_output_embeddings()):
-                logits = self.language_model(**given).logits[0]  # (N, V)
-        target = rows.target.to(logits.device)
-        loss = label_loss(logits, target, len(ids), loss_scale, label_smoothing)
-        return CausalLMOutputWithPast(loss=loss, logits=logits)
-
-    @torch.no_grad()
-    def generate(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        features: Features | None = None,
-        pixel_values: Tensor | None = None,
-        inputs: RawInputs | None = None,
-        **generate_kwargs: Any,
-    ) -> Any:
-        """Continue the text: transformers' `generate`, with its arguments.
-
-        Perception is computed once and enters at prefill; the KV cache serves the rest. All lengths, `max_length`
-        too, count new tokens (default: `max_new_tokens` of the language model's own settings, else 20), and end where
-        a learned table of positions does. Right padding is turned into left padding first.
-
-        Args:
-            input_ids: (B, T); unset: the language model's BOS token, else its EOS token.
-            attention_mask: (B, T), 1 for real tokens; unset: all are.
-            features: see `forward`.
-            pixel_values: see `encode`.
-            inputs: see `encode`.
-            generate_kwargs: greedy, sampling, beams, `num_return_sequences`, ... as transformers has them.
-
-        Returns:
-            New tokens only, (B * num_return_sequences, R), or what `return_dict_in_generate` asks for.
-
-        Raises:
-            DataError: shapes do not fit.
-            ConfigError: an argument cannot be combined with perception.
-        """
-        vectors = self.senses(features, pixel_values, inputs)
-        if input_ids is None:
-            input_ids, attention_mask = self._beginning(vectors), None
-        ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
-        kwargs = generation_arguments(self.language_model, self.anatomy, mask, generate_kwargs)
-        if not vectors and self.prompt is None:
-            with self._blocks_adapted():
-                output = self.language_model.generate(input_ids=ids, attention_mask=mask, **kwargs)
-            return without_front(output, ids.shape[1])
-        if vectors and self.config.mask == "legacy":
-            kwargs["use_cache"] = False
-        layout = self._lay_out(ids, mask, vectors)
-        with self._running(layout, vectors):
-            return generate_after(self.language_model, self.anatomy, layout, ids[:, -1:], kwargs)
-
-    # -- inside ----------------------------------------------------------------------------------------------------
-
-    @property
-    def _prompt_tokens(self) -> int:
-        return 0 if self.prompt is None else self.config.prompt_tokens
-
-    def _text(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Token ids and mask, (B, T) each, where the language model takes them."""
-        if ids.ndim != 2 or not ids.shape[1] or (mask is not None and mask.shape != ids.shape):
-            shapes = f"{tuple(ids.shape)} and {None if mask is None else tuple(mask.shape)}"
-            raise DataError(f"input_ids and attention_mask: expected (B, T) for both, with T at least 1, got {shapes}")
-        mask = torch.ones_like(ids) if mask is None else mask
-        limit = self.anatomy.position_limit
-        if limit is not None and ids.shape[1] > limit and (longest := int(mask.sum(1).max())) > limit:
-            raise DataError(f"input_ids: {longest} tokens, but the language model has positions for {limit}")
-        return ids.to(self.device), mask.to(self.device)
-
-    def _beginning(self, vectors: Mapping[str, Tensor]) -> Tensor:
-        """(B, 1): what generation starts from without any text."""
-        defaults = self.language_model.generation_config
-        for token in (defaults.bos_token_id, defaults.eos_token_id):
-            if token is not None:
-                batch = len(next(iter(vectors.values()))) if vectors else 1
-                return torch.full((batch, 1), token[0] if isinstance(token, list) else token)
-        raise ConfigError("generate: the language model has no token to begin with; give input_ids")
-
-    def _lay_out(self, ids: Tensor, mask: Tensor, vectors: Mapping[str, Tensor]) -> Layout:
-        """Slots, soft prompt and text in their places."""
-        for name, tensor in vectors.items():
-            if len(tensor) != len(ids):
-                raise DataError(f"{name}: perception of {len(tensor)} inputs for {len(ids)} rows of text")
-        text = self.language_model.get_input_embeddings()(ids)  # (B, T, W)
-        prompt = None if self.prompt is None else self.prompt()  # (P, W)
-        return lay_out(self.anatomy, text, mask, prompt, len(vectors))
-
-    @contextmanager
-    def _running(self, layout: Layout, vectors: Mapping[str, Tensor]) -> Iterator[None]:
-        """Inside this context the language model has its block adapters, and its slots what they perceive."""
-        plans = {name: self.window.schedule(self.levels[name]) for name in vectors}
-        layers = range(self.window.end - self.window.start) if vectors else ()
-        states = [
-            torch.stack([vectors[name][:, plan[offset]] for name, plan in plans.items()], dim=1) for offset in layers
-        ]  # (B, S, D) for each layer of the window
-        legacy = self.config.mask == "legacy"
-        silent = layout.silent
-        with (
-            self._blocks_adapted(),
-            injected(self.language_model, self.anatomy, self.window.start, states, silent=silent, legacy=legacy),
-        ):
-            yield
-
-    def _blocks_adapted(self) -> Any:
-        return nullcontext() if self.block_adapters is None else self.block_adapters.attached()
-
 
 def _shared(language_model: Any) -> Any:
     """The language model of a model that has one already, to be shared; anything else as it is."""
     if isinstance(language_model, PerceptualLM):
         return SharedLanguageModel(language_model.language_model, language_model.source, language_model.tokenizer)
     return language_model
-
-
-def _device_of(model: Any) -> torch.device:
-    return model.get_input_embeddings().weight.device

@@ -65,10 +65,12 @@ def _describe_adapter(source: str) -> Description:
     card = saved.card
     facts = card.model_dump(mode="json")
     facts["tensors"] = {name: list(tensor.shape) for name, tensor in saved.tensors.items()}
+    held = card.language_model.quantization
     lines = [
         ("adapter", source),
         ("preset", card.adapter.preset),
         ("language model", f"{card.language_model.source or 'live'} ({card.language_model.family})"),
+        *([("held in", held)] if held != "none" else []),
         *((f"{name} encoder", encoder.source or "none: ready features") for name, encoder in card.encoders.items()),
         *((f"{name} levels", f"{encoder.used_levels}") for name, encoder in card.encoders.items()),
         *(("frames of a clip", f"{encoder.frames}") for encoder in card.encoders.values() if encoder.frames),

@@ -176,6 +176,7 @@ def load_model(recipe: Recipe) -> PerceptualLM:
         torch_dtype=recipe.model.dtype(),
         device=own_device(recipe.model.device_or_best()),
         attn_implementation=recipe.model.attn_implementation,
+        quantization=recipe.model.quantization,
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
     )
@@ -282,7 +283,7 @@ def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
     """What the adapter keeps of its recipe: what it takes to answer as it was trained, and how it was trained."""
     settings = recipe.model_dump(mode="json", include={*SAVED_GROUPS, "training"})
     # The card describes the backbones; a device is anybody's own.
-    for name in ("language_model", "encoders", "frames", "long_sounds", "device"):
+    for name in ("language_model", "encoders", "frames", "long_sounds", "quantization", "device"):
         del settings["model"][name]
     return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows)}
 
