@@ -36,6 +36,9 @@ class ModelSettings(Settings):
     long_sounds: Literal["first", "windows"] | None = None
     """Of sounds longer than the audio encoder's window: the `first` window alone (also if unset), or the mean of all
     `windows`."""
+    statistics: Literal["own", "clip"] | None = None
+    """By whose mean and spread pixels are normalised: the encoder's `own` (also if unset), or those of `clip`, as the
+    original did with every encoder."""
     torch_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen weights; trained tensors are always float32."""
     device: str | None = None

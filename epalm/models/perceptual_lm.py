@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from epalm.config import AdapterConfig
-from epalm.encoders import LongSounds, PerceptualEncoder
+from epalm.encoders import LongSounds, PerceptualEncoder, Statistics
 from epalm.errors import AdapterError, ConfigError, DataError
 from epalm.models.adapter_io import check_tensors, read_adapter, write_adapter
 from epalm.models.anatomy import Anatomy
@@ -128,6 +128,7 @@ class PerceptualLM(PartlyTrained):
         attn_implementation: str | None = None,
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
+        statistics: Statistics | None = None,
     ) -> PerceptualLM:
         """A new, untrained augmentation; `torch.manual_seed` before it makes it repeatable.
 
@@ -147,6 +148,8 @@ class PerceptualLM(PartlyTrained):
             frames: frames of a clip; unset: what the encoder was trained with, or 8.
             long_sounds: what is perceived of sounds longer than the encoder's window: `first`, the first window, which
                 is the default, or all `windows`, averaged.
+            statistics: by whose mean and spread pixels are normalised: each encoder's `own`, which is the default, or
+                those of `clip`, as the original had it.
 
         Raises:
             ConfigError: a source or a setting is wrong.
@@ -157,7 +160,7 @@ class PerceptualLM(PartlyTrained):
             _shared(language_model),
             encoders,
             config,
-            Loading(torch_dtype, device, attn_implementation, frames, long_sounds),
+            Loading(torch_dtype, device, attn_implementation, frames, long_sounds, statistics),
             tokenizer=tokenizer,
             encoder_width=encoder_width,
             encoder_levels=encoder_levels,
@@ -178,6 +181,7 @@ class PerceptualLM(PartlyTrained):
         attn_implementation: str | None = None,
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
+        statistics: Statistics | None = None,
     ) -> PerceptualLM:
         """A saved adapter on its backbones: those it names, or those given here.
 
@@ -191,6 +195,7 @@ class PerceptualLM(PartlyTrained):
             attn_implementation: see `build`.
             frames: see `build`; unset: as the adapter was trained.
             long_sounds: see `build`; unset: as the adapter was trained.
+            statistics: see `build`; unset: as the adapter was trained.
 
         Raises:
             AdapterError: the adapter is damaged, or does not fit the backbones.
@@ -198,7 +203,7 @@ class PerceptualLM(PartlyTrained):
             UnsupportedModelError: a backbone cannot be served.
         """
         saved = read_adapter(adapter)
-        loading = Loading(torch_dtype, device, attn_implementation, frames, long_sounds)
+        loading = Loading(torch_dtype, device, attn_implementation, frames, long_sounds, statistics)
         parts = saved_parts(saved, _shared(language_model), encoders, loading, tokenizer=tokenizer)
         try:
             model = cls(**vars(parts))

@@ -126,6 +126,7 @@ def load_model(recipe: Recipe) -> PerceptualLM:
         attn_implementation=recipe.model.attn_implementation,
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
+        statistics=recipe.model.statistics,
     )
 
 
@@ -171,7 +172,7 @@ def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
     """What the adapter keeps of its recipe: what it takes to answer as it was trained, and how it was trained."""
     settings = recipe.model_dump(mode="json", include={*SAVED_GROUPS, "training"})
     # The card describes the backbones; a device is anybody's own.
-    for name in ("language_model", "encoders", "frames", "long_sounds", "device"):
+    for name in ("language_model", "encoders", "frames", "long_sounds", "statistics", "device"):
         del settings["model"][name]
     return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows)}
 
