@@ -1,4 +1,4 @@
-"""The command line: `epalm train | evaluate | caption | ask | info | score | data`, each a few calls into the package.
+"""The command line: `epalm train | evaluate | caption | ask | info | convert | score | data`, thin over the package.
 
 Every setting of a recipe is an option by its dotted name, such as `--training.steps 100`.
 
@@ -95,6 +95,12 @@ where no adapter watches."""
 _INFO_HELP = """\b
 epalm info my-adapter
 epalm info toy_image --adapter.preset epalm"""
+_CONVERT_HELP = """\b
+epalm convert original.pth --output my-adapter
+  --model.language_model facebook/opt-2.7b --model.encoders.image google/vit-base-patch16-224
+
+The checkpoint names neither backbone; where it does not tell the window, give --adapter.start and --adapter.end. The
+adapter gets the settings that the original had."""
 
 
 @app.command(epilog=_TRAIN_HELP + _SETTINGS)
@@ -217,6 +223,22 @@ def info(
 
     description = describe_source(source, context.obj)
     typer.echo(json.dumps(description.as_dict()) if as_json else description.as_text())
+
+
+@app.command(epilog=_CONVERT_HELP)
+def convert(
+    context: typer.Context,
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pth of the original code.")],
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write the adapter to.")] = None,
+) -> None:
+    """Make an adapter of a checkpoint of the original eP-ALM code."""
+    from epalm.conversion import convert_original
+
+    overrides = dict(context.obj)
+    if output is not None:
+        overrides["output"] = output
+    model = convert_original(checkpoint, overrides)
+    typer.echo(f"{model.summary()}\nadapter written to {overrides['output']}")
 
 
 app.command(epilog=SCORE_HELP)(score)
