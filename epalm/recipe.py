@@ -21,7 +21,7 @@ from epalm.setting_names import find_setting, nearest
 from epalm.tasks import TextTemplate
 
 RECIPES = Path(__file__).parent / "recipes"
-_PATHS = (("data", "train"), ("data", "validation"), ("output",))
+_PATHS = (("data", "train"), ("data", "validation"), ("generation", "answers"), ("output",))
 
 
 class ModelSettings(Settings):
@@ -147,6 +147,17 @@ class GenerationSettings(Settings):
     """Longest answer or caption in tokens."""
     batch_size: int = Field(default=32, ge=1)
     """Rows generated at once; answers do not depend on it."""
+    answers: Path | None = None
+    """Text file of all the answers there are, one a line: questions get the likeliest of them, and nothing is made up.
+    It does not go with the adapter."""
+    rank_top_k: int | None = Field(default=None, ge=1)
+    """Of `answers`, weigh only the k with the likeliest first tokens; unset: as many as it takes to be sure."""
+
+    @model_validator(mode="after")
+    def _ranks_something(self) -> GenerationSettings:
+        if self.rank_top_k is not None and self.answers is None:
+            raise ValueError("rank_top_k is of ranked answers, and there are none; give answers, too")
+        return self
 
 
 class Recipe(Settings):

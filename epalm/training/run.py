@@ -174,6 +174,7 @@ def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
     # The card describes the backbones; a device is anybody's own.
     for name in ("language_model", "encoders", "frames", "long_sounds", "statistics", "device"):
         del settings["model"][name]
+    del settings["generation"]["answers"], settings["generation"]["rank_top_k"]  # a file on this machine
     return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows)}
 
 
