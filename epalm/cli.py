@@ -2,7 +2,8 @@
 
 Every setting of a recipe is an option by its dotted name, such as `--training.steps 100`.
 
-Exit codes: 0 done; 2 the user can mend it, and one line says how; 130 interrupted; 1 a bug of ours, with a traceback.
+Exit codes: 0 done; 2 the user can mend it, and one line says how; 130 interrupted, 143 terminated; 1 a bug of ours,
+with a traceback.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from epalm.cli_data import SCORE_HELP, data_app, score
-from epalm.errors import ConfigError, EpalmError
+from epalm.errors import ConfigError, EpalmError, TrainingStopped
 from epalm.outputs import check_writable, write_whole
 from epalm.overrides import nearest_option, split_settings
 from epalm.progress import show_progress
@@ -114,6 +116,7 @@ def train(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write the adapter to.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in DIR.")] = False,
     json_file: JsonFile = None,
     settings: Annotated[bool, typer.Option("--settings", help="List every setting and leave.")] = False,
 ) -> None:
@@ -130,12 +133,14 @@ def train(
         overrides["output"] = output
     wanted = read_recipe(recipe, overrides)
     _check_results([("--json", json_file)], {"--output": wanted.output, "data.train": wanted.data.train})
+    from epalm.processes import is_main_process
     from epalm.training import run_recipe
 
-    with show_progress() as show:
-        result = run_recipe(wanted, show)
-    _write_json(json_file, result.as_dict())
-    typer.echo(result.as_text())
+    with show_progress() if is_main_process() else nullcontext() as show:
+        result = run_recipe(wanted, show, resume=resume, on_warning=_warn)
+    if is_main_process():
+        _write_json(json_file, result.as_dict())
+        typer.echo(result.as_text())
 
 
 @app.command(epilog=_EVALUATE_HELP + _ANSWER_SETTINGS)
@@ -163,11 +168,14 @@ def evaluate(
             raise ConfigError("--results: says how predictions are written; name a file for them with --predictions")
     from epalm.data.manifest import read_manifest
     from epalm.evaluation import Answerer, score_rows
+    from epalm.processes import is_main_process
 
     rows = read_manifest(data, require_answers=predictions is None)
     answerer = Answerer.load(adapter, context.obj)
-    with show_progress() as show:
+    with show_progress() if is_main_process() else nullcontext() as show:
         evaluation = score_rows(answerer, rows, show, str(data))
+    if not is_main_process():
+        return
     if predictions is not None:
         evaluation.write_predictions(predictions, results)
     _write_json(json_file, {"adapter": adapter, "data": str(data), **evaluation.as_dict()})
@@ -264,6 +272,8 @@ def run(arguments: Sequence[str]) -> int:
         return _refuse(str(error))
     except _UsageError as error:
         return _refuse(_usage(error))
+    except TrainingStopped as stopped:
+        return _refuse(str(stopped), stopped.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _refuse("interrupted", _INTERRUPTED)
     except SystemExit:  # typer's answer to a closed pipe: whoever read has seen enough
@@ -293,6 +303,11 @@ def _sounds_of(files: list[Path], sounds: list[Path] | None) -> Sequence[Path | 
 def _said(file: Path, sound: Path | None, **texts: str) -> dict[str, str]:
     """What was said of an input, for JSON."""
     return {"file": str(file), **({} if sound is None else {"audio": str(sound)}), **texts}
+
+
+def _warn(message: str) -> None:
+    """One line that stops nothing."""
+    print(f"epalm: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 def _refuse(message: str, code: int = 2) -> int:

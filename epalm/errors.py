@@ -26,3 +26,17 @@ class UnsupportedModelError(EpalmError):
 
 class AdapterError(EpalmError):
     """A saved adapter is damaged, incomplete, or does not fit the backbones it is loaded onto."""
+
+
+class TrainingStopped(Exception):
+    """No error: the run was asked to stop by a signal, and has been saved. The message says how it goes on.
+
+    Args:
+        message: one line.
+        number: the signal.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+        """As shells count: 130 after Ctrl-C, 143 after SIGTERM."""

@@ -39,16 +39,18 @@ class ModelSettings(Settings):
     statistics: Literal["own", "clip"] | None = None
     """By whose mean and spread pixels are normalised: the encoder's `own` (also if unset), or those of `clip`, as the
     original did with every encoder."""
-    torch_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the frozen weights; trained tensors are always float32."""
+    torch_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the frozen weights; trained tensors are always float32. `auto`: of the language model bfloat16 where
+    the device multiplies it natively (GPUs and CPUs of recent years), else float32; of the encoders float32."""
     device: str | None = None
     """Such as `cpu` or `cuda:0`; unset: a GPU where there is one."""
     attn_implementation: Literal["eager", "sdpa"] | None = None
-    """Attention code of the language model; unset: transformers' choice."""
+    """Attention code of the language model; unset: `eager` for bfloat16 on the CPU, else transformers' choice."""
 
-    def dtype(self) -> torch.dtype:
-        """`torch_dtype` as torch has it."""
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[self.torch_dtype]
+    def dtype(self) -> torch.dtype | Literal["auto"]:
+        """`torch_dtype` as torch has it; `auto` is settled where the language model is loaded."""
+        named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+        return named.get(self.torch_dtype, "auto")
 
     def device_or_best(self) -> torch.device:
         """The device that is named, else a GPU, else the CPU.
@@ -109,17 +111,25 @@ class TrainingSettings(Settings):
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps, instead of `epochs`."""
     batch_size: int = Field(default=32, ge=1)
-    """Rows a step."""
+    """Rows a step, over all processes together."""
+    accumulation: int = Field(default=1, ge=1)
+    """Parts in which each process takes its share of a batch, one after the other: less memory, the same result."""
+    group_by_length: bool = True
+    """Batches of rows of like length, which saves padding."""
     learning_rate: float = Field(default=1e-3, gt=0, le=100)
     """Peak rate of connectors and block adapters."""
     prompt_learning_rate: float | None = Field(default=None, gt=0, le=100)
     """Peak rate of the soft prompt; unset: as `learning_rate`."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the rate rises to its peak."""
+    warmup_start: float = Field(default=0.0, ge=0, le=1)
+    """Share of the peak rate at which the rise begins."""
     final_rate: float = Field(default=0.01, ge=0, le=1)
     """What is left of the peak rate at the end."""
     weight_decay: float = Field(default=0.02, ge=0, le=100)
     """AdamW's, on the weights of connectors and block adapters."""
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    """AdamW's."""
     clip: float | None = Field(default=1.0, gt=0)
     """Largest norm of the gradient; null: none."""
     loss_on: Literal["answer", "all"] = "answer"
@@ -128,6 +138,17 @@ class TrainingSettings(Settings):
     """`mean` over tokens, or the original 0.1 * sum / batch."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target spread over the vocabulary."""
+    validate_every: int | None = Field(default=None, ge=1)
+    """Steps between scores on `data.validation`; the best adapter is the one that stays. Unset: it is scored once, at
+    the end."""
+    metric: str | None = None
+    """What decides which is the best, such as `CIDEr`; unset: the first metric of each task, averaged."""
+    patience: int | None = Field(default=None, ge=1)
+    """Scores in a row without a better one after which the run is over; unset: it goes on to its end."""
+    checkpoint_every: int = Field(default=500, ge=1)
+    """Steps between checkpoints, from which `--resume` goes on."""
+    report_to: tuple[str, ...] = ()
+    """Who is told of losses, rates and scores: accelerate's trackers, such as `tensorboard` or `wandb`."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of initial values, order and drawn answers."""
 
@@ -135,6 +156,12 @@ class TrainingSettings(Settings):
     def _one_length(self) -> TrainingSettings:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give epochs or steps, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_are_taken(self) -> TrainingSettings:
+        if self.validate_every is None and (self.patience is not None or self.metric is not None):
+            raise ValueError("patience and metric choose among scores taken on the way; set validate_every, too")
         return self
 
 

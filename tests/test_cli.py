@@ -486,27 +486,48 @@ def test_results_go_through_pipes_and_links(adapter: Path, epalm: Command) -> No
     assert Path("/dev/null").is_char_device()
 
 
-def test_control_c_in_the_middle_of_training(place: Path, epalm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_in_the_middle_and_resumed(
+    place: Path, epalm: Command, refused: Refused, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    train = ("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output")
+    assert epalm(*train, "undisturbed").code == 0
+    before = set(place.iterdir())
     steps: list[int] = []
     step = torch.optim.AdamW.step
 
     def interrupted(self: Any, *args: Any, **kwargs: Any) -> Any:
         steps.append(1)
         if len(steps) == 3:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
-    before = set(place.iterdir())
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
     try:
-        done = epalm("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output", "out", "--json", "run.json")
+        done = epalm(*train, "out", "--json", "run.json")
     finally:
         signal.signal(signal.SIGINT, inherited)
-    assert done.code == 130
-    assert done.err.splitlines()[-1] == "epalm: interrupted"
+    assert done.code == code
+    assert done.err.splitlines()[-1] == (
+        "epalm: stopped after step 3 of 4; what was learned is in out/checkpoints; the same command with --resume "
+        "goes on from there"
+    )
+    assert set(place.iterdir()) == before | {place / "out"}
+    assert [path.name for path in Path("out").iterdir()] == ["checkpoints"]
+
+    assert "out holds an unfinished run; go on with it by --resume" in refused(*train, "out")
+    assert "training.learning_rate 0.02, now it is 0.01" in refused(
+        *train, "out", "--resume", "--training.learning_rate", 0.01
+    )
+    assert "there is no unfinished run in undisturbed" in refused(*train, "undisturbed", "--resume")
     assert len(steps) == 3
-    assert set(place.iterdir()) == before
+    assert epalm(*train, "out", "--resume", "--json", "run.json").code == 0
+    assert len(steps) == 4
+    assert {path.name for path in Path("out").iterdir()} == FILES
+    assert json.loads(Path("run.json").read_text())["steps"] == 4
+    name = "adapter_model.safetensors"
+    assert Path("out", name).read_bytes() == Path("undisturbed", name).read_bytes()
 
 
 def test_a_loss_that_is_not_finite(place: Path, epalm: Command) -> None:

@@ -112,6 +112,7 @@ def recipe_values(backbones: Path, language_model: str = "opt", **training: Any)
             "language_model": str(backbones / language_model),
             "encoders": {"image": str(backbones / "vit")},
             "device": "cpu",
+            "torch_dtype": "float32",
         },
         "adapter": {"start": 0, "end": 2},
         "training": {"steps": 4, "batch_size": 2, "learning_rate": 0.02} | training,

@@ -18,6 +18,7 @@ from epalm.evaluation.answerer import Answerer
 from epalm.metrics import SplitScores, score_split
 from epalm.metrics.files import format_results
 from epalm.outputs import write_whole
+from epalm.processes import divide_work
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Evaluation:
 def score_rows(
     answerer: Answerer, rows: Sequence[Row], on_progress: OnProgress | None = None, where: str = ""
 ) -> Evaluation:
-    """Answer every row and score each task by the metrics that suit it.
+    """Answer every row and score each task by the metrics that suit it; several processes share the work.
 
     Of a task whose rows have no answers at all, such as a test split, there are predictions and no scores.
 
@@ -117,7 +118,8 @@ def score_rows(
         raise DataError("evaluation: there are no rows to score")
     scored = _scored_tasks(rows, where)
     started = time.perf_counter()
-    texts = answerer.answer(rows, on_progress, where)
+    answerer.check(rows, where)
+    texts = divide_work(rows, lambda share: answerer.answer(share, on_progress, where) if share else [])
     predictions = tuple(Prediction(row, text) for row, text in zip(rows, texts, strict=True))
     splits: dict[TaskName, SplitScores] = {}
     for task in scored:

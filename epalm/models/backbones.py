@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics, load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
+from epalm.models.precision import Precision, best_attention, best_dtype
 from epalm.models.selfcheck import PROVEN, examine
 from epalm.sources import resolve_source
 
@@ -36,7 +37,7 @@ class SharedLanguageModel:
         return self.model.get_input_embeddings().weight.device
 
     def require(
-        self, dtype: torch.dtype | None, device: str | torch.device | None, attn_implementation: str | None
+        self, dtype: Precision | None, device: str | torch.device | None, attn_implementation: str | None
     ) -> None:
         """See that it is held as is asked: any change would change what its other adapters say.
 
@@ -47,7 +48,7 @@ class SharedLanguageModel:
         place = self.device if device is None else torch.device(device)
         same_place = place.type == self.device.type and place.index in (None, self.device.index)
         for asked, found, same in (
-            (dtype, self.model.dtype, dtype in (None, self.model.dtype)),
+            (dtype, self.model.dtype, dtype in (None, "auto", self.model.dtype)),
             (place, self.device, same_place),
             (attn_implementation, attention, attn_implementation in (None, attention)),
         ):
@@ -61,7 +62,7 @@ def load_language_model(
     source: Source | SharedLanguageModel,
     *,
     decoder_layers: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Precision | None = None,
     device: str | torch.device | None = None,
     attn_implementation: str | None = None,
 ) -> tuple[PreTrainedModel, Anatomy, str | None]:
@@ -70,9 +71,9 @@ def load_language_model(
     Args:
         source: a live model stays as it is, but for being frozen and for what is given here; a shared one as it is.
         decoder_layers: see `study`.
-        dtype: of its weights; unset: float32, or as the live model has it.
+        dtype: of its weights; unset: float32; `auto`: see `epalm.models.precision`; either: as a live model has it.
         device: where it goes; unset: the CPU, or where the live model is.
-        attn_implementation: `eager` or `sdpa`; unset: transformers' choice.
+        attn_implementation: `eager` or `sdpa`; unset: `eager` for bfloat16 on the CPU, else transformers' choice.
 
     Raises:
         ConfigError: nothing can be loaded from there, or a shared model would have to change.
@@ -89,10 +90,13 @@ def load_language_model(
                 model.set_attn_implementation(attn_implementation)
             except (ValueError, ImportError) as error:
                 raise UnsupportedModelError(f"language model {name}: {' '.join(str(error).split())}") from None
+        dtype = None if dtype == "auto" else dtype
         if dtype is not None or device is not None:
             model = model.to(device=device, dtype=dtype)
     else:
-        model, name = _from_files(str(source), dtype or torch.float32, attn_implementation), str(source)
+        dtype = best_dtype(device) if dtype == "auto" else dtype or torch.float32
+        attention = attn_implementation or best_attention(dtype, device)
+        model, name = _from_files(str(source), dtype, attention), str(source)
         model = model if device is None else model.to(device)
     anatomy = study(model, decoder_layers)
     model.eval().requires_grad_(False)

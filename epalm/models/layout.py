@@ -57,7 +57,8 @@ def lay_out(anatomy: Anatomy, text: Tensor, mask: Tensor, prompt: Tensor | None,
     prompted = mask.new_zeros(batch, length)  # (B, T): which columns hold the soft prompt
     if prompt is not None:
         source = _behind_padding(mask, tokens)  # (B, P + T)
-        stream = torch.cat([prompt.to(text.dtype).expand(batch, -1, -1), text], dim=1)
+        rows = prompt.expand(batch, -1, -1).to(text.dtype)  # cast row by row: gradients are summed in float32
+        stream = torch.cat([rows, text], dim=1)
         text = stream.gather(1, source.unsqueeze(-1).expand_as(stream))  # (B, P + T, W)
         mask = functional.pad(mask, (tokens, 0), value=1).gather(1, source)  # (B, P + T)
         prompted = (source < tokens).long()  # (B, P + T)

@@ -23,6 +23,7 @@ from epalm.models.backbones import (
     require_use,
 )
 from epalm.models.cards import EncoderCard, LanguageModelCard, check_fit
+from epalm.models.precision import Precision
 from epalm.models.senses import DEFAULT_MODALITY
 
 ByModality = int | Mapping[str, int] | None
@@ -48,7 +49,8 @@ class Parts:
 class Loading:
     """How backbones are held, and files read; the default of whatever is unset is the loading functions' own."""
 
-    dtype: torch.dtype | None = None
+    dtype: Precision | None = None
+    """`auto` is the language model's alone; encoders are then float32."""
     device: str | torch.device | None = None
     attn_implementation: str | None = None
     """Of the language model."""
@@ -78,7 +80,7 @@ class Loading:
         """See `load_encoders`."""
         return load_encoders(
             sources,
-            dtype=self.dtype,
+            dtype=None if self.dtype == "auto" else self.dtype,
             device=self.device,
             frames=self.frames,
             long_sounds=self.long_sounds,

@@ -38,6 +38,7 @@ from epalm.models.layout import Layout, lay_out, to_left_padding
 from epalm.models.loss import LabelledRows, LossScale, label_loss
 from epalm.models.partly_trained import PartlyTrained
 from epalm.models.parts import Loading, new_parts, saved_parts
+from epalm.models.precision import Precision
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
 from epalm.models.ranking import AnswersAfter, Ranked, search
 from epalm.models.senses import Features, RawInputs, Senses
@@ -124,7 +125,7 @@ class PerceptualLM(PartlyTrained):
         encoder_width: int | Mapping[str, int] | None = None,
         encoder_levels: int | Mapping[str, int] | None = None,
         decoder_layers: str | None = None,
-        torch_dtype: torch.dtype | None = None,
+        torch_dtype: Precision | None = None,
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
         frames: int | None = None,
@@ -143,9 +144,11 @@ class PerceptualLM(PartlyTrained):
             encoder_width: E of ready features where there is no encoder, for `image` or by modality.
             encoder_levels: how many levels those features' encoder has, if known.
             decoder_layers: dotted path of the ModuleList of decoder layers, where the structure does not tell.
-            torch_dtype: of the frozen weights; unset: float32, or as a live model has it.
+            torch_dtype: of the frozen weights; unset: float32, or as a live model has it. `auto`: for a language model
+                from files bfloat16 where the device multiplies it natively, and float32 else.
             device: unset: the CPU, or where a live model is, or a shared language model.
-            attn_implementation: `eager` or `sdpa` for the language model; unset: transformers' choice.
+            attn_implementation: `eager` or `sdpa` for the language model; unset: `eager` for bfloat16 on the CPU, where
+                that is faster, else transformers' choice.
             frames: frames of a clip; unset: what the encoder was trained with, or 8.
             long_sounds: what is perceived of sounds longer than the encoder's window: `first`, the first window, which
                 is the default, or all `windows`, averaged.
@@ -177,7 +180,7 @@ class PerceptualLM(PartlyTrained):
         language_model: Source | None = None,
         encoders: Source | Mapping[str, Source] | None = None,
         tokenizer: Any = None,
-        torch_dtype: torch.dtype | None = None,
+        torch_dtype: Precision | None = None,
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
         frames: int | None = None,

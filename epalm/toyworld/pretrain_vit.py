@@ -185,7 +185,7 @@ class Stage:
 
 STAGES = (
     Stage(ALL_KEYS, (0.05, 0.1, 0.15, 0.2, 0.25, 1.0), crowded=0.6, foreign=0.0),
-    Stage(RANKS, (0.3, 0.6, 1.0), crowded=0.0, foreign=0.5),
+    Stage(RANKS, (0.3, 0.6, 1.0), crowded=0.0, foreign=1.0),
 )
 
 

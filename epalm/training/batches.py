@@ -1,44 +1,72 @@
-"""Which rows make which batch: a fresh order every epoch, drawn from the seed alone."""
+"""Which rows make which batch: a fresh order every epoch, drawn from the seed alone, and each process's share of it.
+
+A batch is what one optimizer step learns from, whatever the number of processes: every process knows all batches, and
+takes its part of each.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
+_POOL = 50
+"""Batches whose rows are sorted by length together: enough for little padding, few enough for a random order."""
 
-def epoch_batches(kinds: Sequence[Hashable], batch_size: int, seed: int, epoch: int) -> Iterator[list[int]]:
-    """Batches of row numbers that visit every row once, in random order; no batch mixes rows of different kinds.
 
-    Args:
-        kinds: of every row, such as the modalities it brings.
-        batch_size: rows a batch; the last of each kind may be smaller.
-        seed: of the run.
-        epoch: counts from 0; each has its own order.
+@dataclass(frozen=True)
+class Batches:
+    """All batches of a run.
+
+    No batch mixes rows of different kinds: those of a step bring the same modalities, in every process.
     """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    waiting: dict[Hashable, list[int]] = defaultdict(list)
-    for row in torch.randperm(len(kinds), generator=generator).tolist():
-        batch = waiting[kinds[row]]
-        batch.append(row)
-        if len(batch) == batch_size:
-            yield batch
-            waiting[kinds[row]] = []
-    yield from (batch for batch in waiting.values() if batch)
+
+    kinds: Sequence[Hashable]
+    """Of every row, such as its task and the modalities it brings."""
+    batch_size: int
+    """Rows a batch, over all processes; the last of each kind may be smaller."""
+    seed: int
+    """Of the run."""
+    lengths: Sequence[int] | None = None
+    """About how long each row is; rows of like length go together, which saves padding. None: as they come."""
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return sum(-(-count // self.batch_size) for count in Counter(self.kinds).values())
+
+    def epoch(self, number: int) -> list[list[int]]:
+        """The batches of an epoch, which visit every row once, in random order.
+
+        Args:
+            number: counts from 0; each has its own order.
+        """
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        rows: dict[Hashable, list[int]] = defaultdict(list)
+        for row in torch.randperm(len(self.kinds), generator=generator).tolist():
+            rows[self.kinds[row]].append(row)
+        batches = [batch for same in rows.values() for batch in self._cut(same)]
+        return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+
+    def after(self, step: int) -> Iterator[list[int]]:
+        """Epoch after epoch, without the first `step` batches."""
+        first, place = divmod(step, len(self))
+        for number in itertools.count(first):
+            yield from self.epoch(number)[place:]
+            place = 0
+
+    def _cut(self, rows: list[int]) -> Iterator[list[int]]:
+        pool = self.batch_size * (_POOL if self.lengths else 1)
+        for start in range(0, len(rows), pool):
+            some = rows[start : start + pool]
+            if self.lengths:
+                some = sorted(some, key=self.lengths.__getitem__)
+            for first in range(0, len(some), self.batch_size):
+                yield some[first : first + self.batch_size]
 
 
-def batches_per_epoch(kinds: Sequence[Hashable], batch_size: int) -> int:
-    """How many batches `epoch_batches` gives."""
-    counts: dict[Hashable, int] = defaultdict(int)
-    for kind in kinds:
-        counts[kind] += 1
-    return sum(-(-count // batch_size) for count in counts.values())
-
-
-def endless_batches(kinds: Sequence[Hashable], batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Epoch after epoch."""
-    epoch = 0
-    while True:
-        yield from epoch_batches(kinds, batch_size, seed, epoch)
-        epoch += 1
+def share_of(batch: Sequence[int], part: int, parts: int) -> Sequence[int]:
+    """One of `parts` shares of a batch, all of like size; empty where there are not rows enough."""
+    return batch[len(batch) * part // parts : len(batch) * (part + 1) // parts]

@@ -1,31 +1,40 @@
 """The training loop: AdamW on the trained parts alone, cosine by step, on accelerate's own pieces.
 
-Shapes: B batch, T text tokens, K levels, E encoder width.
+Batch after batch is learned, looked at, saved and scored; what a step is, see `epalm.training.learner`.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
+from torch import Tensor
 
-from epalm.admission import name_of, require_known_tokens, require_perceived, require_room, require_tokenizer
-from epalm.data.collate import collate
-from epalm.data.features import OnProgress, PerceivedFiles
+from epalm.admission import name_of, require_perceived, require_room, require_tokenizer
+from epalm.data.features import Media, OnProgress, PerceivedFiles
 from epalm.data.rows import Row
-from epalm.errors import ConfigError, DataError
+from epalm.errors import DataError, TrainingStopped
 from epalm.models import PerceptualLM
+from epalm.processes import without_gpu
 from epalm.recipe import TrainingSettings
 from epalm.tasks import Tasks
-from epalm.training.batches import batches_per_epoch, endless_batches
+from epalm.training.batches import Batches
+from epalm.training.checkpoints import Checkpoint, Checkpoints
+from epalm.training.learner import Learner
+from epalm.training.randomness import random_states, restore_random_states
+from epalm.training.schedule import total_steps
+from epalm.training.selection import Selection
+from epalm.training.stopping import StopRequests, heeding_signals
+from epalm.training.trackers import require_trackers
 
-DEFAULT_EPOCHS = 8.0
+_LOOK_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,11 @@ class TrainingLog:
     losses: tuple[float, ...]
     """Loss of every step."""
     seconds: float
-    """Wall time of the steps, perceiving left out."""
+    """Wall time of the steps, perceiving left out; of a run that was resumed, from there on."""
+    scores: tuple[tuple[int, float], ...] = ()
+    """Steps after which the adapter was scored, and the scores."""
+    chosen_step: int | None = None
+    """The step whose adapter was kept, where the best one was chosen."""
 
     def smoothed(self, window: int = 20) -> list[float]:
         """Running mean of the losses."""
@@ -44,22 +57,6 @@ class TrainingLog:
             total += loss - (self.losses[step - window] if step >= window else 0.0)
             means.append(total / min(step + 1, window))
         return means
-
-
-def total_steps(settings: TrainingSettings, kinds: Sequence[Hashable]) -> int:
-    """Optimizer steps of the run."""
-    if settings.steps is not None:
-        return settings.steps
-    return max(1, round((settings.epochs or DEFAULT_EPOCHS) * batches_per_epoch(kinds, settings.batch_size)))
-
-
-def rate_factor(step: int, steps: int, warmup: float, final: float) -> float:
-    """Share of the peak rate at `step`: a linear rise, then a cosine down to `final`."""
-    rise = max(1, round(warmup * steps))
-    if step < rise:
-        return (step + 1) / rise
-    done = (step - rise) / max(1, steps - rise)
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def train(
@@ -71,6 +68,10 @@ def train(
     perceived: PerceivedFiles | None = None,
     on_progress: OnProgress | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
+    on_warning: Callable[[str], None] = lambda line: None,
+    checkpoints: Checkpoints | None = None,
+    score: Callable[[], float] | None = None,
+    log_directory: Path | None = None,
     where: str = "",
 ) -> TrainingLog:
     """Train what `model` owns on `rows`.
@@ -83,63 +84,166 @@ def train(
         perceived: features of the rows' files; None: the model's own encoders perceive every file once.
         on_progress: told of perceiving.
         on_step: called with step, steps and loss after every step.
+        on_warning: told of damaged checkpoints.
+        checkpoints: where the run is saved on the way; it goes on from what lies there. With them Ctrl-C and SIGTERM
+            end the run in order.
+        score: how good the model is now, more being better; called every `settings.validate_every` steps, and the best
+            adapter is the one that stays.
+        log_directory: where the trackers of `settings.report_to` write that write files.
         where: the manifest, for messages.
 
     Raises:
-        ConfigError: nothing in the model can be trained.
+        AdapterError: a checkpoint cannot be written.
+        ConfigError: nothing in the model can be trained, or a checkpoint is of a run with other settings.
         DataError: there are no rows, a row cannot be trained on, or a loss is not a finite number.
         MediaError: a file cannot be read.
+        TrainingStopped: the run was asked to stop, and has been saved.
         UnsupportedModelError: the language model's tokenizer is missing or another model's.
     """
     check_rows(rows, tasks, model, where)
+    require_trackers(settings.report_to)
     set_seed(settings.seed)
     perceived = perceived or PerceivedFiles.of_model(model)
     media = [{name: path for name, path in row.media.items() if name in model.levels} for row in rows]
     perceived.perceive(media, on_progress, training=True)
-    # Captions are longer than answers: apart, neither is padded to the other's length.
-    kinds = [(row.task, frozenset(files)) for row, files in zip(rows, media, strict=True)]
-    steps = total_steps(settings, kinds)
-    accelerator = Accelerator(device_placement=False)  # the model is where the recipe says
-    optimizer = torch.optim.AdamW(_parameter_groups(model, settings), lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate_factor(step, steps, settings.warmup, settings.final_rate)
-    )
-    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    losses: list[float] = []
-    batches = endless_batches(kinds, settings.batch_size, settings.seed)
-    model.train()
-    started = time.perf_counter()
-    for step in range(steps):
-        numbers = next(batches)
-        draws = random.Random(f"{settings.seed} {step}")  # of the step alone
-        pairs = [tasks.encode(rows[number], draws) for number in numbers]
-        batch = collate(pairs, tasks.pad_id, loss_on=settings.loss_on)
-        require_known_tokens(batch.input_ids, model)
-        output = model(
-            batch.input_ids,
-            attention_mask=batch.attention_mask,
-            labels=batch.labels,
-            features=perceived.of([media[number] for number in numbers], step=step),
-            loss_scale=settings.loss_scale,
-            label_smoothing=settings.label_smoothing,
+    run = _Run(model, rows, tasks, settings, perceived, media, log_directory)
+    with heeding_signals() if checkpoints else nullcontext(StopRequests()) as requests:
+        if checkpoints and (saved := checkpoints.newest(on_warning)):
+            run.restore(saved)
+        return run.through(requests, checkpoints, on_step, score)
+
+
+class _Run:
+    """A run under way."""
+
+    def __init__(
+        self,
+        model: PerceptualLM,
+        rows: Sequence[Row],
+        tasks: Tasks,
+        settings: TrainingSettings,
+        perceived: PerceivedFiles,
+        media: Sequence[Media],
+        log_directory: Path | None,
+    ) -> None:
+        self.model, self.rows, self.settings, self.media = model, rows, settings, media
+        # Captions are longer than answers: apart, neither is padded to the other's length.
+        kinds = [(row.task, frozenset(files)) for row, files in zip(rows, media, strict=True)]
+        lengths = [_length(row) for row in rows] if settings.group_by_length else None
+        self.batches = Batches(kinds, settings.batch_size, settings.seed, lengths)
+        self.steps = total_steps(settings, len(self.batches))
+        self.accelerator = Accelerator(
+            device_placement=False,  # the model is where the recipe says
+            cpu=without_gpu(),
+            log_with=list(settings.report_to) or None,
+            project_dir=log_directory,
+            # A batch without sound trains no connector for sounds.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
         )
-        loss = float(output.loss.detach())
-        if not math.isfinite(loss):
-            remedy = "lower training.learning_rate" if step else "try model.torch_dtype float32"
-            raise DataError(f"training: the loss is {loss} at step {step + 1}; {remedy}")
-        accelerator.backward(output.loss)
-        if settings.clip is not None:
-            accelerator.clip_grad_norm_(trained, settings.clip)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss)
-        if on_step is not None:
-            on_step(step + 1, steps, loss)
-    seconds = time.perf_counter() - started
-    model.eval()
-    return TrainingLog(tuple(losses), seconds)
+        if settings.report_to:
+            self.accelerator.init_trackers("epalm")
+        self.learner = Learner(model, self.accelerator, tasks, perceived, settings, self.steps)
+        self.step, self.losses = 0, list[float]()
+        self.pending: list[tuple[Tensor, float]] = []
+        """Of the steps that have not been looked at yet: this process's share of the loss, and the rate."""
+        self.selection = Selection(settings.patience)
+
+    def through(
+        self,
+        requests: StopRequests,
+        checkpoints: Checkpoints | None,
+        on_step: Callable[[int, int, float], None] | None,
+        score: Callable[[], float] | None,
+    ) -> TrainingLog:
+        """All steps that are left."""
+        started, settings = time.perf_counter(), self.settings
+        # A look at the losses waits for the device and for the other processes; a CPU alone has nothing to wait for.
+        look_every = 1 if self.accelerator.num_processes == 1 and self.model.device.type == "cpu" else _LOOK_EVERY
+        batches = self.batches.after(self.step)
+        self.model.train()
+        while self.step < self.steps and not self.selection.is_over:
+            self._learn(next(batches))
+            last = self.step == self.steps
+            saves = checkpoints is not None and self.step % settings.checkpoint_every == 0
+            scores = score is not None and (last or self.step % (settings.validate_every or self.steps) == 0)
+            stops = False
+            if last or saves or scores or self.step % look_every == 0:
+                stops = self._look(requests, on_step)
+            if score is not None and scores:
+                self._select(score)
+            if checkpoints is not None and not last and (saves or stops):
+                self._save(checkpoints)
+                if stops:
+                    raise TrainingStopped(
+                        f"stopped after step {self.step} of {self.steps}; what was learned is in "
+                        f"{checkpoints.directory}; the same command with --resume goes on from there",
+                        requests.number,
+                    )
+        if self.selection.best is not None:
+            self.model.load_trained_state_dict(self.selection.best)
+        self.model.eval()
+        for tracker in self.accelerator.trackers:  # `end_training` would also part the processes
+            tracker.finish()
+        scored = self.selection
+        return TrainingLog(tuple(self.losses), time.perf_counter() - started, tuple(scored.scores), scored.best_step)
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Be where the run was when `saved` was written."""
+        self.model.load_trained_state_dict(saved.tensors["adapter"])
+        self.learner.restore(saved.tensors["optimizer"], saved.state["learner"])
+        best = saved.tensors.get("best")
+        kept = None if best is None else {name: tensor.to(self.model.device) for name, tensor in best.items()}
+        self.selection = Selection.of_dict(self.settings.patience, saved.state["selection"], kept)
+        self.step, self.losses = saved.step, list(saved.state["losses"])
+        restore_random_states(saved.state["random"], self.accelerator.process_index)
+
+    def _learn(self, numbers: Sequence[int]) -> None:
+        """One step on the rows of these numbers."""
+        rate = self.learner.rate
+        rows, media = [self.rows[number] for number in numbers], [self.media[number] for number in numbers]
+        self.pending.append((self.learner.learn(self.step, rows, media), rate))
+        self.step += 1
+
+    def _look(self, requests: StopRequests, on_step: Callable[[int, int, float], None] | None) -> bool:
+        """Read the losses that are pending, and whether any process was asked to stop."""
+        asked = torch.tensor(float(requests.number > 0), device=self.model.device)
+        shares, rates = zip(*self.pending, strict=True)
+        *losses, stops = self.accelerator.reduce(torch.stack([*shares, asked]), reduction="sum").tolist()
+        self.pending.clear()
+        for loss, rate in zip(losses, rates, strict=True):
+            step = len(self.losses) + 1
+            if not math.isfinite(loss):
+                remedy = "lower training.learning_rate" if step > 1 else "try model.torch_dtype float32"
+                raise DataError(f"training: the loss is {loss} at step {step}; {remedy}")
+            self.losses.append(loss)
+            self.accelerator.log({"loss": loss, "rate": rate}, step=step)
+            if on_step is not None:
+                on_step(step, self.steps, loss)
+        return bool(stops)
+
+    def _select(self, score: Callable[[], float]) -> None:
+        """Score the adapter as it is now, and keep it if it is the best so far."""
+        self.model.eval()
+        reached = score()
+        self.selection.offer(self.step, reached, self.model.trained_state_dict())
+        self.accelerator.log({"score": reached}, step=self.step)
+        self.model.train()
+
+    def _save(self, checkpoints: Checkpoints) -> None:
+        """Every process tells its random state; the main one writes."""
+        states = random_states(self.accelerator)
+        if self.accelerator.is_main_process:
+            tensors = {"adapter": self.model.trained_state_dict(), "optimizer": self.learner.optimizer_tensors()}
+            if self.selection.best is not None:
+                tensors["best"] = self.selection.best
+            state = {
+                "losses": self.losses,
+                "learner": self.learner.state(),
+                "selection": self.selection.as_dict(),
+                "random": states,
+            }
+            checkpoints.save(Checkpoint(self.step, tensors, state))
+        self.accelerator.wait_for_everyone()
 
 
 def check_rows(rows: Sequence[Row], tasks: Tasks, model: PerceptualLM, where: str = "") -> None:
@@ -159,17 +263,6 @@ def check_rows(rows: Sequence[Row], tasks: Tasks, model: PerceptualLM, where: st
     require_room(rows, tasks, model, with_targets=True, where=where)
 
 
-def _parameter_groups(model: PerceptualLM, settings: TrainingSettings) -> list[dict[str, object]]:
-    """One group a part and kind: the soft prompt has its own rate; vectors and the prompt do not decay."""
-    groups: list[dict[str, object]] = []
-    for part, parameters in model.trained_parameters().items():
-        is_prompt = part == "prompt"
-        rate = settings.prompt_learning_rate if is_prompt else None
-        for decays in (True, False):
-            chosen = [p for p in parameters if (p.ndim >= 2 and not is_prompt) == decays]
-            if chosen:
-                decay = settings.weight_decay if decays else 0.0
-                groups.append({"params": chosen, "lr": rate or settings.learning_rate, "weight_decay": decay})
-    if not groups:
-        raise ConfigError("adapter: nothing would be trained; choose a connector or a prompt")
-    return groups
+def _length(row: Row) -> int:
+    """About how long the row's text is, in letters: rows are grouped by it, so it need not be exact."""
+    return len(row.question or "") + max(map(len, row.targets))

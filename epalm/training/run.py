@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +26,25 @@ from epalm.evaluation.loading import SAVED_GROUPS
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import CONFIG_FILE
 from epalm.models.summary import Summary
+from epalm.processes import is_main_process, own_device, wait_for_everyone
 from epalm.recipe import Recipe
 from epalm.tasks import Tasks
+from epalm.training.checkpoints import Checkpoints
 from epalm.training.loop import TrainingLog, check_rows, train
 from epalm.training.skipping import Skipped, without_bad_media
+from epalm.training.trackers import require_trackers
+
+CHECKPOINTS = "checkpoints"
+"""Where in the output directory an unfinished run is kept."""
+LOGS = "logs"
+"""Where in the output directory trackers write."""
+_NO_MATTER = (
+    ("model", "device"),
+    ("training", "accumulation"),
+    ("training", "checkpoint_every"),
+    ("training", "report_to"),
+)
+"""Settings that change how a run is carried out, and not what it comes to."""
 
 
 @dataclass(frozen=True)
@@ -68,26 +87,45 @@ class RunResult:
         return "\n".join(lines)
 
 
-def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> RunResult:
+def run_recipe(
+    recipe: Recipe,
+    on_progress: OnProgress | None = None,
+    *,
+    resume: bool = False,
+    on_warning: Callable[[str], None] = lambda line: None,
+) -> RunResult:
     """Train the recipe's adapter, write it to `recipe.output`, and score it on `data.validation`.
 
-    All data are checked before anything is trained, and `output` is not touched before training has ended.
+    All data are checked before anything is trained. Before training has ended nothing is written but checkpoints, in
+    `output/checkpoints`, which are taken away when the adapter is there.
+
+    Args:
+        recipe: the settings.
+        on_progress: told of everything that takes time.
+        resume: go on with the run that was stopped in `output`.
+        on_warning: told of damaged checkpoints.
 
     Raises:
-        AdapterError: the adapter cannot be written.
-        ConfigError: `data.train` or `output` is missing or cannot be used, or a backbone is wrong.
+        AdapterError: the adapter or a checkpoint cannot be written.
+        ConfigError: `data.train` or `output` is missing or cannot be used, a backbone is wrong, or there is an
+            unfinished run and `resume` is not asked for, or the other way round.
         DataError: a manifest is wrong, or a row does not suit the backbones; rows are named by number.
         MediaError: a file cannot be read, and must not be skipped, or too many cannot.
+        TrainingStopped: Ctrl-C or SIGTERM ended the run in order.
         UnsupportedModelError: a backbone cannot be served.
     """
     if recipe.data.train is None:
         raise ConfigError("data.train: no rows to learn from; give --data.train ROWS.jsonl")
     output = _checked_output(recipe.output)
+    _require_resumable(output, resume)
+    require_trackers(recipe.training.report_to)
     skip_bad = recipe.data.on_bad_media == "skip"
     # A file that is not there is one more that cannot be read.
     rows = _read(recipe, recipe.data.train, check_media=not skip_bad)
     to_score = _read(recipe, recipe.data.validation)
     model = load_model(recipe)
+    checkpoints = Checkpoints(output / CHECKPOINTS, run_identity(recipe, model, rows))
+    checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
     perceived = PerceivedFiles.of_model(
         model,
         batch_size=recipe.data.perception_batch,
@@ -101,8 +139,22 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> RunResu
     perceived.perceive([row.media for row in to_score], on_progress)
     perceived.perceive([row.media for row in rows], on_progress, training=True)
     rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, str(recipe.data.train))
-    log = train_on(model, rows, recipe, perceived, on_progress)
-    model.save_pretrained(output, _metadata(recipe, rows))
+    scored = partial(_scored, answerer, to_score, recipe) if recipe.training.validate_every else None
+    log = train_on(
+        model,
+        rows,
+        recipe,
+        perceived,
+        on_progress,
+        checkpoints=checkpoints,
+        score=scored,
+        on_warning=on_warning,
+        log_directory=output / LOGS,
+    )
+    if is_main_process():
+        model.save_pretrained(output, _metadata(recipe, rows))
+        checkpoints.clear()
+    wait_for_everyone()
     evaluation = None
     if to_score:
         evaluation = score_rows(answerer, to_score, on_progress, str(recipe.data.validation))
@@ -122,7 +174,7 @@ def load_model(recipe: Recipe) -> PerceptualLM:
         recipe.model.encoders,
         recipe.adapter,
         torch_dtype=recipe.model.dtype(),
-        device=recipe.model.device_or_best(),
+        device=own_device(recipe.model.device_or_best()),
         attn_implementation=recipe.model.attn_implementation,
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
@@ -136,16 +188,13 @@ def train_on(
     recipe: Recipe,
     perceived: PerceivedFiles,
     on_progress: OnProgress | None = None,
+    **options: Any,
 ) -> TrainingLog:
-    """Train `model` on `rows` as the recipe says; every caption counts as a row of its own."""
+    """Train `model` on `rows` as the recipe says; every caption counts as a row of its own.
+
+    `options` are those of `train`: checkpoints, scores on the way, warnings.
+    """
     tasks = Tasks(model.tokenizer, recipe.text)
-    smoothed: list[float] = []
-
-    def on_step(step: int, steps: int, loss: float) -> None:
-        smoothed.append(loss if not smoothed else 0.95 * smoothed[-1] + 0.05 * loss)
-        if on_progress is not None:
-            on_progress(f"training: loss {smoothed[-1]:.3f}", step, steps)
-
     return train(
         model,
         tasks.expand(rows),
@@ -153,9 +202,30 @@ def train_on(
         recipe.training,
         perceived=perceived,
         on_progress=on_progress,
-        on_step=on_step,
+        on_step=TrainingProgress(on_progress, recipe.training.batch_size) if on_progress else None,
         where=str(recipe.data.train or ""),
+        **options,
     )
+
+
+class TrainingProgress:
+    """Tells of every step: the loss, smoothed, and rows a second.
+
+    Args:
+        on_progress: whom.
+        batch_size: rows a step.
+    """
+
+    def __init__(self, on_progress: OnProgress, batch_size: int) -> None:
+        self.on_progress, self.batch_size = on_progress, batch_size
+        self.started, self.steps, self.smoothed = time.perf_counter(), 0, math.nan
+
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        """After every step."""
+        self.steps += 1
+        self.smoothed = loss if math.isnan(self.smoothed) else 0.95 * self.smoothed + 0.05 * loss
+        rate = self.batch_size * self.steps / max(1e-9, time.perf_counter() - self.started)
+        self.on_progress(f"training: loss {self.smoothed:.3f}, {rate:.0f} rows/s", step, steps)
 
 
 def _read(recipe: Recipe, manifest: Path | None, *, check_media: bool = True) -> list[Row]:
@@ -166,6 +236,47 @@ def _read(recipe: Recipe, manifest: Path | None, *, check_media: bool = True) ->
     if recipe.adapter.connector != "none":
         require_perceived(rows, recipe.model.encoders, str(manifest))
     return rows
+
+
+def run_identity(recipe: Recipe, model: PerceptualLM, rows: Sequence[Row]) -> dict[str, Any]:
+    """What decides the numbers of a run, by dotted name: a run with other values is another one."""
+    groups = recipe.model_dump(mode="json", include={"model", "adapter", "text", "training"})
+    groups["data"] = {"views": recipe.data.views, "augment": recipe.data.augment}
+    for group, name in _NO_MATTER:
+        del groups[group][name]
+    dtype = next(model.language_model.parameters()).dtype
+    groups["model"]["torch_dtype"] = str(dtype).removeprefix("torch.")
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(repr((row.id, sorted(row.media.items()), row.question, row.targets, row.weights)).encode())
+    groups["data"]["rows"] = digest.hexdigest()
+    return {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
+
+
+def _scored(answerer: Answerer, rows: Sequence[Row], recipe: Recipe) -> float:
+    """How good the adapter is now on the rows held out: by the metric that was asked for, else by each task's first."""
+    scores = score_rows(answerer, rows, where=str(recipe.data.validation)).scores
+    metric = recipe.training.metric
+    chosen = [
+        task[metric] if metric else next(iter(task.values()))
+        for task in scores.values()
+        if not metric or metric in task
+    ]
+    if not chosen:
+        known = ", ".join(sorted({name for task in scores.values() for name in task})) or "none: no row has an answer"
+        raise ConfigError(f"training.metric: '{metric}' is not among the scores of {recipe.data.validation}: {known}")
+    return sum(chosen) / len(chosen)
+
+
+def _require_resumable(output: Path, resume: bool) -> None:
+    """See that an unfinished run is gone on with only where that is asked for."""
+    unfinished = Checkpoints(output / CHECKPOINTS).there()
+    if resume and not unfinished:
+        raise ConfigError(f"--resume: there is no unfinished run in {output}; leave it out to begin one")
+    if unfinished and not resume:
+        raise ConfigError(
+            f"output: {output} holds an unfinished run; go on with it by --resume, or delete {output / CHECKPOINTS}"
+        )
 
 
 def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
@@ -185,7 +296,7 @@ def _checked_output(output: Path | None) -> Path:
     made: list[Path] = []
     try:
         others = [path.name for path in output.iterdir()] if os.path.isdir(output) else []  # noqa: PTH112
-        if others and CONFIG_FILE not in others:
+        if others and CONFIG_FILE not in others and not {CHECKPOINTS, LOGS}.issuperset(others):
             raise ConfigError(
                 f"output: {output} holds other files, such as {min(others)}; give a new or empty directory"
             )

@@ -20,8 +20,9 @@ from epalm.models.fingerprint import fingerprint
 from epalm.recipe import Recipe, build_recipe
 from epalm.tasks import Tasks
 from epalm.training import TrainingLog, train
-from epalm.training.loop import rate_factor, total_steps
+from epalm.training.batches import Batches
 from epalm.training.run import load_model
+from epalm.training.schedule import rate_factor, total_steps
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -88,12 +89,15 @@ def test_what_happened_before_does_not_matter(recipe: MakeRecipe) -> None:
 
 
 def test_steps_and_epochs(recipe: MakeRecipe) -> None:
-    kinds = [frozenset({"image"})] * 10
-    assert total_steps(recipe(training__steps=7).training, kinds) == 7
-    assert total_steps(recipe(training__epochs=3, training__batch_size=4).training, kinds) == 9
-    assert total_steps(recipe(training__epochs=0.5, training__batch_size=1).training, kinds) == 5
-    assert total_steps(recipe(training__epochs=0.01, training__batch_size=4).training, kinds) == 1
-    assert total_steps(recipe(training__steps=None, training__batch_size=5).training, kinds) == 16  # 8 epochs
+    def steps(**changes: Any) -> int:
+        settings = recipe(**changes).training
+        return total_steps(settings, len(Batches(["image"] * 10, settings.batch_size, seed=0)))
+
+    assert steps(training__steps=7) == 7
+    assert steps(training__epochs=3, training__batch_size=4) == 9
+    assert steps(training__epochs=0.5, training__batch_size=1) == 5
+    assert steps(training__epochs=0.01, training__batch_size=4) == 1
+    assert steps(training__steps=None, training__batch_size=5) == 16  # 8 epochs
     _, log = run(recipe(training__epochs=2, training__batch_size=3), "captions.jsonl")
     assert len(log.losses) == 6  # 8 captions of 4 rows
 
@@ -117,6 +121,9 @@ def test_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] == pytest.approx(0.05)
     assert rate_factor(0, 1, warmup=0.0, final=0.0) == 1  # one step is not lost to warming up
+    risen = [rate_factor(step, 100, warmup=0.1, final=0.05, start=0.5) for step in range(11)]
+    assert risen[0] == pytest.approx(0.55)
+    assert risen[9] == 1
 
 
 def test_prompt_has_its_own_rate_and_does_not_decay(recipe: MakeRecipe) -> None:
@@ -175,3 +182,50 @@ def test_smoothed_losses() -> None:
     log = TrainingLog((4.0, 2.0, 6.0, 0.0), 1.0)
     assert log.smoothed(2) == [4.0, 3.0, 4.0, 3.0]
     assert log.smoothed(10)[-1] == 3.0
+
+
+def test_the_best_adapter_of_a_run_is_the_one_that_stays(recipe: MakeRecipe) -> None:
+    settings = recipe(training__steps=12, training__validate_every=2)
+    scores = iter([1.0, 5.0, 5.0, 2.0, 3.0, 4.0])
+    seen: list[dict[str, torch.Tensor]] = []
+    model = load_model(settings)
+
+    def score() -> float:
+        assert not model.training
+        seen.append(weights(model))
+        return next(scores)
+
+    tasks = Tasks(model.tokenizer)
+    log = train(model, read_manifest("questions.jsonl"), tasks, settings.training, score=score)
+    assert log.scores == ((2, 1.0), (4, 5.0), (6, 5.0), (8, 2.0), (10, 3.0), (12, 4.0))
+    assert log.chosen_step == 4  # the first of equals
+    assert all(torch.equal(tensor, seen[1][name]) for name, tensor in weights(model).items())
+    assert not torch.equal(seen[1]["prompt.weight"], seen[5]["prompt.weight"])
+
+
+def test_patience_ends_a_run(recipe: MakeRecipe) -> None:
+    settings = recipe(training__steps=100, training__validate_every=3, training__patience=2)
+    scores = iter([1.0, 3.0, 2.0, 3.0, 9.0])
+    model = load_model(settings)
+    log = train(
+        model, read_manifest("questions.jsonl"), Tasks(model.tokenizer), settings.training, score=lambda: next(scores)
+    )
+    assert len(log.losses) == 12
+    assert log.chosen_step == 6
+
+
+def test_trackers_are_told(recipe: MakeRecipe, place: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    _, log = run(recipe(training__report_to=["tensorboard"]), log_directory=place / "logs")
+    (file,) = (path for path in (place / "logs").rglob("*") if path.is_file())
+    told = events.EventAccumulator(str(file)).Reload()
+    assert [event.value for event in told.Scalars("loss")] == pytest.approx(log.losses)
+    assert [event.step for event in told.Scalars("rate")] == [1, 2, 3, 4]
+    with pytest.raises(ConfigError, match=r"there is no tracker 'tensorbord'; did you mean 'tensorboard'\?"):
+        run(recipe(training__report_to=["tensorbord"]))
+
+
+def test_metric_and_patience_need_scores(recipe: MakeRecipe) -> None:
+    for name in ("metric", "patience"):
+        with pytest.raises(ConfigError, match="set validate_every, too"):
+            recipe(**{f"training__{name}": 1 if name == "patience" else "CIDEr"})

@@ -1,0 +1,59 @@
+"""Several processes of one run, as `accelerate launch` and `torchrun` start them: who is who, and who does what.
+
+Alone, a process is the main one and does everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object, parse_flag_from_env
+
+_One = TypeVar("_One")
+
+
+def processes() -> PartialState:
+    """All of them, and which one this is; they talk to each other by their GPUs, or without such by gloo."""
+    return PartialState(cpu=without_gpu())
+
+
+def without_gpu() -> bool:
+    """Whether a run here is one of CPUs, as accelerate must be told."""
+    return not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes results and tells of progress."""
+    return bool(processes().is_main_process)
+
+
+def own_device(device: torch.device) -> torch.device:
+    """`device`, and of several GPUs this process's own."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", processes().local_process_index)
+
+
+def wait_for_everyone() -> None:
+    """Go on when every process has come here."""
+    processes().wait_for_everyone()
+
+
+def divide_work(items: Sequence[Any], work: Callable[[Sequence[Any]], Sequence[_One]]) -> list[_One]:
+    """What `work` makes of every item, in their order; each process does its share, and all get the whole.
+
+    Args:
+        items: the same in every process.
+        work: gives one result for each of the items it gets.
+    """
+    state = processes()
+    if state.num_processes == 1:
+        return list(work(items))
+    shares: list[list[_One]] = gather_object([list(work(items[state.process_index :: state.num_processes]))])
+    results: list[_One | None] = [None] * len(items)
+    for process, share in enumerate(shares):
+        results[process :: state.num_processes] = share
+    return results  # type: ignore[return-value]

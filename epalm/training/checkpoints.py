@@ -1,0 +1,159 @@
+"""Where a run can go on from: small directories that are whole or not there.
+
+    checkpoints/step-00000500/
+        adapter.safetensors     the trained tensors
+        optimizer.safetensors   what the optimizer keeps for each of them
+        best.safetensors        the trained tensors that scored best so far, if any were scored
+        state.json              place, schedule, losses, random states, and the settings of the run
+        checksums.json          SHA-256 of the others, written last
+
+Nothing frozen is in them. A directory is written under another name, flushed to the disk and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from epalm.errors import AdapterError, ConfigError
+
+_CHECKSUMS = "checksums.json"
+_STATE = "state.json"
+_PREFIX = "step-"
+_UNFINISHED = ".part-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on as if it had never stopped."""
+
+    step: int
+    """Steps done."""
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    """Groups of tensors: `adapter`, `optimizer` and, where one was scored, `best`."""
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """The rest, as JSON has it."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run, newest last."""
+
+    directory: Path
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """The settings that decide what the run comes to, by dotted name; a run with others must not go on from here."""
+    keep: int = 2
+    """How many are kept."""
+
+    def save(self, checkpoint: Checkpoint) -> Path:
+        """Write one, then drop the oldest beyond `keep`.
+
+        Raises:
+            AdapterError: it cannot be written; those that are there stay as they are.
+        """
+        target = self.directory / f"{_PREFIX}{checkpoint.step:08d}"
+        part = self.directory / f"{_UNFINISHED}{os.getpid()}"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._sweep(part)
+            part.mkdir()
+            for name, tensors in checkpoint.tensors.items():
+                save_file({key: value.contiguous() for key, value in tensors.items()}, part / f"{name}.safetensors")
+            state = {"step": checkpoint.step, "identity": dict(self.identity), **checkpoint.state}
+            (part / _STATE).write_text(json.dumps(state), encoding="utf-8")
+            sums = {path.name: _checksum(path) for path in sorted(part.iterdir())}
+            (part / _CHECKSUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+            for path in (*part.iterdir(), part):
+                _flush(path)
+            shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step
+            part.rename(target)
+            _flush(self.directory)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(part, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or str(error)
+            raise AdapterError(
+                f"checkpoint: {target} cannot be written: {reason}; the earlier ones are as they were"
+            ) from None
+        for old in self._all()[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return target
+
+    def newest(self, tell: Callable[[str], None] = lambda line: None) -> Checkpoint | None:
+        """The newest one that is whole.
+
+        Args:
+            tell: called with a line about each damaged one that is passed over.
+
+        Raises:
+            ConfigError: it was written under other settings.
+        """
+        for path in reversed(self._all()):
+            try:
+                checkpoint = _read(path)
+            except (OSError, ValueError, KeyError, SafetensorError) as error:
+                tell(f"checkpoint: {path} is damaged ({error}) and passed over for the one before")
+                continue
+            self._require_same(checkpoint.state["identity"], path)
+            return checkpoint
+        return None
+
+    def there(self) -> bool:
+        """Whether there is one, whole or not."""
+        return bool(self._all())
+
+    def clear(self) -> None:
+        """Take all away; the run is over."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _all(self) -> list[Path]:
+        return sorted(self.directory.glob(f"{_PREFIX}*")) if self.directory.is_dir() else []
+
+    def _sweep(self, part: Path) -> None:
+        """What a process that was killed while writing has left."""
+        for left in (part, *self.directory.glob(f"{_UNFINISHED}*")):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _require_same(self, before: Mapping[str, Any], path: Path) -> None:
+        now = json.loads(json.dumps(dict(self.identity)))
+        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        if changed:
+            name = changed[0]
+            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+            raise ConfigError(
+                f"{path}: was written with {name} {before.get(name)}, now it is {now.get(name)}{more}; "
+                "resume with the settings of the run, or give another output"
+            )
+
+
+def _read(path: Path) -> Checkpoint:
+    sums = json.loads((path / _CHECKSUMS).read_text(encoding="utf-8"))
+    for name, wanted in sums.items():
+        if _checksum(path / name) != wanted:
+            raise ValueError(f"{name} is not what was written")
+    state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    groups = [name for name in sums if name.endswith(".safetensors")]
+    tensors = {name.removesuffix(".safetensors"): load_file(path / name) for name in groups}
+    return Checkpoint(state.pop("step"), tensors, state)
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """See that it is on the disk, and not only promised."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,182 @@
+"""One optimizer step on one batch: every process learns from its share, and all come to what one alone would.
+
+Each process takes its share of a batch in as many parts as `accumulation` says. A part's loss weighs as much as it has
+of the batch's labels, so that the sum over parts and processes is the loss of the whole batch. Padding, drawn answers
+and views do not depend on who takes which row.
+
+Shapes: B batch, T text tokens, K levels, E encoder width.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from epalm.admission import require_known_tokens
+from epalm.data.collate import Encoded, collate
+from epalm.data.features import Media, PerceivedFiles
+from epalm.data.rows import Row
+from epalm.errors import ConfigError
+from epalm.models import PerceptualLM
+from epalm.recipe import TrainingSettings
+from epalm.tasks import Tasks
+from epalm.training.batches import share_of
+from epalm.training.schedule import rate_factor
+
+
+class Learner:
+    """Model, optimizer and rates.
+
+    Args:
+        model: its trained parts are changed in place.
+        accelerator: of the run.
+        tasks: how rows become text.
+        perceived: features of the rows' files.
+        settings: the optimisation.
+        steps: of the run.
+
+    Raises:
+        ConfigError: nothing in the model can be trained.
+    """
+
+    def __init__(
+        self,
+        model: PerceptualLM,
+        accelerator: Accelerator,
+        tasks: Tasks,
+        perceived: PerceivedFiles,
+        settings: TrainingSettings,
+        steps: int,
+    ) -> None:
+        self.bare, self.accelerator, self.tasks, self.perceived = model, accelerator, tasks, perceived
+        self.settings, self.steps = settings, steps
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), eps=settings.adam_epsilon)
+        self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate_factor)
+        self.model = accelerator.prepare(model)
+        half = next(model.language_model.parameters()).dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(model.device.type, enabled=half)
+        self.parts = accelerator.num_processes * settings.accumulation
+
+    @property
+    def rate(self) -> float:
+        """Of the next step, of connectors and block adapters."""
+        return float(self.schedule.get_last_lr()[-1])
+
+    def learn(self, step: int, rows: Sequence[Row], media: Sequence[Media]) -> Tensor:
+        """One optimizer step.
+
+        Args:
+            step: counts from 0.
+            rows: of the whole batch, the same in every process.
+            media: the files of each row that are perceived.
+
+        Returns:
+            This process's share of the loss, on the model's device: the sum over processes is the loss.
+
+        Raises:
+            MediaError: a file cannot be read.
+            UnsupportedModelError: the tokenizer is another model's.
+        """
+        settings = self.settings
+        draws = random.Random(f"{settings.seed} {step}")  # of the step alone
+        pairs = [self.tasks.encode(row, draws) for row in rows]
+        share = torch.zeros((), device=self.bare.device)
+        first = self.accelerator.process_index * settings.accumulation
+        last = first + settings.accumulation - 1
+        for part in range(first, last + 1):
+            # Every process takes part in every step; where it has no row, what it does weighs nothing.
+            places = share_of(range(len(rows)), part, self.parts)
+            weight = self._weight([pairs[place] for place in places], pairs)
+            places = places or range(1)
+            with nullcontext() if part == last else self.accelerator.no_sync(self.model):
+                loss = weight * self._loss(step, [pairs[place] for place in places], [media[place] for place in places])
+                # Processes' gradients are averaged, and here they are to be summed.
+                self.accelerator.backward(self.scaler.scale(loss * self.accelerator.num_processes))
+            share += loss.detach()
+        if settings.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            self.accelerator.clip_grad_norm_(self.trained, settings.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return share
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """What the optimizer keeps for each trained tensor, by its number and a name."""
+        state = self.optimizer.state_dict()["state"]
+        return {f"{number}.{name}": value for number, one in state.items() for name, value in one.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Rates, schedule and loss scale, for JSON."""
+        return {
+            "rates": [group["lr"] for group in self.optimizer.param_groups],
+            "schedule": self.schedule.last_epoch,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Be as `optimizer_tensors` and `state` told it."""
+        kept: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            number, _, name = key.partition(".")
+            kept.setdefault(int(number), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        groups = [group | {"lr": rate} for group, rate in zip(groups, state["rates"], strict=True)]
+        self.optimizer.load_state_dict({"state": kept, "param_groups": groups})
+        self.schedule.last_epoch = state["schedule"]
+        self.scaler.load_state_dict(state["scaler"])
+
+    def _rate_factor(self, step: int) -> float:
+        settings = self.settings
+        return rate_factor(step, self.steps, settings.warmup, settings.final_rate, settings.warmup_start)
+
+    def _weight(self, some: Sequence[Encoded], whole: Sequence[Encoded]) -> float:
+        """What the loss of some rows counts for in that of the batch."""
+        if self.settings.loss_scale == "original":
+            return len(some) / len(whole)
+        return self._labels(some) / self._labels(whole)
+
+    def _labels(self, pairs: Sequence[Encoded]) -> int:
+        """Tokens that are learned, as `collate` labels them."""
+        if self.settings.loss_on == "answer":
+            return sum(len(pair.target_ids) for pair in pairs)
+        return sum(len(pair.prompt_ids) + len(pair.target_ids) - 1 for pair in pairs)
+
+    def _loss(self, step: int, pairs: Sequence[Encoded], media: Sequence[Media]) -> Tensor:
+        """Of some rows of a batch."""
+        batch = collate(pairs, self.tasks.pad_id, loss_on=self.settings.loss_on)
+        require_known_tokens(batch.input_ids, self.bare)
+        output = self.model(
+            batch.input_ids,
+            attention_mask=batch.attention_mask,
+            labels=batch.labels,
+            features=self.perceived.of(media, step=step),
+            loss_scale=self.settings.loss_scale,
+            label_smoothing=self.settings.label_smoothing,
+        )
+        loss: Tensor = output.loss
+        return loss
+
+
+def parameter_groups(model: PerceptualLM, settings: TrainingSettings) -> list[dict[str, object]]:
+    """One group a part and kind: the soft prompt has its own rate; vectors and the prompt do not decay."""
+    groups: list[dict[str, object]] = []
+    for part, parameters in model.trained_parameters().items():
+        is_prompt = part == "prompt"
+        rate = settings.prompt_learning_rate if is_prompt else None
+        for decays in (True, False):
+            chosen = [p for p in parameters if (p.ndim >= 2 and not is_prompt) == decays]
+            if chosen:
+                decay = settings.weight_decay if decays else 0.0
+                groups.append({"params": chosen, "lr": rate or settings.learning_rate, "weight_decay": decay})
+    if not groups:
+        raise ConfigError("adapter: nothing would be trained; choose a connector or a prompt")
+    return groups

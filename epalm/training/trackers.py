@@ -1,0 +1,24 @@
+"""Who is told of a run besides the terminal: accelerate's trackers, such as TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+from epalm.errors import ConfigError
+from epalm.setting_names import nearest
+
+
+def require_trackers(names: Sequence[str]) -> None:
+    """See that every tracker can be used here.
+
+    Raises:
+        ConfigError: there is none of that name, or its package is not installed.
+    """
+    known = [str(name) for name in LOGGER_TYPE_TO_CLASS]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"training.report_to: there is no tracker '{name}'{nearest(name, known)}")
+        if name not in map(str, get_available_trackers()):
+            raise ConfigError(f"training.report_to: {name} is not installed; install it: pip install {name}")

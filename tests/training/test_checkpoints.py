@@ -1,0 +1,274 @@
+"""Stopped anywhere, a run ends as one that never was: checkpoints are whole or not there, and small."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import yaml
+
+from epalm.errors import AdapterError, ConfigError
+from epalm.recipe import Recipe, build_recipe
+from epalm.training import run_recipe
+from epalm.training.checkpoints import Checkpoint, Checkpoints
+
+WEIGHTS = "adapter_model.safetensors"
+MakeRecipe = Callable[..., Recipe]
+
+
+def checkpoint(step: int, value: float = 0.0) -> Checkpoint:
+    tensors = {"adapter": {"w": torch.full((2, 3), value)}, "optimizer": {"0.step": torch.tensor(float(step))}}
+    return Checkpoint(step, tensors, {"losses": [0.5] * step})
+
+
+@pytest.fixture
+def recipe(place: Path, backbones: Path) -> MakeRecipe:
+    def make(output: str, **changes: Any) -> Recipe:
+        overrides = {key.replace("__", "."): value for key, value in changes.items()}
+        return build_recipe(
+            tiny.recipe_values(backbones),
+            {"data.train": place / "captions.jsonl", "output": place / output, "training.steps": 12, **overrides},
+        )
+
+    return make
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def killed_at(step: int) -> Callable[[str, int, int], None]:
+    """Progress that ends the run when it is told of that step."""
+
+    def tell(what: str, done: int, total: int) -> None:
+        if what.startswith("training") and done == step:
+            raise Killed
+
+    return tell
+
+
+# -- a run -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1, 4, 7, 11])
+@pytest.mark.parametrize("preset", ["epalm", "epalm_ada"])
+def test_resumed_anywhere_it_ends_bit_equal(recipe: MakeRecipe, place: Path, step: int, preset: str) -> None:
+    changes = {"adapter__preset": preset, "training__checkpoint_every": 2}
+    whole = run_recipe(recipe("whole", **changes))
+    with pytest.raises(Killed):
+        run_recipe(recipe("out", **changes), killed_at(step))
+    resumed = step >= 2
+    result = run_recipe(recipe("out", **changes), resume=resumed)
+    assert result.log.losses == whole.log.losses
+    assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
+    assert not (place / "out" / "checkpoints").exists()
+
+
+def test_resumed_with_scores_on_the_way(recipe: MakeRecipe, place: Path) -> None:
+    changes = {
+        "data__validation": place / "questions.jsonl",
+        "training__checkpoint_every": 3,
+        "training__validate_every": 2,
+        "training__metric": "exact_match",
+    }
+    whole = run_recipe(recipe("whole", **changes))
+    assert [step for step, _ in whole.log.scores] == [2, 4, 6, 8, 10, 12]
+    with pytest.raises(Killed):
+        run_recipe(recipe("out", **changes), killed_at(8))
+    result = run_recipe(recipe("out", **changes), resume=True)
+    assert result.log.scores == whole.log.scores
+    assert result.log.chosen_step == whole.log.chosen_step
+    assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
+
+
+def test_a_checkpoint_holds_nothing_frozen(recipe: MakeRecipe, place: Path) -> None:
+    with pytest.raises(Killed):
+        run_recipe(recipe("out", training__checkpoint_every=2), killed_at(3))
+    (folder,) = (place / "out" / "checkpoints").iterdir()
+    assert folder.name == "step-00000002"
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert set(sizes) == {"adapter.safetensors", "optimizer.safetensors", "state.json", "checksums.json"}
+    trained = 16 * 24 + 24 + 24  # connector and one soft-prompt token
+    assert sizes["adapter.safetensors"] < 4 * trained + 1000
+    assert sizes["optimizer.safetensors"] < 2 * 4 * trained + 1500
+
+
+def test_a_damaged_one_is_passed_over_with_a_line(recipe: MakeRecipe, place: Path) -> None:
+    changes = {"training__checkpoint_every": 2}
+    whole = run_recipe(recipe("whole", **changes))
+    with pytest.raises(Killed):
+        run_recipe(recipe("out", **changes), killed_at(9))
+    old, new = sorted((place / "out" / "checkpoints").iterdir())
+    damaged = new / "optimizer.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    lines: list[str] = []
+    steps: list[int] = []
+    result = run_recipe(
+        recipe("out", **changes),
+        lambda what, done, total: steps.append(done) if what.startswith("training") else None,
+        resume=True,
+        on_warning=lines.append,
+    )
+    (line,) = lines
+    assert str(new) in line
+    assert "damaged" in line
+    assert steps[0] == int(old.name.removeprefix("step-")) + 1 == 7
+    assert result.log.losses == whole.log.losses
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("training__learning_rate", 0.01),
+        ("adapter__levels", 1),
+        ("training__seed", 1),
+        ("text__question_format", "{question} "),
+    ],
+)
+def test_another_run_does_not_go_on_from_it(recipe: MakeRecipe, place: Path, change: str, value: Any) -> None:
+    with pytest.raises(Killed):
+        run_recipe(recipe("out", training__checkpoint_every=2), killed_at(3))
+    with pytest.raises(ConfigError, match="was written with"):
+        run_recipe(recipe("out", training__checkpoint_every=2, **{change: value}), resume=True)
+    tiny.write_lines(place / "captions.jsonl", tiny.captions()[:3])
+    with pytest.raises(ConfigError, match=r"was written with data\.rows"):
+        run_recipe(recipe("out", training__checkpoint_every=2), resume=True)
+    assert [path.name for path in (place / "out" / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+# -- the files -------------------------------------------------------------------------------------------------------
+
+
+def test_they_come_back_as_they_were_and_only_some_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", {"a.b": 1, "a.c": (2, 3)})
+    assert checkpoints.newest() is None
+    for step in (5, 10, 15):
+        checkpoints.save(checkpoint(step, step / 7))
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["step-00000010", "step-00000015"]
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.step == 15
+    assert torch.equal(newest.tensors["adapter"]["w"], torch.full((2, 3), 15 / 7))
+    assert newest.state["losses"] == [0.5] * 15
+
+
+@pytest.mark.parametrize("name", ["adapter.safetensors", "state.json", "checksums.json"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
+def test_every_damage_is_noticed(tmp_path: Path, name: str, damage: str) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(checkpoint(1))
+    path = checkpoints.save(checkpoint(2)) / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content if damage == "flip" else content[: len(content) // 2])
+    lines: list[str] = []
+    newest = checkpoints.newest(lines.append)
+    assert newest is not None
+    assert newest.step == 1
+    assert len(lines) == 1
+
+
+def test_a_full_disk_leaves_the_old_one(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the end of the disk: writing fails there in the same way."""
+    script = (
+        "import resource, sys, torch\n"
+        "from pathlib import Path\n"
+        "from epalm.errors import AdapterError\n"
+        "from epalm.training.checkpoints import Checkpoint, Checkpoints\n"
+        "checkpoints = Checkpoints(Path(sys.argv[1]))\n"
+        "one = lambda step: Checkpoint(step, {'adapter': {'w': torch.zeros(100_000)}})\n"
+        "checkpoints.save(one(1))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "try:\n"
+        "    checkpoints.save(one(2))\n"
+        "except AdapterError as error:\n"
+        "    print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "cannot be written" in run.stdout
+    assert "the earlier ones are as they were" in run.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    newest = Checkpoints(tmp_path).newest()
+    assert newest is not None
+    assert newest.step == 1
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(AdapterError, match="cannot be written: "):
+        Checkpoints(tmp_path / "file").save(checkpoint(1))
+
+
+# -- the process is killed -------------------------------------------------------------------------------------------
+
+_FORKS = """
+import os, sys
+from epalm.recipe import read_recipe
+from epalm.training import run_recipe
+import epalm.models, transformers.models.opt.modeling_opt, transformers.models.vit.modeling_vit
+
+for line in sys.stdin:  # every line is a run in a process of its own, which need not import all this again
+    child = os.fork()
+    if not child:
+        try:
+            run_recipe(read_recipe("recipe.yaml"), resume=line.strip() == "resume")
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_points_and_resumed_it_ends_bit_equal(place: Path, backbones: Path) -> None:
+    values = tiny.recipe_values(backbones, steps=60, checkpoint_every=1)
+    values |= {"data": {"train": "captions.jsonl"}, "output": "out"}
+    (place / "recipe.yaml").write_text(yaml.safe_dump(values))
+    whole = build_recipe(values | {"data": {"train": place / "captions.jsonl"}, "output": place / "whole"})
+    run_recipe(whole)
+    lot, folder = random.Random(0), place / "out" / "checkpoints"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORKS], cwd=place, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, bufsize=1,
+    ) as forks:  # fmt: skip
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+
+        def started() -> int:
+            print("resume" if list(folder.glob("step-*")) else "begin", file=forks.stdin)
+            return int(forks.stdout.readline())
+
+        def newest() -> str:
+            return max((path.name for path in folder.glob("step-*")), default="")
+
+        for _ in range(20):
+            before, child = newest(), started()
+            while newest() == before:  # it is under way, at a place that nobody chose
+                time.sleep(0.001)
+            time.sleep(lot.uniform(0, 0.02))
+            os.kill(child, signal.SIGKILL)
+            assert int(forks.stdout.readline()) == -signal.SIGKILL
+        assert newest() > "step-00000019"
+        started()
+        assert forks.stdout.readline().strip() == "0"
+        forks.stdin.close()
+    assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
+    assert {path.name for path in (place / "out").iterdir()} == {WEIGHTS, "adapter_config.json", "README.md"}
+    assert json.loads((place / "out" / "adapter_config.json").read_text())["metadata"]["rows"] == 4

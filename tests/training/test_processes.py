@@ -1,0 +1,90 @@
+"""Several processes are one run: the same losses, the same adapter, every row scored once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import tiny_media
+import tiny_watchers
+import torch
+import yaml
+from safetensors.torch import load_file
+
+SCRIPT = Path(__file__).parent / "processes_script.py"
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, backbones: Path) -> Path:
+    """A directory with recipes of runs: batches that do not divide evenly, in parts, and of several modalities."""
+    folder = tmp_path_factory.mktemp("runs")
+    tiny.save_pictures(folder / "pictures")
+    tiny_watchers.save("ast", folder / "listener")
+    rows = [*tiny.questions(), *tiny.captions()]
+    for name, pitch in {"low": 200, "high": 1800}.items():
+        sound = tiny_media.save_sound(folder / f"{name}.wav", pitch).name
+        rows.append({"audio": sound, "question": "which?", "answer": name[0]})
+        rows.append({"audio": sound, "image": "pictures/red.png", "question": "which?", "answer": name})
+    tiny.write_lines(folder / "rows.jsonl", rows)
+    changes: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "original": {"loss_scale": "original", "loss_on": "all"},
+        "parts": {"accumulation": 2},
+        "unclipped": {"clip": None, "batch_size": 4},
+    }
+    for name, training in changes.items():
+        values = tiny.recipe_values(backbones, steps=10, **{"batch_size": 3, "epochs": None} | training)
+        values["model"]["encoders"]["audio"] = str(folder / "listener")
+        values["data"] = {"train": str(folder / "rows.jsonl"), "validation": str(folder / "rows.jsonl")}
+        for processes in (1, 2):
+            values["output"] = str(folder / f"{name}-{processes}")
+            (folder / f"{name}-{processes}.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(runs: Path) -> dict[int, list[list[dict[str, Any]]]]:
+    """What each process told of every run, by the number of processes."""
+    names = ("plain", "original", "parts", "unclipped")
+    told = {}
+    for processes in (1, 2):
+        recipes = [str(runs / f"{name}-{processes}.yaml") for name in names]
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command = [sys.executable, *(launch if processes > 1 else ()), str(SCRIPT), str(runs / "told"), *recipes]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        told[processes] = [json.loads((runs / f"told.{process}").read_text()) for process in range(processes)]
+    return told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", range(4), ids=["plain", "original", "parts", "unclipped"])
+def test_two_processes_come_to_what_one_does(
+    runs: Path, told: dict[int, list[list[dict[str, Any]]]], run: int, request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id
+    (alone,), (first, second) = told[1], told[2]
+    assert first[run] == second[run]  # both know all losses and all predictions
+    assert first[run]["losses"] == pytest.approx(alone[run]["losses"], abs=1e-5)
+    one, two = (load_file(runs / f"{name}-{processes}" / WEIGHTS) for processes in (1, 2))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[key], two[key], atol=1e-5, rtol=0) for key in one)
+    assert first[run]["predictions"] == alone[run]["predictions"]
+    assert [identity for identity, _ in first[run]["predictions"]] == [str(row) for row in range(1, 13)]
+    assert first[run]["scores"] == alone[run]["scores"]
+
+
+@pytest.mark.slow
+def test_parts_of_a_batch_come_to_what_the_whole_does(runs: Path, told: dict[int, list[list[dict[str, Any]]]]) -> None:
+    ((plain, _, parts, _),) = told[1]
+    assert parts["losses"] == pytest.approx(plain["losses"], abs=1e-5)
+    one, two = (load_file(runs / f"{name}-1" / WEIGHTS) for name in ("plain", "parts"))
+    assert all(torch.allclose(one[key], two[key], atol=1e-5, rtol=0) for key in one)
