@@ -99,9 +99,7 @@ def naive(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettin
     assert settings.steps is not None
     perceived = PerceivedFiles.of_model(model, keep=False)
     optimizer = torch.optim.AdamW(parameter_groups(model, settings))
-    longest = max(
-        len(pair.prompt_ids) + len(pair.target_ids) for pair in (tasks.encode(r, random.Random(0)) for r in rows)
-    )
+    longest = max(len(pair.prompt_ids) + len(pair.target_ids) for pair in (tasks.encode(r, random.Random(0)) for r in rows))
     batches = Batches([0] * len(rows), settings.batch_size, settings.seed).after(0)
     seconds = []
     for step in range(settings.steps):
@@ -111,9 +109,7 @@ def naive(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettin
         batch = collate([tasks.encode(rows[number], draws) for number in numbers], tasks.pad_id)
         pad = longest - batch.input_ids.shape[1]
         ids = torch.nn.functional.pad(batch.input_ids, (0, pad), value=tasks.pad_id)
-        mask, labels = (
-            torch.nn.functional.pad(t, (0, pad), value=v) for t, v in ((batch.attention_mask, 0), (batch.labels, -100))
-        )
+        mask, labels = (torch.nn.functional.pad(t, (0, pad), value=v) for t, v in ((batch.attention_mask, 0), (batch.labels, -100)))
         features = perceived.of([rows[number].media for number in numbers], step=step)
         logits = model(ids, attention_mask=mask, features=features).logits
         text = logits[:, -ids.shape[1] :][:, :-1].flatten(0, 1).float()
@@ -240,11 +236,7 @@ def main() -> None:
     if options.way:
         print(json.dumps(measure(options)))
         return
-    sizes = (
-        [(options.lm, batch) for batch in options.batches]
-        if options.lm
-        else [("opt-125m", 8), ("opt-125m", 32), ("opt-350m", 8)]
-    )
+    sizes = [(options.lm, batch) for batch in options.batches] if options.lm else [("opt-125m", 8), ("opt-125m", 32), ("opt-350m", 8)]
     with tempfile.TemporaryDirectory() as scratch:
         write_dataset(Path(scratch), 256, seed=0)
         options.rows, options.lm = Path(scratch) / "all.jsonl", sizes[0][0]

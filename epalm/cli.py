@@ -71,7 +71,7 @@ _ANSWER_SETTINGS = """
 
 What the adapter was trained with is kept with it. It can be changed by the dotted names that `epalm train --settings`
 lists: those of model, text and generation, such as --model.device cpu or --generation.num_beams 1, and
-data.cache_features and data.perception_batch."""
+data.cache_features, data.perception_batch and data.evaluation_frames."""
 _TRAIN_HELP = """\b
 epalm train toy_image --data.train rows.jsonl --output my-adapter
 

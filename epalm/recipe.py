@@ -89,6 +89,9 @@ class DataSettings(Settings):
     augment: Literal["none", "crop", "flip", "strong"] = "none"
     """Random views of pictures: `crop`: a random part; `flip`: and mirrored, which spoils left and right; `strong`: and
     RandAugment."""
+    evaluation_frames: Literal["middle", "random"] = "middle"
+    """Of each interval of a clip, in evaluation: the middle frame, or a random one, always the same of a file, as in
+    the original."""
     on_bad_media: Literal["error", "skip"] = "error"
     """Of training files that cannot be read: stop at the first, or leave their rows out and list them at the end."""
     most_bad_media: float = Field(default=0.05, ge=0, le=1)
@@ -174,6 +177,9 @@ class GenerationSettings(Settings):
     """Longest answer or caption in tokens."""
     batch_size: int = Field(default=32, ge=1)
     """Rows generated at once; answers do not depend on it."""
+    padding: Literal["left", "right"] = "left"
+    """`left`: a batch answers as its members alone do; `right`: what is generated stands behind the padding of shorter
+    rows, without a cache, as in the original."""
     answers: Path | None = None
     """Text file of all the answers there are, one a line: questions get the likeliest of them, and nothing is made up.
     It does not go with the adapter."""

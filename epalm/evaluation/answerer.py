@@ -14,6 +14,7 @@ from epalm.admission import name_of, require_known_tokens, require_perceived, re
 from epalm.data.collate import TextBatch, collate
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.rows import Row
+from epalm.data.views import Views
 from epalm.errors import AdapterError, DataError
 from epalm.evaluation.asking import Asked
 from epalm.evaluation.loading import load_adapter
@@ -101,14 +102,17 @@ class Answerer(Asked):
         self.check(rows, where)
         media = [{name: path for name, path in row.media.items() if name in self.modalities} for row in rows]
         perceived = self._given or PerceivedFiles.of_model(
-            self.model, batch_size=self._data.perception_batch, keep=self._data.cache_features
+            self.model,
+            batch_size=self._data.perception_batch,
+            keep=self._data.cache_features,
+            views=Views(evaluation_frames=self._data.evaluation_frames),
         )
         perceived.perceive(media, on_progress)
         prompts = [self.tasks.prompt_ids(row) for row in rows]
         answers = [""] * len(rows)
         done = 0
         for group, new_tokens in self._groups(rows, media, prompts):
-            batch = collate([(prompts[i], []) for i in group], self.tasks.pad_id, side="left")
+            batch = collate([(prompts[i], []) for i in group], self.tasks.pad_id, side=self.generation.padding)
             require_known_tokens(batch.input_ids, self.model)
             features = perceived.of([media[i] for i in group]) or None
             if self._is_ranked(rows[group[0]]):
@@ -145,6 +149,7 @@ class Answerer(Asked):
             batch.input_ids,
             batch.attention_mask,
             features=features,
+            keep_padding=self.generation.padding == "right",
             num_beams=self.generation.num_beams,
             max_new_tokens=new_tokens,
             do_sample=False,
@@ -185,7 +190,7 @@ class Answerer(Asked):
         there must be none.
         """
         limit, most = self.model.anatomy.position_limit, self.generation.max_new_tokens
-        unpadded = self.model.config.mask == "legacy"
+        unpadded = self.model.config.mask == "legacy" and self.generation.padding == "left"
 
         def kind(i: int) -> tuple[bool, list[str], int, int]:
             room = most if limit is None else limit + 1 - len(prompts[i])  # the last token needs no position

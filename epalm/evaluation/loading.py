@@ -14,7 +14,14 @@ from epalm.recipe import Recipe, build_recipe
 
 SAVED_GROUPS = ("model", "text", "generation")
 """Groups of settings that an adapter keeps, in part or as a whole, so that it answers as it did when it was trained."""
-_CHANGEABLE = ("model.", "text.", "generation.", "data.cache_features", "data.perception_batch")
+_CHANGEABLE = (
+    "model.",
+    "text.",
+    "generation.",
+    "data.cache_features",
+    "data.perception_batch",
+    "data.evaluation_frames",
+)
 _OF_MODALITY = {"model.frames": {"video"}, "model.long_sounds": {"audio"}, "model.statistics": {"image", "video"}}
 """Settings of encoders of some modalities."""
 

@@ -367,6 +367,7 @@ class PerceptualLM(PartlyTrained):
         features: Features | None = None,
         pixel_values: Tensor | None = None,
         inputs: RawInputs | None = None,
+        keep_padding: bool = False,
         **generate_kwargs: Any,
     ) -> Any:
         """Continue the text: transformers' `generate`, with its arguments.
@@ -381,6 +382,7 @@ class PerceptualLM(PartlyTrained):
             features: see `forward`.
             pixel_values: see `encode`.
             inputs: see `encode`.
+            keep_padding: leave right padding where it is and generate behind it, without a cache, as the original did.
             generate_kwargs: greedy, sampling, beams, `num_return_sequences`, ... as transformers has them.
 
         Returns:
@@ -393,14 +395,18 @@ class PerceptualLM(PartlyTrained):
         vectors = self.senses(features, pixel_values, inputs)
         if input_ids is None:
             input_ids, attention_mask = self._beginning(vectors), None
-        ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
+        ids, mask = self._text(input_ids, attention_mask)
+        if not keep_padding:
+            ids, mask = to_left_padding(ids, mask)
         kwargs = generation_arguments(self.language_model, self.anatomy, mask, generate_kwargs)
         if not vectors and self.prompt is None:
             with self._blocks_adapted():
                 output = self.language_model.generate(input_ids=ids, attention_mask=mask, **kwargs)
             return without_front(output, ids.shape[1])
-        if vectors and self.config.mask == "legacy":
-            kwargs["use_cache"] = False
+        if keep_padding or (vectors and self.config.mask == "legacy"):
+            kwargs["use_cache"] = (
+                False  # which would count positions on from the padding's, or keep a slot that changes
+            )
         layout = self._lay_out(ids, mask, vectors)
         with self._running(layout, vectors):
             return generate_after(self.language_model, self.anatomy, layout, ids[:, -1:], kwargs)

@@ -130,7 +130,7 @@ def run_recipe(
         model,
         batch_size=recipe.data.perception_batch,
         keep=recipe.data.cache_features,
-        views=Views(recipe.data.views, recipe.training.seed, recipe.data.augment),
+        views=Views(recipe.data.views, recipe.training.seed, recipe.data.augment, recipe.data.evaluation_frames),
         skip_bad=skip_bad,
     )
     answerer = Answerer(model, recipe.text, recipe.generation, perceived)
@@ -241,7 +241,7 @@ def _read(recipe: Recipe, manifest: Path | None, *, check_media: bool = True) ->
 def run_identity(recipe: Recipe, model: PerceptualLM, rows: Sequence[Row]) -> dict[str, Any]:
     """What decides the numbers of a run, by dotted name: a run with other values is another one."""
     groups = recipe.model_dump(mode="json", include={"model", "adapter", "text", "training"})
-    groups["data"] = {"views": recipe.data.views, "augment": recipe.data.augment}
+    groups["data"] = recipe.data.model_dump(mode="json", include={"views", "augment", "evaluation_frames"})
     for group, name in _NO_MATTER:
         del groups[group][name]
     dtype = next(model.language_model.parameters()).dtype
