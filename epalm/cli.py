@@ -1,4 +1,4 @@
-"""The command line: `epalm train | evaluate | caption | ask | info | convert | score | data`, thin over the package.
+"""The command line, thin over the package: `epalm train | evaluate | caption | ask | info | recipes | convert | ...`.
 
 Every setting of a recipe is an option by its dotted name, such as `--training.steps 100`.
 
@@ -97,6 +97,10 @@ where no adapter watches."""
 _INFO_HELP = """\b
 epalm info my-adapter
 epalm info toy_image --adapter.preset epalm"""
+_RECIPES_HELP = """\b
+epalm train coco_base --data.root /data/coco --output my-adapter
+
+Of the original's and of a later study's: docs/original.md says in what they differ on purpose, and how to undo it."""
 _CONVERT_HELP = """\b
 epalm convert original.pth --output my-adapter
   --model.language_model facebook/opt-2.7b --model.encoders.image google/vit-base-patch16-224
@@ -231,6 +235,16 @@ def info(
 
     description = describe_source(source, context.obj)
     typer.echo(json.dumps(description.as_dict()) if as_json else description.as_text())
+
+
+@app.command(epilog=_RECIPES_HELP)
+def recipes(as_json: AsJson = False) -> None:
+    """Name the recipes that come with the package."""
+    from epalm.recipe import list_recipes
+
+    told = list_recipes()
+    width = max(map(len, told))
+    typer.echo(json.dumps(told) if as_json else "\n".join(f"{name:<{width}}  {what}" for name, what in told.items()))
 
 
 @app.command(epilog=_CONVERT_HELP)
