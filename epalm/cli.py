@@ -81,7 +81,8 @@ Rows are JSON objects, one a line; files are named relative to the manifest:
 {"image": "a.jpg", "caption": "a dog on the grass"}
 {"image": "a.jpg", "question": "what is it?", "answer": "a dog"}"""
 _EVALUATE_HELP = """\b
-epalm evaluate my-adapter --data held-out.jsonl --json scores.json"""
+epalm evaluate my-adapter --data held-out.jsonl --json scores.json
+epalm evaluate my-adapter --data held-out.jsonl --output result"""
 _CAPTION_HELP = """\b
 epalm caption my-adapter photo.jpg
 epalm caption image-adapter photo.jpg bird.wav --adapter audio-adapter
@@ -161,9 +162,19 @@ def evaluate(
         str | None,
         typer.Option(metavar="coco|vqa|gqa|vizwiz|vatex", help="Write them as that evaluation server takes them."),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write predictions, scores, settings, versions and fingerprints into one directory."
+        ),
+    ] = None,
 ) -> None:
     """Score an adapter on rows held out."""
-    _check_results([("--json", json_file), ("--predictions", predictions)], {"--data": data})
+    _check_results([("--json", json_file), ("--predictions", predictions)], {"--data": data, "--output": output})
+    from epalm.evaluation.record import check_directory, write_evaluation
+
+    if output is not None:
+        check_directory(output)
     if results is not None:
         from epalm.metrics.files import format_results
 
@@ -174,7 +185,7 @@ def evaluate(
     from epalm.evaluation import Answerer, score_rows
     from epalm.processes import is_main_process
 
-    rows = read_manifest(data, require_answers=predictions is None)
+    rows = read_manifest(data, require_answers=predictions is None and output is None)
     answerer = Answerer.load(adapter, context.obj)
     with show_progress() if is_main_process() else nullcontext() as show:
         evaluation = score_rows(answerer, rows, show, str(data))
@@ -182,6 +193,8 @@ def evaluate(
         return
     if predictions is not None:
         evaluation.write_predictions(predictions, results)
+    if output is not None:
+        write_evaluation(output, evaluation, answerer, adapter, data)
     _write_json(json_file, {"adapter": adapter, "data": str(data), **evaluation.as_dict()})
     typer.echo(evaluation.as_text())
 

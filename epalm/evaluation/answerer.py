@@ -52,7 +52,7 @@ class Answerer(Asked):
         self.model = model.eval()
         self.tasks = Tasks(model.tokenizer, template)
         self.generation = generation or GenerationSettings()
-        self._given, self._data = perceived, data or DataSettings()
+        self._given, self.data = perceived, data or DataSettings()
         self.vocabulary = read_answers(self.generation.answers) if self.generation.answers else []
         """The answers that questions may have; empty: any."""
         self._answers_as_ids: list[list[int]] | None = None
@@ -103,9 +103,9 @@ class Answerer(Asked):
         media = [{name: path for name, path in row.media.items() if name in self.modalities} for row in rows]
         perceived = self._given or PerceivedFiles.of_model(
             self.model,
-            batch_size=self._data.perception_batch,
-            keep=self._data.cache_features,
-            views=Views(evaluation_frames=self._data.evaluation_frames),
+            batch_size=self.data.perception_batch,
+            keep=self.data.cache_features,
+            views=Views(evaluation_frames=self.data.evaluation_frames),
         )
         perceived.perceive(media, on_progress)
         prompts = [self.tasks.prompt_ids(row) for row in rows]

@@ -7,10 +7,11 @@ rounding, so the same weights give the same print in float32, float16 and bfloat
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _MOST_ELEMENTS = 65_536
 
@@ -28,4 +29,13 @@ def fingerprint(module: nn.Module) -> str | None:
         if count and flat.is_floating_point():
             chosen = torch.arange(count, device=flat.device) * flat.numel() // count
             digest.update(np.packbits(torch.signbit(flat[chosen]).cpu().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def content_fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Hexadecimal SHA-256 of names, shapes and every value in float32: of an adapter, which is never rounded."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
