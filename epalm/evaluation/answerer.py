@@ -134,15 +134,16 @@ class Answerer(Asked):
         """
         require_perceived(rows, self.modalities, where)
         require_room(rows, self.tasks, self.model, with_targets=False, where=where)
-        limit = self.model.anatomy.position_limit
-        for row in rows if limit is not None else ():
-            if self._is_ranked(row):
-                longest = max(map(len, self._answer_ids(row)))
-                if len(self.tasks.prompt_ids(row)) + longest - 1 > (limit or 0):
-                    raise DataError(
-                        f"{name_of(row, where)}: its text leaves no room for the longest of generation.answers, of "
-                        f"{longest} tokens; the language model has positions for {limit}"
-                    )
+        limit, asked = self.model.anatomy.position_limit, [row for row in rows if self._is_ranked(row)]
+        if limit is None or not asked:
+            return
+        longest = max(map(len, self._answer_ids(asked[0])))
+        for row in asked:
+            if len(self.tasks.prompt_ids(row)) + longest - 1 > limit:
+                raise DataError(
+                    f"{name_of(row, where)}: its text leaves no room for the longest of generation.answers, of "
+                    f"{longest} tokens; the language model has positions for {limit}"
+                )
 
     def _generated(self, rows: Sequence[Row], batch: TextBatch, features: Any, new_tokens: int) -> list[str]:
         new_ids = self.model.generate(
