@@ -13,9 +13,9 @@ medians. Writes benchmarks/results/training.json.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -33,7 +33,8 @@ from epalm.data.collate import collate
 from epalm.data.features import PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.encoders import load_encoder
-from epalm.recipe import ModelSettings, TrainingSettings
+from epalm.models.precision import best_attention, best_dtype
+from epalm.recipe import TrainingSettings
 from epalm.tasks import Tasks
 from epalm.toyworld.dataset import write_dataset
 from epalm.training.batches import Batches
@@ -62,12 +63,13 @@ RATE = 1e-4
 def build(options: argparse.Namespace, way: str) -> PerceptualLM:
     """The model with random weights on the best device there is."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = ModelSettings(torch_dtype="auto" if way == "lean" else "float32")
+    dtype = best_dtype(device) if way == "lean" else torch.float32
     torch.manual_seed(0)
+    torch.set_default_dtype(dtype)  # as a checkpoint is loaded: never in float32 first
     with torch.device(device):
         lm = OPTForCausalLM(OPTConfig(**LANGUAGE_MODELS[options.lm], dropout=0.0))
-    lm = lm.to(settings.dtype())
-    lm.set_attn_implementation(settings.attention() or "sdpa")
+    torch.set_default_dtype(torch.float32)
+    lm.set_attn_implementation(best_attention(dtype, device) or "sdpa")
     encoder: Any = None
     if way == "naive":
         vit = ViTModel(ViTConfig(**ENCODERS[options.encoder]), add_pooling_layer=False).to(device)
@@ -84,14 +86,14 @@ class Kept(PerceivedFiles):
 
     def __init__(self, levels: int, width: int) -> None:
         super().__init__({}, {"image": levels})
-        self.features = torch.randn(4096, levels, width, generator=torch.Generator().manual_seed(0))
+        self.features = torch.randn(512, levels, width, generator=torch.Generator().manual_seed(0))
 
     def perceive(self, rows: Any, on_progress: Any = None, *, training: bool = False) -> None:
         """Nothing is left to do."""
 
     def of(self, rows: Any, *, step: int | None = None) -> dict[str, torch.Tensor]:
         """(B, K, E)."""
-        return {"image": self.features[[int(row["image"].stem) % 4096 for row in rows]]}
+        return {"image": self.features[[int(row["image"].stem) % 512 for row in rows]]}
 
 
 def naive(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettings) -> list[float]:
@@ -99,7 +101,9 @@ def naive(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettin
     assert settings.steps is not None
     perceived = PerceivedFiles.of_model(model, keep=False)
     optimizer = torch.optim.AdamW(parameter_groups(model, settings))
-    longest = max(len(pair.prompt_ids) + len(pair.target_ids) for pair in (tasks.encode(r, random.Random(0)) for r in rows))
+    longest = max(
+        len(pair.prompt_ids) + len(pair.target_ids) for pair in (tasks.encode(r, random.Random(0)) for r in rows)
+    )
     batches = Batches([0] * len(rows), settings.batch_size, settings.seed).after(0)
     seconds = []
     for step in range(settings.steps):
@@ -109,7 +113,9 @@ def naive(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettin
         batch = collate([tasks.encode(rows[number], draws) for number in numbers], tasks.pad_id)
         pad = longest - batch.input_ids.shape[1]
         ids = torch.nn.functional.pad(batch.input_ids, (0, pad), value=tasks.pad_id)
-        mask, labels = (torch.nn.functional.pad(t, (0, pad), value=v) for t, v in ((batch.attention_mask, 0), (batch.labels, -100)))
+        mask, labels = (
+            torch.nn.functional.pad(t, (0, pad), value=v) for t, v in ((batch.attention_mask, 0), (batch.labels, -100))
+        )
         features = perceived.of([rows[number].media for number in numbers], step=step)
         logits = model(ids, attention_mask=mask, features=features).logits
         text = logits[:, -ids.shape[1] :][:, :-1].flatten(0, 1).float()
@@ -131,7 +137,7 @@ def ours(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSetting
         model, rows, tasks, settings, perceived=Kept(model.levels["image"], width),
         on_step=lambda step, steps, loss: marks.append(time.perf_counter()),
     )  # fmt: skip
-    return [after - before for before, after in zip(marks, marks[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(marks)]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -145,7 +151,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
     else:
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])  # of this process alone, unlike getrusage's
     tokens = statistics.mean(sum(map(len, tasks.encode(row, random.Random(0)))) for row in rows) + 2
     layers = sum(p.numel() for layer in model.anatomy.layers for p in layer.parameters())
     return {
@@ -236,7 +243,11 @@ def main() -> None:
     if options.way:
         print(json.dumps(measure(options)))
         return
-    sizes = [(options.lm, batch) for batch in options.batches] if options.lm else [("opt-125m", 8), ("opt-125m", 32), ("opt-350m", 8)]
+    sizes = (
+        [(options.lm, batch) for batch in options.batches]
+        if options.lm
+        else [("opt-125m", 8), ("opt-125m", 32), ("opt-350m", 8)]
+    )
     with tempfile.TemporaryDirectory() as scratch:
         write_dataset(Path(scratch), 256, seed=0)
         options.rows, options.lm = Path(scratch) / "all.jsonl", sizes[0][0]
