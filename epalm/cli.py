@@ -1,4 +1,4 @@
-"""The command line: `epalm train | evaluate | caption | ask | info | score | data`, each a few calls into the package.
+"""The command line, thin over the package: `epalm train | evaluate | caption | ask | info | recipes | convert | ...`.
 
 Every setting of a recipe is an option by its dotted name, such as `--training.steps 100`.
 
@@ -71,7 +71,7 @@ _ANSWER_SETTINGS = """
 
 What the adapter was trained with is kept with it. It can be changed by the dotted names that `epalm train --settings`
 lists: those of model, text and generation, such as --model.device cpu or --generation.num_beams 1, and
-data.cache_features and data.perception_batch."""
+data.cache_features, data.perception_batch and data.evaluation_frames."""
 _TRAIN_HELP = """\b
 epalm train toy_image --data.train rows.jsonl --output my-adapter
 
@@ -81,7 +81,8 @@ Rows are JSON objects, one a line; files are named relative to the manifest:
 {"image": "a.jpg", "caption": "a dog on the grass"}
 {"image": "a.jpg", "question": "what is it?", "answer": "a dog"}"""
 _EVALUATE_HELP = """\b
-epalm evaluate my-adapter --data held-out.jsonl --json scores.json"""
+epalm evaluate my-adapter --data held-out.jsonl --json scores.json
+epalm evaluate my-adapter --data held-out.jsonl --output result"""
 _CAPTION_HELP = """\b
 epalm caption my-adapter photo.jpg
 epalm caption image-adapter photo.jpg bird.wav --adapter audio-adapter
@@ -97,6 +98,16 @@ where no adapter watches."""
 _INFO_HELP = """\b
 epalm info my-adapter
 epalm info toy_image --adapter.preset epalm"""
+_RECIPES_HELP = """\b
+epalm train coco_base --data.root /data/coco --output my-adapter
+
+Of the original's and of a later study's: docs/original.md says in what they differ on purpose, and how to undo it."""
+_CONVERT_HELP = """\b
+epalm convert original.pth --output my-adapter
+  --model.language_model facebook/opt-2.7b --model.encoders.image google/vit-base-patch16-224
+
+The checkpoint names neither backbone; where it does not tell the window, give --adapter.start and --adapter.end. The
+adapter gets the settings that the original had."""
 
 
 @app.command(epilog=_TRAIN_HELP + _SETTINGS)
@@ -151,9 +162,19 @@ def evaluate(
         str | None,
         typer.Option(metavar="coco|vqa|gqa|vizwiz|vatex", help="Write them as that evaluation server takes them."),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write predictions, scores, settings, versions and fingerprints into one directory."
+        ),
+    ] = None,
 ) -> None:
     """Score an adapter on rows held out."""
-    _check_results([("--json", json_file), ("--predictions", predictions)], {"--data": data})
+    _check_results([("--json", json_file), ("--predictions", predictions)], {"--data": data, "--output": output})
+    from epalm.evaluation.record import check_directory, write_evaluation
+
+    if output is not None:
+        check_directory(output)
     if results is not None:
         from epalm.metrics.files import format_results
 
@@ -164,7 +185,7 @@ def evaluate(
     from epalm.evaluation import Answerer, score_rows
     from epalm.processes import is_main_process
 
-    rows = read_manifest(data, require_answers=predictions is None)
+    rows = read_manifest(data, require_answers=predictions is None and output is None)
     answerer = Answerer.load(adapter, context.obj)
     with show_progress() if is_main_process() else nullcontext() as show:
         evaluation = score_rows(answerer, rows, show, str(data))
@@ -172,6 +193,8 @@ def evaluate(
         return
     if predictions is not None:
         evaluation.write_predictions(predictions, results)
+    if output is not None:
+        write_evaluation(output, evaluation, answerer, adapter, data)
     _write_json(json_file, {"adapter": adapter, "data": str(data), **evaluation.as_dict()})
     typer.echo(evaluation.as_text())
 
@@ -225,6 +248,32 @@ def info(
 
     description = describe_source(source, context.obj)
     typer.echo(json.dumps(description.as_dict()) if as_json else description.as_text())
+
+
+@app.command(epilog=_RECIPES_HELP)
+def recipes(as_json: AsJson = False) -> None:
+    """Name the recipes that come with the package."""
+    from epalm.recipe import list_recipes
+
+    told = list_recipes()
+    width = max(map(len, told))
+    typer.echo(json.dumps(told) if as_json else "\n".join(f"{name:<{width}}  {what}" for name, what in told.items()))
+
+
+@app.command(epilog=_CONVERT_HELP)
+def convert(
+    context: typer.Context,
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pth of the original code.")],
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write the adapter to.")] = None,
+) -> None:
+    """Make an adapter of a checkpoint of the original eP-ALM code."""
+    from epalm.conversion import convert_original
+
+    overrides = dict(context.obj)
+    if output is not None:
+        overrides["output"] = output
+    model = convert_original(checkpoint, overrides)
+    typer.echo(f"{model.summary()}\nadapter written to {overrides['output']}")
 
 
 app.command(epilog=SCORE_HELP)(score)

@@ -21,7 +21,7 @@ from epalm.setting_names import find_setting, nearest
 from epalm.tasks import TextTemplate
 
 RECIPES = Path(__file__).parent / "recipes"
-_PATHS = (("data", "train"), ("data", "validation"), ("output",))
+_PATHS = (("data", "train"), ("data", "validation"), ("data", "root"), ("generation", "answers"), ("output",))
 
 
 class ModelSettings(Settings):
@@ -36,6 +36,9 @@ class ModelSettings(Settings):
     long_sounds: Literal["first", "windows"] | None = None
     """Of sounds longer than the audio encoder's window: the `first` window alone (also if unset), or the mean of all
     `windows`."""
+    statistics: Literal["own", "clip"] | None = None
+    """By whose mean and spread pixels are normalised: the encoder's `own` (also if unset), or those of `clip`, as the
+    original did with every encoder."""
     torch_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the frozen weights; trained tensors are always float32. `auto`: of the language model bfloat16 where
     the device multiplies it natively (GPUs and CPUs of recent years), else float32; of the encoders float32."""
@@ -78,6 +81,16 @@ class DataSettings(Settings):
     """JSON Lines manifest of the training rows."""
     validation: Path | None = None
     """JSON Lines manifest that is scored when the adapter has been trained and written."""
+    dataset: str | None = None
+    """A published data set instead of manifests, by its name in `epalm data list`."""
+    root: Path | None = None
+    """Directory below which its annotations and media are."""
+    train_split: str | None = None
+    """Its split to learn from, or several such as `train+val`; `train` takes its place."""
+    validation_split: str | None = None
+    """Its split to score; `validation` takes its place."""
+    skip_missing: bool = False
+    """Leave rows of the data set out, of both splits, whose media are not there; they are counted."""
     cache_features: bool = True
     """Perceive every file once and keep its features in memory; otherwise anew at every visit."""
     perception_batch: int = Field(default=32, ge=1)
@@ -89,10 +102,20 @@ class DataSettings(Settings):
     augment: Literal["none", "crop", "flip", "strong"] = "none"
     """Random views of pictures: `crop`: a random part; `flip`: and mirrored, which spoils left and right; `strong`: and
     RandAugment."""
+    evaluation_frames: Literal["middle", "random"] = "middle"
+    """Of each interval of a clip, in evaluation: the middle frame, or a random one, always the same of a file, as in
+    the original."""
     on_bad_media: Literal["error", "skip"] = "error"
     """Of training files that cannot be read: stop at the first, or leave their rows out and list them at the end."""
     most_bad_media: float = Field(default=0.05, ge=0, le=1)
     """Share of the training files that may be skipped; more is an error."""
+
+    @model_validator(mode="after")
+    def _splits_of_something(self) -> DataSettings:
+        for name in ("root", "train_split", "validation_split"):
+            if self.dataset is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is of a published data set, and none is named; give dataset, too")
+        return self
 
     @model_validator(mode="after")
     def _views_fit(self) -> DataSettings:
@@ -180,6 +203,29 @@ class GenerationSettings(Settings):
     """Longest answer or caption in tokens."""
     batch_size: int = Field(default=32, ge=1)
     """Rows generated at once; answers do not depend on it."""
+    padding: Literal["left", "right"] = "left"
+    """`left`: a batch answers as its members alone do; `right`: what is generated stands behind the padding of shorter
+    rows, without a cache, as in the original."""
+    answers: Path | None = None
+    """Text file of all the answers there are, one a line: questions get the likeliest of them, and nothing is made up.
+    It does not go with the adapter."""
+    rank_top_k: int | None = Field(default=None, ge=1)
+    """Of `answers`, weigh only the k with the likeliest first tokens; unset: as many as it takes to be sure."""
+
+    @model_validator(mode="after")
+    def _ranks_something(self) -> GenerationSettings:
+        if self.rank_top_k is not None and self.answers is None:
+            raise ValueError("rank_top_k is of ranked answers, and there are none; give answers, too")
+        return self
+
+
+class PublishedScores(Settings):
+    """What others reported, to stand beside a run's own scores."""
+
+    source: str = ""
+    """Whose scores they are, and of which model."""
+    scores: dict[str, float] = Field(default_factory=dict)
+    """By metric, such as `cider`."""
 
 
 class Recipe(Settings):
@@ -197,6 +243,8 @@ class Recipe(Settings):
     """The optimisation."""
     generation: GenerationSettings = GenerationSettings()
     """How answers are generated."""
+    published: PublishedScores = PublishedScores()
+    """Scores that were reported, to be told beside the run's own."""
     output: Path | None = None
     """Directory the adapter is written to; it must not exist yet, or be empty, or hold an earlier adapter."""
 
@@ -224,6 +272,14 @@ def read_recipe(source: str | Path | None, overrides: Mapping[str, Any] | None =
         return build_recipe({}, overrides)
     path = _recipe_file(source)
     return build_recipe(_settled(read_yaml(path), path.parent), overrides, where=str(path))
+
+
+def list_recipes() -> dict[str, str]:
+    """The recipes that come with the package, and the first line of each, which says what it is."""
+    return {
+        path.stem: path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
+        for path in sorted(RECIPES.glob("*.yaml"))
+    }
 
 
 def build_recipe(

@@ -102,14 +102,34 @@ def write_rows(
         ConfigError: there is no such data set or split.
         DataError: the annotations or, unless they are skipped, some media are not there, or no row is left.
     """
+    found = usable_split(
+        name, folder, split, skip_missing=skip_missing, remedy="leave their rows out with --skip-missing"
+    )
+    write_manifest(found.rows, output)
+    return found
+
+
+def usable_split(name: str, folder: str | Path, split: str, *, skip_missing: bool, remedy: str) -> PublishedSplit:
+    """One split of a published data set, whose media are there.
+
+    Args:
+        name: of the data set.
+        folder: where it was put.
+        split: of the data set.
+        skip_missing: leave rows out whose media are not there, instead of refusing.
+        remedy: how to say so, for messages.
+
+    Raises:
+        ConfigError: there is no such data set or split.
+        DataError: the annotations or, unless they are skipped, some media are not there, or no row is left.
+    """
     dataset = get_dataset(name)
     found = read_split(dataset, split, Folder(folder))
     if not found.rows or (found.missing and not skip_missing):
-        remedy = " put it there, or leave their rows out with --skip-missing" if found.rows else ""
+        advice = f" put it there, or {remedy}" if found.rows else ""
         raise DataError(
-            f"{folder}: {name} {split}: {_told(dataset, found)}; media: {dataset.media_home};{remedy}".rstrip(";")
+            f"{folder}: {name} {split}: {_told(dataset, found)}; media: {dataset.media_home};{advice}".rstrip(";")
         )
-    write_manifest(found.rows, output)
     return found
 
 

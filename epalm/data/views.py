@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from epalm.encoders import PerceptualEncoder
 from epalm.media import load_media
@@ -33,6 +33,8 @@ class Views:
     """Of the run."""
     augment: Augment = "none"
     """What makes another view of a picture; with `none` there is but one."""
+    evaluation_frames: Literal["middle", "random"] = "middle"
+    """Of each interval of a clip, in the view of evaluation: the middle frame, or one drawn once and for all."""
 
     def all_of(self, modality: str) -> list[View]:
         """Every view that training has of a file, where their number is known."""
@@ -50,6 +52,8 @@ class Views:
         Raises:
             MediaError: it cannot be read.
         """
+        if view is None and encoder.modality == "video" and self.evaluation_frames == "random":
+            return load_media("video", path, lot=self._lot(path, "evaluation"), **encoder.reading)
         if view is None:
             return load_media(encoder.modality, path, **encoder.reading)
         lot = self._lot(path, f"view {view}")

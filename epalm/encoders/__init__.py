@@ -7,6 +7,7 @@ from epalm.encoders.frames import FrameEncoder
 from epalm.encoders.image import ImageEncoder
 from epalm.encoders.loading import load_encoder
 from epalm.encoders.registry import register_encoder
+from epalm.encoders.statistics import Statistics
 from epalm.encoders.video import VideoEncoder
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "PerceptualEncoder",
     "SpectrogramEncoder",
     "SpeechEncoder",
+    "Statistics",
     "VideoEncoder",
     "WaveformEncoder",
     "load_encoder",

@@ -42,6 +42,8 @@ class PerceptualEncoder(nn.Module, ABC):
         self.backbone = backbone.eval().requires_grad_(False)
         self.processor = processor
         self.source = source
+        self.statistics: str = "own"
+        """By whose mean and spread pixels are normalised; see `epalm.encoders.statistics`."""
         self.anatomy = examine(
             self.backbone, self._probe, self.name, blocks=self._blocks(), norm_required=self._norm_required()
         )

@@ -19,6 +19,7 @@ from epalm.encoders.audio import AudioEncoder, LongSounds
 from epalm.encoders.base import PerceptualEncoder
 from epalm.encoders.frames import DEFAULT_FRAMES, FrameEncoder
 from epalm.encoders.registry import find_encoder
+from epalm.encoders.statistics import Statistics, use_statistics
 from epalm.encoders.video import VideoEncoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.sources import resolve_source
@@ -37,6 +38,7 @@ def load_encoder(
     modality: str | None = None,
     frames: int | None = None,
     long_sounds: LongSounds | None = None,
+    statistics: Statistics | None = None,
 ) -> PerceptualEncoder:
     """Load a frozen encoder and make sure that its levels can be read.
 
@@ -56,10 +58,12 @@ def load_encoder(
             them), else 8.
         long_sounds: what is perceived of sounds longer than the window, for `audio` alone: the `first` window, which is
             the default, or all `windows`, averaged.
+        statistics: by whose mean and spread pixels are normalised: the encoder's `own`, which is the default, or those
+            of `clip`.
 
     Raises:
         ConfigError: the source, its files or its processor configuration cannot be found or read; the encoder perceives
-            something else than `modality`; `frames` or `long_sounds` do not fit it.
+            something else than `modality`; `frames`, `long_sounds` or `statistics` do not fit it.
         UnsupportedModelError: it is no encoder that can be served, or its checkpoint lacks weights that are needed.
     """
     if isinstance(source, nn.Module):
@@ -70,7 +74,10 @@ def load_encoder(
         backbone = backbone.to(device=device, dtype=dtype)
         name = getattr(source, "name_or_path", None) or None
         encoder_class = _class_for(backbone.config, type(backbone), _live_name(source))
-        return _built(encoder_class, backbone, processor, name, modality, frames, long_sounds)
+        encoder = _built(encoder_class, backbone, processor, name, modality, frames, long_sounds)
+        if statistics is not None:
+            use_statistics(encoder, statistics)
+        return encoder
     name, path = str(source), resolve_source(source)
     if path.startswith(("/", ".", "~")) and not Path(path).is_dir():
         raise ConfigError(f"{name}: no such directory")
@@ -95,6 +102,8 @@ def load_encoder(
     _refuse_random_weights(name, [key for key in missing if key in _of_norm(encoder)])
     _drop_random_pooler(encoder, missing)
     _still_random_extras(encoder, missing)
+    if statistics is not None:
+        use_statistics(encoder, statistics)
     return encoder
 
 

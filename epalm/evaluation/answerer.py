@@ -10,13 +10,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from epalm.admission import require_known_tokens, require_perceived, require_room, require_tokenizer
-from epalm.data.collate import collate
+from epalm.admission import name_of, require_known_tokens, require_perceived, require_room, require_tokenizer
+from epalm.data.collate import TextBatch, collate
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.rows import Row
-from epalm.errors import AdapterError
+from epalm.data.views import Views
+from epalm.errors import AdapterError, DataError
 from epalm.evaluation.asking import Asked
 from epalm.evaluation.loading import load_adapter
+from epalm.evaluation.vocabulary import read_answers
 from epalm.models import PerceptualLM
 from epalm.recipe import DataSettings, GenerationSettings
 from epalm.tasks import Tasks, TextTemplate
@@ -34,6 +36,7 @@ class Answerer(Asked):
 
     Raises:
         AdapterError: the model was trained on ready features, and has no encoder.
+        ConfigError: the file of answers cannot be used.
         UnsupportedModelError: the language model has no usable tokenizer.
     """
 
@@ -49,7 +52,10 @@ class Answerer(Asked):
         self.model = model.eval()
         self.tasks = Tasks(model.tokenizer, template)
         self.generation = generation or GenerationSettings()
-        self._given, self._data = perceived, data or DataSettings()
+        self._given, self.data = perceived, data or DataSettings()
+        self.vocabulary = read_answers(self.generation.answers) if self.generation.answers else []
+        """The answers that questions may have; empty: any."""
+        self._answers_as_ids: list[list[int]] | None = None
         self.modalities = tuple(model.levels)
         """What is perceived."""
         blind = set(self.modalities) - set(model.encoders.keys())
@@ -96,27 +102,25 @@ class Answerer(Asked):
         self.check(rows, where)
         media = [{name: path for name, path in row.media.items() if name in self.modalities} for row in rows]
         perceived = self._given or PerceivedFiles.of_model(
-            self.model, batch_size=self._data.perception_batch, keep=self._data.cache_features
+            self.model,
+            batch_size=self.data.perception_batch,
+            keep=self.data.cache_features,
+            views=Views(evaluation_frames=self.data.evaluation_frames),
         )
         perceived.perceive(media, on_progress)
         prompts = [self.tasks.prompt_ids(row) for row in rows]
         answers = [""] * len(rows)
         done = 0
-        for group, new_tokens in self._groups(media, prompts):
-            batch = collate([(prompts[i], []) for i in group], self.tasks.pad_id, side="left")
+        for group, new_tokens in self._groups(rows, media, prompts):
+            batch = collate([(prompts[i], []) for i in group], self.tasks.pad_id, side=self.generation.padding)
             require_known_tokens(batch.input_ids, self.model)
-            new_ids = self.model.generate(
-                batch.input_ids,
-                batch.attention_mask,
-                features=perceived.of([media[i] for i in group]) or None,
-                num_beams=self.generation.num_beams,
-                max_new_tokens=new_tokens,
-                do_sample=False,
-                pad_token_id=self.tasks.pad_id,
-                eos_token_id=self.tasks.eos_id,
-            )
-            for i, ids in zip(group, new_ids.tolist(), strict=True):
-                answers[i] = self.tasks.of(rows[i]).read_ids(ids)
+            features = perceived.of([media[i] for i in group]) or None
+            if self._is_ranked(rows[group[0]]):
+                said = self._ranked(rows[group[0]], batch, features)
+            else:
+                said = self._generated([rows[i] for i in group], batch, features, new_tokens)
+            for i, text in zip(group, said, strict=True):
+                answers[i] = text
             done += len(group)
             if on_progress is not None:
                 on_progress("answering", done, len(rows))
@@ -130,23 +134,72 @@ class Answerer(Asked):
         """
         require_perceived(rows, self.modalities, where)
         require_room(rows, self.tasks, self.model, with_targets=False, where=where)
+        limit, asked = self.model.anatomy.position_limit, [row for row in rows if self._is_ranked(row)]
+        if limit is None or not asked:
+            return
+        longest = max(map(len, self._answer_ids(asked[0])))
+        for row in asked:
+            if len(self.tasks.prompt_ids(row)) + longest - 1 > limit:
+                raise DataError(
+                    f"{name_of(row, where)}: its text leaves no room for the longest of generation.answers, of "
+                    f"{longest} tokens; the language model has positions for {limit}"
+                )
+
+    def _generated(self, rows: Sequence[Row], batch: TextBatch, features: Any, new_tokens: int) -> list[str]:
+        new_ids = self.model.generate(
+            batch.input_ids,
+            batch.attention_mask,
+            features=features,
+            keep_padding=self.generation.padding == "right",
+            num_beams=self.generation.num_beams,
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            pad_token_id=self.tasks.pad_id,
+            eos_token_id=self.tasks.eos_id,
+        )
+        return [self.tasks.of(row).read_ids(ids) for row, ids in zip(rows, new_ids.tolist(), strict=True)]
+
+    def _is_ranked(self, row: Row) -> bool:
+        return bool(self.vocabulary) and row.task == "question_answering"
+
+    def _answer_ids(self, row: Row) -> list[list[int]]:
+        """Tokens of the answers there are; all questions end alike, so that they are the same after each."""
+        if self._answers_as_ids is None:
+            task = self.tasks.of(row)
+            prompt = task.prompt(row.question)
+            self._answers_as_ids = [task.spelling.target_ids(answer, prompt) for answer in self.vocabulary]
+        return self._answers_as_ids
+
+    def _ranked(self, row: Row, batch: TextBatch, features: Any) -> list[str]:
+        ranked = self.model.rank(
+            self._answer_ids(row),
+            batch.input_ids,
+            batch.attention_mask,
+            features=features,
+            top_k=self.generation.rank_top_k,
+            pairs=self.generation.batch_size,
+        )
+        return [self.vocabulary[number] for number in ranked.best]
 
     def _groups(
-        self, media: Sequence[Mapping[str, Path]], prompts: Sequence[list[int]]
+        self, rows: Sequence[Row], media: Sequence[Mapping[str, Path]], prompts: Sequence[list[int]]
     ) -> Iterator[tuple[list[int], int]]:
         """Rows of each batch, and how many new tokens each of them may have.
 
         Rows of one batch bring the same modalities and may say equally much, so that none of them depends on another;
-        prompts of like length go together, which leaves less padding.
+        prompts of like length go together, which leaves less padding. With the legacy mask, whose slot sees padding,
+        there must be none.
         """
         limit, most = self.model.anatomy.position_limit, self.generation.max_new_tokens
+        unpadded = self.model.config.mask == "legacy" and self.generation.padding == "left"
 
-        def kind(i: int) -> tuple[list[str], int]:
+        def kind(i: int) -> tuple[bool, list[str], int, int]:
             room = most if limit is None else limit + 1 - len(prompts[i])  # the last token needs no position
-            return sorted(media[i]), min(most, room)
+            length = len(prompts[i]) if unpadded else 0
+            return self._is_ranked(rows[i]), sorted(media[i]), min(most, room), length
 
         order = sorted(range(len(prompts)), key=lambda i: (kind(i), len(prompts[i])))
-        for (_, new_tokens), same in groupby(order, key=kind):
+        for (_, _, new_tokens, _), same in groupby(order, key=kind):
             group = list(same)
             for first in range(0, len(group), self.generation.batch_size):
                 yield group[first : first + self.generation.batch_size], new_tokens

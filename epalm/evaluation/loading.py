@@ -14,9 +14,16 @@ from epalm.recipe import Recipe, build_recipe
 
 SAVED_GROUPS = ("model", "text", "generation")
 """Groups of settings that an adapter keeps, in part or as a whole, so that it answers as it did when it was trained."""
-_CHANGEABLE = ("model.", "text.", "generation.", "data.cache_features", "data.perception_batch")
-_OF_MODALITY = {"model.frames": "video", "model.long_sounds": "audio"}
-"""Settings of one modality's encoder."""
+_CHANGEABLE = (
+    "model.",
+    "text.",
+    "generation.",
+    "data.cache_features",
+    "data.perception_batch",
+    "data.evaluation_frames",
+)
+_OF_MODALITY = {"model.frames": {"video"}, "model.long_sounds": {"audio"}, "model.statistics": {"image", "video"}}
+"""Settings of encoders of some modalities."""
 
 
 def load_adapter(
@@ -53,6 +60,7 @@ def load_adapter(
         quantization=recipe.model.quantization,
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
+        statistics=recipe.model.statistics,
     )
     return model, recipe
 
@@ -138,10 +146,11 @@ def _shared_out(overrides: Mapping[str, Any], perceived: Sequence[Collection[str
         overrides = {f"model.encoders.{modality}": source for modality, source in encoders.items()} | rest
     shares: list[dict[str, Any]] = [{} for _ in perceived]
     for name, value in overrides.items():
-        modality = _OF_MODALITY.get(name) or (name.split(".")[2] if name.startswith("model.encoders.") else None)
-        concerned = [i for i, modalities in enumerate(perceived) if modality is None or modality in modalities]
+        wanted = {name.split(".")[2]} if name.startswith("model.encoders.") else _OF_MODALITY.get(name)
+        concerned = [i for i, modalities in enumerate(perceived) if wanted is None or wanted & set(modalities)]
         if not concerned:
-            raise ConfigError(f"--{name}: none of the adapters perceives {modality}; leave it out")
+            told = " or ".join(sorted(wanted or ()))
+            raise ConfigError(f"--{name}: none of the adapters perceives {told}; leave it out")
         for i in concerned:
             shares[i][name] = value
     return shares

@@ -12,7 +12,7 @@ V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -34,6 +34,7 @@ from epalm.models.loss import LabelledRows, LossScale, label_loss
 from epalm.models.lower_layers import LowerLayers
 from epalm.models.partly_trained import PartlyTrained
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
+from epalm.models.ranking import AnswersAfter, Ranked, search
 from epalm.models.senses import Features, RawInputs, Senses
 from epalm.models.window import Window
 
@@ -211,6 +212,7 @@ class AugmentedLM(PartlyTrained):
         features: Features | None = None,
         pixel_values: Tensor | None = None,
         inputs: RawInputs | None = None,
+        keep_padding: bool = False,
         **generate_kwargs: Any,
     ) -> Any:
         """Continue the text: transformers' `generate`, with its arguments.
@@ -225,6 +227,7 @@ class AugmentedLM(PartlyTrained):
             features: see `forward`.
             pixel_values: see `encode`.
             inputs: see `encode`.
+            keep_padding: leave right padding where it is and generate behind it, without a cache, as the original did.
             generate_kwargs: greedy, sampling, beams, `num_return_sequences`, ... as transformers has them.
 
         Returns:
@@ -237,13 +240,16 @@ class AugmentedLM(PartlyTrained):
         vectors = self.senses(features, pixel_values, inputs)
         if input_ids is None:
             input_ids, attention_mask = self._beginning(vectors), None
-        ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
+        ids, mask = self._text(input_ids, attention_mask)
+        if not keep_padding:
+            ids, mask = to_left_padding(ids, mask)
         kwargs = generation_arguments(self.language_model, self.anatomy, mask, generate_kwargs)
         if not vectors and self.prompt is None:
             with self._blocks_adapted():
                 output = self.language_model.generate(input_ids=ids, attention_mask=mask, **kwargs)
             return without_front(output, ids.shape[1])
-        if vectors and self.config.mask == "legacy":
+        # A cache would count positions on from the padding's, or keep a slot that changes.
+        if keep_padding or (vectors and self.config.mask == "legacy"):
             kwargs["use_cache"] = False
         layout = self._lay_out(ids, mask, vectors)
         with self._running(layout, vectors):
@@ -286,6 +292,58 @@ class AugmentedLM(PartlyTrained):
             if holds:
                 raise ConfigError(f"training.cache_lower_layers: {reason}; leave it out, or change the adapter")
         return LowerLayers(self.language_model, self.anatomy, self.window.start, most_bytes)
+
+    @torch.no_grad()
+    def rank(
+        self,
+        answers: Sequence[Sequence[int]],
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        features: Features | None = None,
+        pixel_values: Tensor | None = None,
+        inputs: RawInputs | None = None,
+        top_k: int | None = None,
+        pairs: int = 32,
+    ) -> Ranked:
+        """The likeliest of a closed set of answers after every row of text.
+
+        Perception and text are computed once a row; see `epalm.models.ranking`.
+
+        Args:
+            answers: tokens of each, with the end token; at least one, and none of them empty.
+            input_ids: (B, T), padded on either side.
+            attention_mask: (B, T), 1 for real tokens; unset: all are.
+            features: see `forward`.
+            pixel_values: see `encode`.
+            inputs: see `encode`.
+            top_k: try no more than the k answers with the likeliest first tokens; unset: as many as it takes to be sure
+                of the best.
+            pairs: pairs of a row and an answer that are computed at once.
+
+        Raises:
+            DataError: shapes do not fit, or the language model has no positions for a row and the longest answer.
+        """
+        if not answers or not all(answers):
+            raise DataError("answers: expected at least one, and tokens in each of them")
+        vectors = self.senses(features, pixel_values, inputs)
+        ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
+        limit, longest = self.anatomy.position_limit, max(map(len, answers))
+        if limit is not None and int(mask.sum(1).max()) + longest - 1 > limit:
+            raise DataError(
+                f"answers: {longest} tokens in the longest are too many after {int(mask.sum(1).max())} of text; the "
+                f"language model has positions for {limit}"
+            )
+        layout = self._lay_out(ids, mask, vectors)
+        after = AnswersAfter(
+            self.language_model,
+            self.anatomy,
+            layout,
+            answers,
+            lambda rows: self._running(layout.of_rows(rows), {name: each[rows] for name, each in vectors.items()}),
+            cached=not vectors or self.config.mask != "legacy",
+        )
+        return search(after.first(), answers, after.rest, top_k, pairs)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

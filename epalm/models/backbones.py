@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from epalm.encoders import LongSounds, PerceptualEncoder, load_encoder
+from epalm.encoders import LongSounds, PerceptualEncoder, Statistics, load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
 from epalm.models.precision import Precision, best_attention, best_dtype
@@ -136,6 +136,7 @@ def load_encoders(
     device: str | torch.device | None = None,
     frames: int | None = None,
     long_sounds: LongSounds | None = None,
+    statistics: Statistics | None = None,
 ) -> dict[str, PerceptualEncoder]:
     """Encoders by modality, from one source or several by modality.
 
@@ -145,6 +146,7 @@ def load_encoders(
         device: see `load_encoder`.
         frames: see `load_encoder`; for the encoder of clips. A `PerceptualEncoder` keeps its own.
         long_sounds: see `load_encoder`; for the encoder of sounds, likewise.
+        statistics: see `load_encoder`; for the encoders of pictures and clips, likewise.
 
     Raises:
         ConfigError: a source or a setting is wrong, or a source perceives something else than its name says.
@@ -167,6 +169,7 @@ def load_encoders(
                 modality=name,
                 frames=frames if name in (None, "video") else None,
                 long_sounds=long_sounds if name in (None, "audio") else None,
+                statistics=statistics if name != "audio" else None,
             )
         if name not in (None, encoder.modality):
             raise ConfigError(
@@ -176,15 +179,22 @@ def load_encoders(
     return loaded
 
 
-def require_use(loaded: Mapping[str, PerceptualEncoder], frames: int | None, long_sounds: str | None) -> None:
+def require_use(
+    loaded: Mapping[str, PerceptualEncoder], frames: int | None, long_sounds: str | None, statistics: str | None
+) -> None:
     """See that settings that were given have an encoder to go to.
 
     Raises:
         ConfigError: there is none.
     """
-    for name, given, modality in (("frames", frames, "video"), ("long_sounds", long_sounds, "audio")):
-        if given is not None and modality not in loaded:
-            raise ConfigError(f"{name}: nothing here perceives {modality}; leave it out, or name an encoder for it")
+    for name, given, modalities in (
+        ("frames", frames, ["video"]),
+        ("long_sounds", long_sounds, ["audio"]),
+        ("statistics", statistics, ["image", "video"]),
+    ):
+        if given is not None and not loaded.keys() & set(modalities):
+            told = " or ".join(modalities)
+            raise ConfigError(f"{name}: nothing here perceives {told}; leave it out, or name an encoder for it")
 
 
 def _require_way(name: str | None, held: Quantization, wanted: Quantization | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from epalm.config import AdapterConfig, Settings
-from epalm.encoders import LongSounds, PerceptualEncoder
+from epalm.encoders import LongSounds, PerceptualEncoder, Statistics
 from epalm.errors import AdapterError
 from epalm.models.anatomy import Anatomy
 from epalm.models.fingerprint import fingerprint
@@ -21,7 +21,7 @@ from epalm.models.quantised import OF_BITSANDBYTES, Quantization, quantization_o
 
 FORMAT = 1
 """Version of the layout of `adapter_config.json`."""
-_NOT_OF_THE_WEIGHTS = ("source", "decoder_layers", "frames", "long_sounds", "quantization")
+_NOT_OF_THE_WEIGHTS = ("source", "decoder_layers", "frames", "long_sounds", "quantization", "statistics")
 
 
 class LanguageModelCard(Settings):
@@ -84,6 +84,8 @@ class EncoderCard(Settings):
     """Frames of a clip, of what perceives clips."""
     long_sounds: LongSounds | None = None
     """What is perceived of sounds longer than the window, of what perceives sounds."""
+    statistics: Statistics | None = None
+    """By whose mean and spread pixels are normalised, where not by the encoder's own."""
 
     @classmethod
     def of(cls, encoder: PerceptualEncoder, used_levels: int) -> EncoderCard:
@@ -97,6 +99,7 @@ class EncoderCard(Settings):
             fingerprint=fingerprint(encoder.backbone),
             frames=getattr(encoder, "frames", None),
             long_sounds=getattr(encoder, "long_sounds", None),
+            statistics="clip" if encoder.statistics == "clip" else None,
         )
 
     @classmethod
@@ -125,12 +128,19 @@ class AdapterCard(Settings):
     metadata: dict[str, Any]
     """Whatever else whoever trained the adapter wants to keep: tasks, templates, scores."""
 
-    def reading(self, frames: int | None = None, long_sounds: LongSounds | None = None) -> dict[str, Any]:
+    def reading(
+        self,
+        frames: int | None = None,
+        long_sounds: LongSounds | None = None,
+        statistics: Statistics | None = None,
+    ) -> dict[str, Any]:
         """How encoders read files: as is said here, else as in training."""
         video, audio = self.encoders.get("video"), self.encoders.get("audio")
         return {
             "frames": frames or (video.frames if video else None),
             "long_sounds": long_sounds or (audio.long_sounds if audio else None),
+            "statistics": statistics
+            or next((each.statistics for each in self.encoders.values() if each.statistics), None),
         }
 
 

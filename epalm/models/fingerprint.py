@@ -8,6 +8,7 @@ round a small weight to 0, which has no sign: a quantised layer keeps what its w
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
@@ -41,3 +42,12 @@ def imprint(weight: Tensor) -> bytes:
         return shape
     chosen = torch.arange(count, device=flat.device) * flat.numel() // count
     return shape + np.packbits(torch.signbit(flat[chosen]).cpu().numpy()).tobytes()
+
+
+def content_fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Hexadecimal SHA-256 of names, shapes and every value in float32: of an adapter, which is never rounded."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

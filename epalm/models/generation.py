@@ -148,7 +148,9 @@ def _whole_calls(language_model: PreTrainedModel, anatomy: Anatomy, layout: Layo
         if anatomy.takes_position_ids:
             positions = layout.positions.repeat_interleave(times, dim=0)  # (rows, N)
             steps = torch.arange(1, ids.shape[1], device=ids.device)
-            kwargs["position_ids"] = torch.cat([positions, positions[:, -1:] + steps], dim=1)  # (rows, N + R)
+            kwargs["position_ids"] = torch.cat(
+                [positions, positions.amax(1, keepdim=True) + steps], dim=1
+            )  # (rows, N + R)
         return args, kwargs
 
     hook = language_model.register_forward_pre_hook(complete, with_kwargs=True)

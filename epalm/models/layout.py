@@ -35,6 +35,11 @@ class Layout:
     silent: Tensor | None
     """(B, N), true where a learned position must not be added: at the soft prompt; None: nowhere."""
 
+    def of_rows(self, rows: Tensor) -> Layout:
+        """These rows, (M,), in this order; one may come several times."""
+        silent = None if self.silent is None else self.silent[rows]
+        return Layout(self.embeddings[rows], self.mask[rows], self.positions[rows], silent)
+
 
 def lay_out(anatomy: Anatomy, text: Tensor, mask: Tensor, prompt: Tensor | None, slots: int) -> Layout:
     """Put slots and soft prompt in front of the text.

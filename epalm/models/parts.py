@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from epalm.config import AdapterConfig
-from epalm.encoders import LongSounds, PerceptualEncoder
+from epalm.encoders import LongSounds, PerceptualEncoder, Statistics
 from epalm.errors import AdapterError, ConfigError
 from epalm.models.adapter_io import SavedAdapter
 from epalm.models.anatomy import Anatomy
@@ -60,6 +60,7 @@ class Loading:
     """Likewise."""
     frames: int | None = None
     long_sounds: LongSounds | None = None
+    statistics: Statistics | None = None
 
     def beside(self, language_model: Source | SharedLanguageModel) -> Loading:
         """The same, with encoders where a language model that is shared is, where nothing else is said."""
@@ -88,6 +89,7 @@ class Loading:
             device=self.device,
             frames=self.frames,
             long_sounds=self.long_sounds,
+            statistics=self.statistics,
         )
 
 
@@ -110,7 +112,7 @@ def new_parts(
     depths: dict[str, int | None] = {}
     if config.connector != "none":
         loaded = loading.encoders(encoders)
-        require_use(loaded, loading.frames, loading.long_sounds)
+        require_use(loaded, loading.frames, loading.long_sounds, loading.statistics)
         widths = _by_modality(encoder_width) | {name: encoder.width for name, encoder in loaded.items()}
         known = _by_modality(encoder_levels) | {name: encoder.levels for name, encoder in loaded.items()}
         depths = {name: known.get(name) for name in widths}
@@ -139,7 +141,7 @@ def saved_parts(
     layers = card.language_model.decoder_layers
     lm, anatomy, source = loading.language_model(lm_source, layers)
     check_fit(where, "language model", card.language_model, LanguageModelCard.of(lm, anatomy, source, layers))
-    as_trained = replace(loading, **card.reading(loading.frames, loading.long_sounds))
+    as_trained = replace(loading, **card.reading(loading.frames, loading.long_sounds, loading.statistics))
     loaded = as_trained.encoders(encoders) if card.encoders else {}
     named = {name: each for name, each in card.encoders.items() if name not in loaded}
     nameless = [name for name, each in named.items() if each.fingerprint and not each.source]
@@ -148,7 +150,7 @@ def saved_parts(
     sources = {name: each.source for name, each in named.items() if each.source}
     loaded |= as_trained.encoders(sources)
     if card.encoders:
-        require_use(loaded, loading.frames, loading.long_sounds)
+        require_use(loaded, loading.frames, loading.long_sounds, loading.statistics)
     for name, encoder in loaded.items():
         if name not in card.encoders:
             raise AdapterError(f"{where}: trained without an encoder for {name}")

@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 from transformers import PreTrainedModel
 
 from epalm.config import AdapterConfig
-from epalm.encoders import LongSounds, PerceptualEncoder
+from epalm.encoders import LongSounds, PerceptualEncoder, Statistics
 from epalm.errors import AdapterError, ConfigError
 from epalm.models.adapter_io import check_tensors, read_adapter, write_adapter
 from epalm.models.anatomy import Anatomy
@@ -84,6 +84,7 @@ class PerceptualLM(AugmentedLM):
         quantization: Quantization | None = None,
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
+        statistics: Statistics | None = None,
     ) -> PerceptualLM:
         """A new, untrained augmentation; `torch.manual_seed` before it makes it repeatable.
 
@@ -107,6 +108,8 @@ class PerceptualLM(AugmentedLM):
             frames: frames of a clip; unset: what the encoder was trained with, or 8.
             long_sounds: what is perceived of sounds longer than the encoder's window: `first`, the first window, which
                 is the default, or all `windows`, averaged.
+            statistics: by whose mean and spread pixels are normalised: each encoder's `own`, which is the default, or
+                those of `clip`, as the original had it.
 
         Raises:
             ConfigError: a source or a setting is wrong.
@@ -117,7 +120,7 @@ class PerceptualLM(AugmentedLM):
             _shared(language_model),
             encoders,
             config,
-            Loading(torch_dtype, device, attn_implementation, quantization, frames, long_sounds),
+            Loading(torch_dtype, device, attn_implementation, quantization, frames, long_sounds, statistics),
             tokenizer=tokenizer,
             encoder_width=encoder_width,
             encoder_levels=encoder_levels,
@@ -139,6 +142,7 @@ class PerceptualLM(AugmentedLM):
         quantization: Quantization | None = None,
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
+        statistics: Statistics | None = None,
     ) -> PerceptualLM:
         """A saved adapter on its backbones: those it names, or those given here.
 
@@ -153,6 +157,7 @@ class PerceptualLM(AugmentedLM):
             quantization: see `build`; unset: as the adapter was trained, or as a live model is held.
             frames: see `build`; unset: as the adapter was trained.
             long_sounds: see `build`; unset: as the adapter was trained.
+            statistics: see `build`; unset: as the adapter was trained.
 
         Raises:
             AdapterError: the adapter is damaged, or does not fit the backbones.
@@ -160,7 +165,7 @@ class PerceptualLM(AugmentedLM):
             UnsupportedModelError: a backbone cannot be served.
         """
         saved = read_adapter(adapter)
-        loading = Loading(torch_dtype, device, attn_implementation, quantization, frames, long_sounds)
+        loading = Loading(torch_dtype, device, attn_implementation, quantization, frames, long_sounds, statistics)
         parts = saved_parts(saved, _shared(language_model), encoders, loading, tokenizer=tokenizer)
         try:
             model = cls(**vars(parts))

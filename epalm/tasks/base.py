@@ -34,7 +34,8 @@ class Task(ABC):
 
     def __init__(self, tokenizer: Any, template: TextTemplate | None = None) -> None:
         self.template = template or TextTemplate()
-        self.spelling = Spelling(tokenizer)
+        mark = self.template.answer_mark.strip(" ") if self.template.mark_is_token else ""
+        self.spelling = Spelling(tokenizer, mark)
 
     @abstractmethod
     def prompt(self, question: str | None = None) -> str:

@@ -19,12 +19,14 @@ class Spelling:
 
     Args:
         tokenizer: of the language model.
+        mark: text that is one token at the end of a prompt: the one that the tokenizer has for it, else the number
+            behind its last. Empty: none is.
 
     Raises:
         UnsupportedModelError: there is no tokenizer, or it has no end token.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, mark: str = "") -> None:
         if tokenizer is None:
             raise UnsupportedModelError(
                 "the language model has no tokenizer beside it; save one beside it, or pass one as `tokenizer=`"
@@ -38,6 +40,8 @@ class Spelling:
         """Ends every target."""
         self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         """Fills up batches: the tokenizer's own, else the end token; being masked, it changes nothing."""
+        self._mark = mark
+        self._mark_id: int = tokenizer.get_vocab().get(mark, len(tokenizer)) if mark else -1
         self._front = self._tokens_in_front()
         # An empty prompt would leave generation nothing to start from.
         self._start = self._front or [self.eos_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
@@ -45,12 +49,16 @@ class Spelling:
 
     def prompt_ids(self, text: str) -> list[int]:
         """What the tokenizer puts in front of a text, then `text`; of both nothing: begin-of-text, else end-of-text."""
+        if self._mark and text.endswith(self._mark):
+            bare = text.removesuffix(self._mark)
+            return [*self._front, *(self._ids(bare) if bare else []), self._mark_id]
         ids = self._ids(text) if text else []
         return [*self._front, *ids] if ids else list(self._start)
 
     def target_ids(self, text: str, prompt: str) -> list[int]:
         """`text` as it stands after `prompt`, then the end token."""
-        space = bool(prompt) and not prompt[-1].isspace() and not self._writes_space
+        marked = bool(self._mark) and prompt.endswith(self._mark)
+        space = bool(prompt) and not prompt[-1].isspace() and not self._writes_space and not marked
         return [*self._ids(f" {text}" if space else text), self.eos_id]
 
     def read(self, ids: Sequence[int]) -> str:

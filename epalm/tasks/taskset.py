@@ -25,6 +25,8 @@ class Tasks:
 
     def __init__(self, tokenizer: Any, template: TextTemplate | None = None) -> None:
         self._tasks = {name: task(tokenizer, template) for name, task in TASKS.items()}
+        self.template = template or TextTemplate()
+        """How text is written."""
         spelling = next(iter(self._tasks.values())).spelling
         self.pad_id = spelling.pad_id
         """Fills up batches."""

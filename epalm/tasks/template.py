@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from epalm.config import Settings
 
@@ -20,8 +20,11 @@ class TextTemplate(Settings):
     """How a question is written; `{question}` stands for it without its question mark, such as in
     `Question: {question}?`."""
     answer_mark: str = ""
-    """Text between question and answer, such as ` Answer:`. A token the language model has never met would have to be
-    learned; the original used a token of its own."""
+    """Text between question and answer, such as ` Answer:`."""
+    mark_is_token: bool = False
+    """Write the answer mark as one token, with the answer right behind it, as the original did with its `</a>`: a new
+    token takes the first number behind the tokenizer's own, and a language model with rows to spare there (OPT) knows
+    nothing of it yet."""
     caption_cue: str = ""
     """Text in front of every caption, such as `a photo of`."""
     double_question_mark: bool = False
@@ -40,6 +43,12 @@ class TextTemplate(Settings):
         if not self.double_question_mark:
             question = question.rstrip(" ?？")
         return (self.question_format.replace(_PLACE, question) + self.answer_mark).rstrip(" ")
+
+    @model_validator(mode="after")
+    def _has_a_mark(self) -> TextTemplate:
+        if self.mark_is_token and not self.answer_mark.strip():
+            raise ValueError("mark_is_token needs an answer_mark, such as </a>")
+        return self
 
     def cue(self) -> str:
         """The prompt for a caption, often empty; no space at the end."""

@@ -75,6 +75,11 @@ def _describe_adapter(source: str) -> Description:
         *((f"{name} levels", f"{encoder.used_levels}") for name, encoder in card.encoders.items()),
         *(("frames of a clip", f"{encoder.frames}") for encoder in card.encoders.values() if encoder.frames),
         *(("of long sounds", encoder.long_sounds) for encoder in card.encoders.values() if encoder.long_sounds),
+        *(
+            ("pixels by", f"{encoder.statistics}'s statistics")
+            for encoder in card.encoders.values()
+            if encoder.statistics
+        ),
         ("window", f"layers {card.adapter.start} to {card.adapter.end} of {card.language_model.layers}"),
         ("learned", f"{' and '.join(card.metadata.get('tasks', ())) or 'unknown'}"),
         ("trained", f"{card.trained_parameters:,} parameters, {card.trained_share:.4%} of all"),
@@ -92,6 +97,7 @@ def _describe_recipe(source: str, recipe: Recipe) -> Description:
         recipe.adapter,
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
+        statistics=recipe.model.statistics,
     )
     summary = model.summary()
     facts = {

@@ -8,16 +8,14 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from epalm.admission import require_perceived
 from epalm.data.features import OnProgress, PerceivedFiles
-from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.data.views import Views
 from epalm.errors import ConfigError
@@ -27,10 +25,12 @@ from epalm.models import PerceptualLM
 from epalm.models.adapter_io import CONFIG_FILE
 from epalm.models.summary import Summary
 from epalm.processes import is_main_process, own_device, wait_for_everyone
-from epalm.recipe import Recipe
+from epalm.recipe import PublishedScores, Recipe
 from epalm.tasks import Tasks
 from epalm.training.checkpoints import Checkpoints
 from epalm.training.loop import TrainingLog, check_rows, train
+from epalm.training.published import beside
+from epalm.training.rows import RowSource, require_rows, training_rows, validation_rows
 from epalm.training.skipping import Skipped, without_bad_media
 from epalm.training.trackers import require_trackers
 
@@ -57,7 +57,11 @@ class RunResult:
     skipped: Skipped
     """Rows left out because of files that cannot be read."""
     evaluation: Evaluation | None
-    """Scores on `data.validation`, where that is given."""
+    """Scores on the rows held out, where there are some."""
+    notes: tuple[str, ...] = ()
+    """What was found of published data."""
+    published: PublishedScores = field(default_factory=PublishedScores)
+    """What others reported."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -71,7 +75,9 @@ class RunResult:
             "trained_parameters": self.summary.trained,
             "trained_share": self.summary.share,
             **({"skipped": self.skipped.as_dict()} if self.skipped.rows else {}),
+            **({"data": list(self.notes)} if self.notes else {}),
             **({"validation": self.evaluation.as_dict()} if self.evaluation else {}),
+            **({"published": self.published.model_dump()} if self.published.scores else {}),
         }
 
     def as_text(self) -> str:
@@ -81,7 +87,9 @@ class RunResult:
             str(self.summary),
             f"{len(losses)} steps in {self.log.seconds:.0f} s; loss {losses[0]:.3f} -> {losses[-1]:.3f}",
             *([self.skipped.as_text()] if self.skipped.rows else []),
+            *self.notes,
             *([self.evaluation.as_text()] if self.evaluation else []),
+            *([beside(self.published, self.evaluation)] if self.evaluation and self.published.scores else []),
             f"adapter written to {self.output}",
         ]
         return "\n".join(lines)
@@ -107,22 +115,21 @@ def run_recipe(
 
     Raises:
         AdapterError: the adapter or a checkpoint cannot be written.
-        ConfigError: `data.train` or `output` is missing or cannot be used, a backbone is wrong, or there is an
+        ConfigError: rows to learn from or `output` are missing or cannot be used, a backbone is wrong, or there is an
             unfinished run and `resume` is not asked for, or the other way round.
         DataError: a manifest is wrong, or a row does not suit the backbones; rows are named by number.
         MediaError: a file cannot be read, and must not be skipped, or too many cannot.
         TrainingStopped: Ctrl-C or SIGTERM ended the run in order.
         UnsupportedModelError: a backbone cannot be served.
     """
-    if recipe.data.train is None:
-        raise ConfigError("data.train: no rows to learn from; give --data.train ROWS.jsonl")
+    require_rows(recipe.data)
     output = _checked_output(recipe.output)
     _require_resumable(output, resume)
     require_trackers(recipe.training.report_to)
     skip_bad = recipe.data.on_bad_media == "skip"
-    # A file that is not there is one more that cannot be read.
-    rows = _read(recipe, recipe.data.train, check_media=not skip_bad)
-    to_score = _read(recipe, recipe.data.validation)
+    perceives = recipe.model.encoders if recipe.adapter.connector != "none" else ()
+    training, validation = training_rows(recipe.data, perceives), validation_rows(recipe.data, perceives)
+    rows, to_score = list(training.rows), list(validation.rows)
     model = load_model(recipe)
     checkpoints = Checkpoints(output / CHECKPOINTS, run_identity(recipe, model, rows))
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
@@ -130,16 +137,16 @@ def run_recipe(
         model,
         batch_size=recipe.data.perception_batch,
         keep=recipe.data.cache_features,
-        views=Views(recipe.data.views, recipe.training.seed, recipe.data.augment),
+        views=Views(recipe.data.views, recipe.training.seed, recipe.data.augment, recipe.data.evaluation_frames),
         skip_bad=skip_bad,
     )
     answerer = Answerer(model, recipe.text, recipe.generation, perceived)
-    check_rows(answerer.tasks.expand(rows), answerer.tasks, model, str(recipe.data.train))
-    answerer.check(to_score, str(recipe.data.validation))
+    check_rows(answerer.tasks.expand(rows), answerer.tasks, model, training.where)
+    answerer.check(to_score, validation.where)
     perceived.perceive([row.media for row in to_score], on_progress)
     perceived.perceive([row.media for row in rows], on_progress, training=True)
-    rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, str(recipe.data.train))
-    scored = partial(_scored, answerer, to_score, recipe) if recipe.training.validate_every else None
+    rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, training.where)
+    scored = partial(_scored, answerer, validation, recipe.training.metric) if recipe.training.validate_every else None
     log = train_on(
         model,
         rows,
@@ -150,6 +157,7 @@ def run_recipe(
         score=scored,
         on_warning=on_warning,
         log_directory=output / LOGS,
+        where=training.where,
     )
     if is_main_process():
         model.save_pretrained(output, _metadata(recipe, rows))
@@ -157,8 +165,9 @@ def run_recipe(
     wait_for_everyone()
     evaluation = None
     if to_score:
-        evaluation = score_rows(answerer, to_score, on_progress, str(recipe.data.validation))
-    return RunResult(output, log, model.summary(), skipped, evaluation)
+        evaluation = score_rows(answerer, to_score, on_progress, validation.where)
+    notes = training.notes + validation.notes
+    return RunResult(output, log, model.summary(), skipped, evaluation, notes, recipe.published)
 
 
 def load_model(recipe: Recipe) -> PerceptualLM:
@@ -179,6 +188,7 @@ def load_model(recipe: Recipe) -> PerceptualLM:
         quantization=recipe.model.quantization,
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
+        statistics=recipe.model.statistics,
     )
 
 
@@ -203,7 +213,6 @@ def train_on(
         perceived=perceived,
         on_progress=on_progress,
         on_step=TrainingProgress(on_progress, recipe.training.batch_size) if on_progress else None,
-        where=str(recipe.data.train or ""),
         **options,
     )
 
@@ -228,20 +237,10 @@ class TrainingProgress:
         self.on_progress(f"training: loss {self.smoothed:.3f}, {rate:.0f} rows/s", step, steps)
 
 
-def _read(recipe: Recipe, manifest: Path | None, *, check_media: bool = True) -> list[Row]:
-    """The rows of a manifest, if there is one, seen to bring something that will be perceived."""
-    if manifest is None:
-        return []
-    rows = read_manifest(manifest, check_media=check_media)
-    if recipe.adapter.connector != "none":
-        require_perceived(rows, recipe.model.encoders, str(manifest))
-    return rows
-
-
 def run_identity(recipe: Recipe, model: PerceptualLM, rows: Sequence[Row]) -> dict[str, Any]:
     """What decides the numbers of a run, by dotted name: a run with other values is another one."""
     groups = recipe.model_dump(mode="json", include={"model", "adapter", "text", "training"})
-    groups["data"] = {"views": recipe.data.views, "augment": recipe.data.augment}
+    groups["data"] = recipe.data.model_dump(mode="json", include={"views", "augment", "evaluation_frames"})
     for group, name in _NO_MATTER:
         del groups[group][name]
     dtype = next(model.language_model.parameters()).dtype
@@ -253,10 +252,9 @@ def run_identity(recipe: Recipe, model: PerceptualLM, rows: Sequence[Row]) -> di
     return {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
 
 
-def _scored(answerer: Answerer, rows: Sequence[Row], recipe: Recipe) -> float:
+def _scored(answerer: Answerer, validation: RowSource, metric: str | None) -> float:
     """How good the adapter is now on the rows held out: by the metric that was asked for, else by each task's first."""
-    scores = score_rows(answerer, rows, where=str(recipe.data.validation)).scores
-    metric = recipe.training.metric
+    scores = score_rows(answerer, validation.rows, where=validation.where).scores
     chosen = [
         task[metric] if metric else next(iter(task.values()))
         for task in scores.values()
@@ -264,7 +262,7 @@ def _scored(answerer: Answerer, rows: Sequence[Row], recipe: Recipe) -> float:
     ]
     if not chosen:
         known = ", ".join(sorted({name for task in scores.values() for name in task})) or "none: no row has an answer"
-        raise ConfigError(f"training.metric: '{metric}' is not among the scores of {recipe.data.validation}: {known}")
+        raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {known}")
     return sum(chosen) / len(chosen)
 
 
@@ -283,8 +281,9 @@ def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
     """What the adapter keeps of its recipe: what it takes to answer as it was trained, and how it was trained."""
     settings = recipe.model_dump(mode="json", include={*SAVED_GROUPS, "training"})
     # The card describes the backbones; a device is anybody's own.
-    for name in ("language_model", "encoders", "frames", "long_sounds", "quantization", "device"):
+    for name in ("language_model", "encoders", "frames", "long_sounds", "quantization", "statistics", "device"):
         del settings["model"][name]
+    del settings["generation"]["answers"], settings["generation"]["rank_top_k"]  # a file on this machine
     return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows)}
 
 

@@ -204,3 +204,13 @@ def test_colours_are_told_apart_by_any_view(backbones: Path, place: Path) -> Non
     plain = perceived.of(files)["image"]
     for visit in visits(perceived, files, range(3)):  # a part of a plain picture is as plain
         assert torch.allclose(visit, plain, atol=1e-4)
+
+
+def test_evaluation_may_have_random_frames_that_stay_the_same(encoders: dict[str, Any], rows: dict[str, Any]) -> None:
+    for kind in ("image", "audio", "video"):
+        middle, drawn, again = (
+            perceiving(encoders, kind, Views(evaluation_frames=frames), **options).of(rows[kind])[kind]
+            for frames, options in (("middle", {}), ("random", {}), ("random", {"keep": False}))
+        )
+        assert torch.equal(drawn, again)
+        assert torch.equal(drawn, middle) == (kind != "video")

@@ -150,3 +150,14 @@ def test_given_features_serve_a_blind_model(backbones: Path, rows: list[Row]) ->
     seeing, blind = load_model(recipe(backbones)), load_model(recipe(backbones, adapter__preset="text_only"))
     kept = PerceivedFiles.of_model(seeing)
     assert Answerer(blind, perceived=kept).answer(rows) == Answerer(blind).answer(rows)
+
+
+def test_right_padding_lets_neighbours_count(backbones: Path, rows: list[Row]) -> None:
+    """As in the original; alone, a row has no padding on either side."""
+    said = {}
+    for padding in ("left", "right"):
+        for size in (1, 7):
+            settings = {"padding": padding, "batch_size": size, "num_beams": 1, "max_new_tokens": 4}
+            said[padding, size] = answerer(recipe(backbones, "llama"), **settings).answer(rows)
+    assert said["left", 1] == said["left", 7] == said["right", 1]
+    assert said["right", 7] != said["right", 1]

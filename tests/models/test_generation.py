@@ -124,6 +124,28 @@ def test_legacy_mask_lets_the_slot_see_every_new_token(model) -> None:
         torch.testing.assert_close(logits, legacy(so_far, features=given).logits[:, -1], rtol=0, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["opt", "llama"])
+@pytest.mark.parametrize("mask_of_slot", ["causal", "legacy"])
+def test_kept_right_padding_is_what_the_original_generated_behind(family: str, mask_of_slot: str) -> None:
+    """Greedy by forward passes over `[text | padding | new]`; without padding it is as ever."""
+    model = augmented(language_model(family, "sdpa"), mask=mask_of_slot)
+    ids, mask = padded(text(), [9, 4, 6], "right")
+    given = features(3)
+    kept = model.generate(ids, mask, features=given, keep_padding=True, max_new_tokens=6, **ENDLESS)
+    whole, seen = ids, mask
+    for _ in range(6):
+        new = model(whole, seen, features=given).logits[:, -1].argmax(-1, keepdim=True)
+        whole, seen = torch.cat([whole, new], dim=1), torch.cat([seen, torch.ones_like(new)], dim=1)
+    assert torch.equal(kept, whole[:, 9:])
+    moved = model.generate(ids, mask, features=given, max_new_tokens=6, **ENDLESS)
+    assert torch.equal(kept[0], moved[0]) or mask_of_slot == "legacy"
+    assert not torch.equal(kept[1:], moved[1:])
+    beams = model.generate(ids[:1], features=given[:1], keep_padding=True, num_beams=3, max_new_tokens=6, **ENDLESS)
+    expected = model.generate(ids[:1], features=given[:1], num_beams=3, max_new_tokens=6, **ENDLESS)
+    assert torch.equal(beams, expected)
+
+
 @pytest.mark.parametrize(
     "argument", ["assistant_model", "prompt_lookup_num_tokens", "inputs_embeds", "past_key_values"]
 )

@@ -76,6 +76,15 @@ class Published:
         """Every split of any layout."""
         return tuple(dict.fromkeys(split for layout in self.layouts for split in layout.files))
 
+    def require_split(self, split: str) -> None:
+        """See that there is a split of that name.
+
+        Raises:
+            ConfigError: there is none; all are named.
+        """
+        if split not in self.splits:
+            raise ConfigError(f"{self.name} has no split '{split}'; choose from {', '.join(self.splits)}")
+
     def is_there(self, split: str, folder: Folder) -> bool:
         """Whether the annotations of the split are there, in any layout."""
         return any(_found(layout, split, folder) is not None for layout in self.layouts)
@@ -145,8 +154,7 @@ def read_split(dataset: Published, split: str, folder: Folder) -> PublishedSplit
         ConfigError: the data set has no such split.
         DataError: its annotations are not there, or not laid out as published.
     """
-    if split not in dataset.splits:
-        raise ConfigError(f"{dataset.name} has no split '{split}'; choose from {', '.join(dataset.splits)}")
+    dataset.require_split(split)
     layout, paths = _annotations(dataset, split, folder)
     files = tuple(path for path in paths if path is not None)
     rows: list[Row] = []

@@ -1,0 +1,104 @@
+"""An original checkpoint -> an adapter directory, with everything that the original did otherwise written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from epalm.errors import AdapterError, ConfigError
+from epalm.models import PerceptualLM
+from epalm.models.original import OriginalCheckpoint, read_original
+from epalm.recipe import build_recipe
+
+LEGACY_TEXT = {"answer_mark": "</a>", "mark_is_token": True, "double_question_mark": True}
+"""How the original wrote questions and answers."""
+_LEGACY_NEW_TOKENS = 30
+_CHANGEABLE = ("model.", "text.", "generation.", "adapter.start", "adapter.end", "adapter.levels", "output")
+
+
+def convert_original(path: str | Path, overrides: Mapping[str, Any]) -> PerceptualLM:
+    """Write the adapter in an original checkpoint to the directory `output`.
+
+    The checkpoint names neither backbone, so both must be given; its sizes are held against theirs. The adapter gets
+    the legacy mask, CLIP's statistics for pixels, the `</a>` mark and the doubled question mark.
+
+    Args:
+        path: the `.pth`.
+        overrides: dotted settings: `model.language_model`, one of `model.encoders`, `output`, and what the file does
+            not tell or shall be otherwise.
+
+    Returns:
+        The model that was written.
+
+    Raises:
+        AdapterError: the file is no checkpoint of the original or does not fit the backbones, or nothing can be
+            written.
+        ConfigError: a setting is wrong or missing, or a backbone cannot be loaded.
+        UnsupportedModelError: a backbone cannot be served.
+    """
+    for name in overrides:
+        if not name.startswith(_CHANGEABLE):
+            raise ConfigError(f"--{name}: has no effect on a checkpoint that is trained; leave it out")
+    if "model.language_model" not in overrides:
+        raise ConfigError(
+            f"{path} does not name its language model; give --model.language_model, such as facebook/opt-2.7b"
+        )
+    if not any(name.startswith("model.encoders") for name in overrides):
+        raise ConfigError(
+            f"{path} does not name its encoder; give one, such as --model.encoders.image google/vit-base-patch16-224"
+        )
+    original = read_original(path)
+    legacy = {
+        "adapter": original.settings,
+        "text": LEGACY_TEXT,
+        "generation": {"max_new_tokens": _LEGACY_NEW_TOKENS},
+    }
+    recipe = build_recipe(legacy, overrides, where=original.where)
+    if recipe.output is None:
+        raise ConfigError("output: nowhere to write the adapter to; give --output DIR")
+    if len(recipe.model.encoders) != 1:
+        raise ConfigError("model.encoders: an original checkpoint perceives one thing; name one encoder")
+    if recipe.adapter.connector == "per_level" and recipe.adapter.levels != original.settings["levels"]:
+        raise ConfigError(
+            f"adapter.levels: {path} has a linear for each of {original.settings['levels']}; leave it out"
+        )
+    (modality,) = recipe.model.encoders
+    model = PerceptualLM.build(
+        recipe.model.language_model,
+        recipe.model.encoders,
+        recipe.adapter,
+        torch_dtype=recipe.model.dtype(),
+        device=recipe.model.device_or_best(),
+        attn_implementation=recipe.model.attn_implementation,
+        frames=recipe.model.frames,
+        long_sounds=recipe.model.long_sounds,
+        statistics=recipe.model.statistics or (None if modality == "audio" else "clip"),
+    )
+    _require_sizes(original, model, modality)
+    model.load_trained_state_dict(original.tensors(modality))
+    kept = {"torch_dtype": recipe.model.torch_dtype, "attn_implementation": recipe.model.attn_implementation}
+    model.save_pretrained(
+        recipe.output,
+        {
+            "model": kept,
+            "text": recipe.text.model_dump(mode="json"),
+            "generation": recipe.generation.model_dump(mode="json"),
+            "converted_from": Path(path).name,
+        },
+    )
+    return model.eval()
+
+
+def _require_sizes(original: OriginalCheckpoint, model: PerceptualLM, modality: str) -> None:
+    """See that the file's sizes are those of the backbones."""
+    anatomy = model.anatomy
+    for part, what, there, here in (
+        (model.source, "width D", original.width, anatomy.width),
+        (model.source, "word-embedding width W", original.embedding_width, anatomy.embedding_width),
+        (model.encoders[modality].name, "width E", original.encoder_width, model.senses.widths[modality]),
+    ):
+        if there is not None and there != here:
+            raise AdapterError(
+                f"{original.where}: was trained for {what} {there}, {part} has {here}; name the one it was trained on"
+            )

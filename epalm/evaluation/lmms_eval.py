@@ -1,0 +1,131 @@
+"""An adapter as a model of lmms-eval (https://github.com/EvolvingLMMs-Lab/lmms-eval), so that its tasks can score it.
+
+    from lmms_eval.evaluator import simple_evaluate
+    simple_evaluate(model=LmmsEvalModel("my-adapter"), tasks=["vqav2_val"])
+
+What a task shows is written to files for the while, pixels and samples as they are, and answered as any files are. The
+adapter's own settings decide how: beams and lengths that a task asks for are those of other models.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from epalm.data.features import PerceivedFiles
+from epalm.data.rows import Row
+from epalm.errors import DataError, UnsupportedModelError
+from epalm.evaluation.answerer import Answerer
+from epalm.evaluation.inputs import media_of
+from epalm.media.files import optional
+
+try:
+    from lmms_eval.api.model import lmms
+except ImportError:
+    raise ImportError('scoring by lmms-eval takes the package lmms_eval: pip install "epalm[lmms-eval]"') from None
+
+_MARKERS = re.compile(r"<(image|video|audio)(_\d+)?>", re.IGNORECASE)
+
+
+class LmmsEvalModel(lmms):
+    """Answers what the tasks of lmms-eval ask.
+
+    Args:
+        pretrained: directory or hub id of an adapter.
+        batch_size: rows answered at once; unset: as the adapter was trained.
+        device: where; unset: a GPU where there is one.
+        instructions: ask with all that a task writes. Unset: with its first line, for adapters are trained on bare
+            questions, and tasks add how other models should answer.
+    """
+
+    def __init__(
+        self,
+        pretrained: str,
+        batch_size: int | str | None = None,
+        device: str | None = None,
+        instructions: bool = False,
+    ) -> None:
+        super().__init__()
+        given = {"model.device": device, "generation.batch_size": None if batch_size is None else int(batch_size)}
+        self.answerer = Answerer.load(pretrained, {name: value for name, value in given.items() if value is not None})
+        self.instructions = instructions
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """An answer to each request, a caption where it asks nothing; cut at the texts that end it."""
+        with self._rows(requests) as rows:
+            said = self.answerer.answer(rows)
+        return [_cut(text, request.args[1].get("until") or ()) for text, request in zip(said, requests, strict=True)]
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        """Of each request's continuation: its log-likelihood, and whether greedy search would have said it."""
+        with self._rows(requests) as rows:
+            perceived = PerceivedFiles.of_model(self.answerer.model)
+            wanted = [self._target(request) for request in requests]
+            return [self._likelihood(row, text, perceived) for row, text in zip(rows, wanted, strict=True)]
+
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
+        """Not to be had: an adapter answers one question."""
+        raise UnsupportedModelError("lmms-eval: an adapter answers one question and holds no conversation")
+
+    @contextmanager
+    def _rows(self, requests: Sequence[Any]) -> Iterator[list[Row]]:
+        """A row for each request; its files are there inside this context."""
+        with tempfile.TemporaryDirectory(prefix="epalm-") as folder:
+            rows = []
+            for number, request in enumerate(requests):
+                context, _, doc_to_visual, doc_id, task, split = request.args
+                shown = doc_to_visual(self.task_dict[task][split][doc_id])
+                if len(shown) != 1:
+                    raise DataError(f"lmms-eval: {task} {doc_id} shows {len(shown)} things; an adapter perceives one")
+                path = _as_file(shown[0], Path(folder) / str(number))
+                rows.append(Row(media_of(path, self.answerer.modalities), self._question(context)))
+            yield rows
+
+    def _question(self, context: str) -> str | None:
+        lines = [line.strip() for line in _MARKERS.sub("", context).splitlines() if line.strip()]
+        return " ".join(lines if self.instructions else lines[:1]) or None
+
+    def _target(self, request: Any) -> str:
+        _, target, _, doc_id, task, split = request.args
+        return target if isinstance(target, str) else str(target(self.task_dict[task][split][doc_id]))
+
+    @torch.no_grad()
+    def _likelihood(self, row: Row, text: str, perceived: PerceivedFiles) -> tuple[float, bool]:
+        task, model = self.answerer.tasks.of(row), self.answerer.model
+        front = task.prompt_ids(row.question)
+        target = task.spelling.target_ids(text.strip(), task.prompt(row.question))[:-1]  # the end was not asked about
+        if not target:
+            return 0.0, True
+        ids = torch.tensor([[*front, *target]])
+        labels = torch.tensor([[-100] * len(front) + target])
+        logits = model(ids, labels=labels, features=perceived.of([row.media]) or None).logits.float().cpu()  # (N, V)
+        chosen = torch.tensor(target)
+        log_likelihood = logits.log_softmax(-1).gather(1, chosen[:, None]).sum()
+        return float(log_likelihood), bool((logits.argmax(-1) == chosen).all())
+
+
+def _as_file(shown: Any, stem: Path) -> Path:
+    """What a task shows, as a file: a Pillow picture, a sound {"array", "sampling_rate"}, or a path."""
+    if isinstance(shown, str | Path):
+        return Path(shown)
+    if isinstance(shown, dict) and "array" in shown:
+        path = stem.with_name(f"{stem.name}.wav")
+        optional("soundfile", "audio").write(path, shown["array"], shown["sampling_rate"], subtype="FLOAT")
+        return path
+    if hasattr(shown, "convert"):
+        path = stem.with_name(f"{stem.name}.png")
+        shown.convert("RGB").save(path)
+        return path
+    raise DataError(f"lmms-eval: a task shows a {type(shown).__name__}; pictures, sounds and paths can be perceived")
+
+
+def _cut(text: str, ends: str | Sequence[str]) -> str:
+    """`text` up to the first of `ends` in it."""
+    ends = [ends] if isinstance(ends, str) else ends
+    return text[: min((text.find(end) for end in ends if end and end in text), default=len(text))]

@@ -1,0 +1,103 @@
+"""The rows that a recipe trains on and is scored on: manifests, or splits of a published data set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from epalm.admission import require_perceived
+from epalm.data.check import describe_split, usable_split
+from epalm.data.manifest import read_manifest
+from epalm.data.published import get_dataset
+from epalm.data.rows import Row
+from epalm.errors import ConfigError
+from epalm.recipe import DataSettings
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Rows, and where they are from."""
+
+    rows: tuple[Row, ...] = ()
+    where: str = ""
+    """For messages."""
+    notes: tuple[str, ...] = ()
+    """What was found of each published split, and what was not."""
+
+
+def require_rows(data: DataSettings) -> None:
+    """See that there is something to learn from, before anything is read.
+
+    Raises:
+        ConfigError: there is not, or the data set, a split, or where it lies is unknown.
+    """
+    if data.train is None and (data.dataset is None or data.train_split is None):
+        ways = "--data.train ROWS.jsonl" if data.dataset is None else "--data.train_split SPLIT"
+        raise ConfigError(f"data.train: no rows to learn from; give {ways}")
+    splits = [
+        split
+        for manifest, split in ((data.train, data.train_split), (data.validation, data.validation_split))
+        if manifest is None and split is not None
+    ]
+    if data.dataset is None or not splits:
+        return
+    dataset = get_dataset(data.dataset)
+    if data.root is None:
+        raise ConfigError(
+            f"data.root: where {dataset.title} lies is not said; give --data.root DIR (annotations: {dataset.home}, "
+            f"{dataset.modality}: {dataset.media_home})"
+        )
+    for split in "+".join(splits).split("+"):
+        dataset.require_split(split)
+
+
+def training_rows(data: DataSettings, perceives: Collection[str]) -> RowSource:
+    """The rows to train on; `require_rows` comes first.
+
+    Args:
+        data: says where they are.
+        perceives: modalities, one of which every row must bring; none: nothing is asked of it.
+
+    Raises:
+        DataError: the manifest or the data set cannot be used.
+    """
+    # A file that is not there is one more that cannot be read.
+    return _rows(data, data.train, data.train_split, perceives, check_media=data.on_bad_media == "error")
+
+
+def validation_rows(data: DataSettings, perceives: Collection[str]) -> RowSource:
+    """The rows to score, if there are any; arguments and errors as in `training_rows`."""
+    return _rows(data, data.validation, data.validation_split, perceives)
+
+
+def _rows(
+    data: DataSettings,
+    manifest: Path | None,
+    split: str | None,
+    perceives: Collection[str],
+    *,
+    check_media: bool = True,
+) -> RowSource:
+    if manifest is not None:
+        found = RowSource(tuple(read_manifest(manifest, check_media=check_media)), str(manifest))
+    elif data.dataset is not None and data.root is not None and split is not None:
+        found = _published(data.dataset, data.root, split, skip_missing=data.skip_missing)
+    else:
+        return RowSource()
+    if perceives:
+        require_perceived(found.rows, perceives, found.where)
+    return found
+
+
+def _published(name: str, root: Path, splits: str, *, skip_missing: bool) -> RowSource:
+    """Splits of a published data set, such as `train` or `train+val`, one after the other."""
+    rows: list[Row] = []
+    notes: list[str] = []
+    for split in splits.split("+"):
+        found = usable_split(
+            name, root, split, skip_missing=skip_missing, remedy="leave their rows out with --data.skip_missing true"
+        )
+        rows += found.rows
+        notes.append(f"{name} {split}: {describe_split(name, found)}")
+    return RowSource(tuple(rows), f"{root}: {name} {splits}", tuple(notes))
