@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 from epalm.config import AdapterConfig, Settings
 from epalm.encoders import LongSounds, PerceptualEncoder
 from epalm.errors import AdapterError
+from epalm.fingerprint import fingerprint
 from epalm.models.anatomy import Anatomy
-from epalm.models.fingerprint import fingerprint
 
 FORMAT = 1
 """Version of the layout of `adapter_config.json`."""

@@ -15,8 +15,8 @@ from epalm.data.features import PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError, MediaError
+from epalm.fingerprint import fingerprint
 from epalm.models import PerceptualLM
-from epalm.models.fingerprint import fingerprint
 from epalm.recipe import Recipe, build_recipe
 from epalm.tasks import Tasks
 from epalm.training import TrainingLog, train
