@@ -1,4 +1,4 @@
-"""The command line: `epalm train | evaluate | caption | ask | info | score | data`, each a few calls into the package.
+"""The command line: `epalm train | evaluate | caption | ask | info | score | data | features`, each a few calls inward.
 
 Every setting of a recipe is an option by its dotted name, such as `--training.steps 100`.
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from epalm.cli_data import SCORE_HELP, data_app, score
+from epalm.cli_features import features_app
 from epalm.errors import ConfigError, EpalmError
 from epalm.outputs import check_writable, write_whole
 from epalm.overrides import nearest_option, split_settings
@@ -35,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(features_app, name="features")
 _UsageError: Any = typer.BadParameter.__base__
 """What typer raises where the command line is wrong; typer has it from click, or brings a click of its own."""
 _INTERRUPTED = 130
@@ -60,6 +62,7 @@ Sounds = Annotated[
     ),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON, too.")]
+NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no features: perceive every file anew at every visit.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _SETTINGS = """
 
@@ -69,7 +72,8 @@ _ANSWER_SETTINGS = """
 
 What the adapter was trained with is kept with it. It can be changed by the dotted names that `epalm train --settings`
 lists: those of model, text and generation, such as --model.device cpu or --generation.num_beams 1, and
-data.cache_features and data.perception_batch."""
+those of data that say where features come from: data.features, data.store, data.store_dtype and
+data.perception_batch."""
 _TRAIN_HELP = """\b
 epalm train toy_image --data.train rows.jsonl --output my-adapter
 
@@ -109,6 +113,7 @@ def train(
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write the adapter to.")] = None,
     json_file: JsonFile = None,
+    no_store: NoStore = False,
     settings: Annotated[bool, typer.Option("--settings", help="List every setting and leave.")] = False,
 ) -> None:
     """Train an adapter on captions, and questions with answers."""
@@ -119,7 +124,7 @@ def train(
 
         typer.echo(describe_settings(Recipe))
         return
-    overrides = dict(context.obj)
+    overrides = _without_store(context.obj) if no_store else dict(context.obj)
     if output is not None:
         overrides["output"] = output
     wanted = read_recipe(recipe, overrides)
@@ -158,7 +163,8 @@ def evaluate(
     from epalm.data.manifest import read_manifest
     from epalm.evaluation import Answerer, score_rows
 
-    rows = read_manifest(data, require_answers=predictions is None)
+    is_ready = any(name.startswith("data.features") for name in context.obj)  # then files need not be there
+    rows = read_manifest(data, require_answers=predictions is None, check_media=not is_ready)
     answerer = Answerer.load(adapter, context.obj)
     with show_progress() as show:
         evaluation = score_rows(answerer, rows, show, str(data))
@@ -252,6 +258,13 @@ def run(arguments: Sequence[str]) -> int:
         traceback.print_exc()
         return _refuse("this is a bug; please report it with the lines above", 1)
     return _refuse("interrupted", _INTERRUPTED) if interrupted == _INTERRUPTED else 0
+
+
+def _without_store(overrides: dict[str, Any]) -> dict[str, Any]:
+    """The same settings, with no features kept."""
+    if "data.store" in overrides:
+        raise ConfigError("--no-store: data.store is given as well; leave one of them out")
+    return {**overrides, "data.store": False}
 
 
 def _asked(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> Asked:

@@ -17,6 +17,7 @@ from epalm.data.rows import Row
 from epalm.errors import AdapterError
 from epalm.evaluation.asking import Asked
 from epalm.evaluation.loading import load_adapter
+from epalm.evaluation.perceiving import perceived_files
 from epalm.models import PerceptualLM
 from epalm.recipe import DataSettings, GenerationSettings
 from epalm.tasks import Tasks, TextTemplate
@@ -52,10 +53,12 @@ class Answerer(Asked):
         self._given, self._data = perceived, data or DataSettings()
         self.modalities = tuple(model.levels)
         """What is perceived."""
-        blind = set(self.modalities) - set(model.encoders.keys())
+        blind = set(self.modalities) - set(model.encoders.keys()) - set(self._data.features)
         if perceived is None and blind:
+            modality = min(blind)
             raise AdapterError(
-                f"the adapter was trained on ready {blind.pop()} features; name an encoder (model.encoders)"
+                f"the adapter was trained on ready {modality} features; name an encoder (model.encoders), or where "
+                f"features are (data.features.{modality})"
             )
 
     @classmethod
@@ -95,9 +98,7 @@ class Answerer(Asked):
         """
         self.check(rows, where)
         media = [{name: path for name, path in row.media.items() if name in self.modalities} for row in rows]
-        perceived = self._given or PerceivedFiles.of_model(
-            self.model, batch_size=self._data.perception_batch, keep=self._data.cache_features
-        )
+        perceived = self._given or perceived_files(self.model, self._data, place=None)
         perceived.perceive(media, on_progress)
         prompts = [self.tasks.prompt_ids(row) for row in rows]
         answers = [""] * len(rows)

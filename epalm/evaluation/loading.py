@@ -14,7 +14,7 @@ from epalm.recipe import Recipe, build_recipe
 
 SAVED_GROUPS = ("model", "text", "generation")
 """Groups of settings that an adapter keeps, in part or as a whole, so that it answers as it did when it was trained."""
-_CHANGEABLE = ("model.", "text.", "generation.", "data.cache_features", "data.perception_batch")
+_CHANGEABLE = ("model.", "text.", "generation.", "data.features", "data.store", "data.perception_batch")
 _OF_MODALITY = {"model.frames": "video", "model.long_sounds": "audio"}
 """Settings of one modality's encoder."""
 

@@ -20,7 +20,7 @@ from epalm.models.anatomy import Anatomy
 
 FORMAT = 1
 """Version of the layout of `adapter_config.json`."""
-_NOT_OF_THE_WEIGHTS = ("source", "decoder_layers", "frames", "long_sounds")
+_NOT_OF_THE_WEIGHTS = ("source", "decoder_layers", "frames", "long_sounds", "features_by")
 
 
 class LanguageModelCard(Settings):
@@ -79,6 +79,8 @@ class EncoderCard(Settings):
     """Frames of a clip, of what perceives clips."""
     long_sounds: LongSounds | None = None
     """What is perceived of sounds longer than the window, of what perceives sounds."""
+    features_by: str | None = None
+    """What made ready features, as far as that is known; none where an encoder was at hand."""
 
     @classmethod
     def of(cls, encoder: PerceptualEncoder, used_levels: int) -> EncoderCard:
@@ -174,7 +176,10 @@ def model_card(card: AdapterCard) -> str:
         front += ["base_model:", *(f"- {name}" for name in hub_ids)]
     adapter = card.adapter
     rows = [("language model", card.language_model.source or card.language_model.family)]
-    rows += [(f"{name} encoder", encoder.source or encoder.family or "-") for name, encoder in card.encoders.items()]
+    rows += [
+        (f"{name} encoder", encoder.source or _ready(encoder) or encoder.family or "-")
+        for name, encoder in card.encoders.items()
+    ]
     rows += [
         ("preset", adapter.preset),
         ("window", f"layers {adapter.start} to {adapter.end} of {card.language_model.layers}"),
@@ -205,3 +210,7 @@ def model_card(card: AdapterCard) -> str:
             "",
         ]
     )
+
+
+def _ready(encoder: EncoderCard) -> str | None:
+    return encoder.features_by and f"ready features of {encoder.features_by}"

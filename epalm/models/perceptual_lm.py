@@ -31,7 +31,7 @@ from epalm.models.adapter_io import check_tensors, read_adapter, write_adapter
 from epalm.models.anatomy import Anatomy
 from epalm.models.backbones import SharedLanguageModel, Source
 from epalm.models.block_adapters import BlockAdapters
-from epalm.models.cards import AdapterCard, LanguageModelCard, new_card
+from epalm.models.cards import AdapterCard, EncoderCard, LanguageModelCard, new_card
 from epalm.models.generation import generate_after, generation_arguments, without_front
 from epalm.models.injection import injected
 from epalm.models.layout import Layout, lay_out, to_left_padding
@@ -61,6 +61,7 @@ class PerceptualLM(PartlyTrained):
         decoder_layers: where its layers are, if that had to be said.
         tokenizer: its tokenizer, for whoever wants it; nothing here reads it.
         metadata: what travels with the adapter.
+        ready: see `Senses`.
 
     Raises:
         ConfigError: the settings do not fit the backbones.
@@ -80,6 +81,7 @@ class PerceptualLM(PartlyTrained):
         decoder_layers: str | None = None,
         tokenizer: Any = None,
         metadata: Mapping[str, Any] | None = None,
+        ready: Mapping[str, EncoderCard] | None = None,
     ) -> None:
         super().__init__()
         self.language_model = language_model
@@ -97,9 +99,8 @@ class PerceptualLM(PartlyTrained):
         device = words.weight.device
         # Made on the CPU, so that a seed gives the same start on every device.
         with torch.device("meta" if device.type == "meta" else "cpu"):
-            self.senses = Senses(
-                encoders, widths, depths, levels, width=anatomy.width, shared=config.connector == "shared"
-            )
+            shared = config.connector == "shared"
+            self.senses = Senses(encoders, widths, depths, levels, width=anatomy.width, shared=shared, ready=ready)
             self.prompt: PlainPrompt | MlpPrompt | None = None
             if config.prompt != "none":
                 self.prompt = build_prompt(config.prompt, config.prompt_tokens, words)
@@ -122,6 +123,7 @@ class PerceptualLM(PartlyTrained):
         tokenizer: Any = None,
         encoder_width: int | Mapping[str, int] | None = None,
         encoder_levels: int | Mapping[str, int] | None = None,
+        ready_features: Mapping[str, EncoderCard] | None = None,
         decoder_layers: str | None = None,
         torch_dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
@@ -140,6 +142,7 @@ class PerceptualLM(PartlyTrained):
             tokenizer: kept as `.tokenizer`; unset: the one beside the language model, if it has one.
             encoder_width: E of ready features where there is no encoder, for `image` or by modality.
             encoder_levels: how many levels those features' encoder has, if known.
+            ready_features: the same and more of what is known of ready features, by modality.
             decoder_layers: dotted path of the ModuleList of decoder layers, where the structure does not tell.
             torch_dtype: of the frozen weights; unset: float32, or as a live model has it.
             device: unset: the CPU, or where a live model is, or a shared language model.
@@ -161,6 +164,7 @@ class PerceptualLM(PartlyTrained):
             tokenizer=tokenizer,
             encoder_width=encoder_width,
             encoder_levels=encoder_levels,
+            ready_features=ready_features,
             decoder_layers=decoder_layers,
         )
         return cls(**vars(parts))

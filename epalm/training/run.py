@@ -15,10 +15,12 @@ from epalm.admission import require_perceived
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
+from epalm.data.store import default_place
 from epalm.data.views import Views
 from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.evaluation.loading import SAVED_GROUPS
+from epalm.evaluation.perceiving import perceived_files, ready_cards
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import CONFIG_FILE
 from epalm.models.summary import Summary
@@ -88,13 +90,8 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> RunResu
     rows = _read(recipe, recipe.data.train, check_media=not skip_bad)
     to_score = _read(recipe, recipe.data.validation)
     model = load_model(recipe)
-    perceived = PerceivedFiles.of_model(
-        model,
-        batch_size=recipe.data.perception_batch,
-        keep=recipe.data.cache_features,
-        views=Views(recipe.data.views, recipe.training.seed, recipe.data.augment),
-        skip_bad=skip_bad,
-    )
+    views = Views(recipe.data.views, recipe.training.seed, recipe.data.augment)
+    perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
     answerer = Answerer(model, recipe.text, recipe.generation, perceived)
     check_rows(answerer.tasks.expand(rows), answerer.tasks, model, str(recipe.data.train))
     answerer.check(to_score, str(recipe.data.validation))
@@ -121,6 +118,7 @@ def load_model(recipe: Recipe) -> PerceptualLM:
         recipe.model.language_model,
         recipe.model.encoders,
         recipe.adapter,
+        ready_features=ready_cards(recipe.data.features),
         torch_dtype=recipe.model.dtype(),
         device=recipe.model.device_or_best(),
         attn_implementation=recipe.model.attn_implementation,
@@ -161,9 +159,10 @@ def _read(recipe: Recipe, manifest: Path | None, *, check_media: bool = True) ->
     """The rows of a manifest, if there is one, seen to bring something that will be perceived."""
     if manifest is None:
         return []
-    rows = read_manifest(manifest, check_media=check_media)
+    # Files whose features are ready need not be there.
+    rows = read_manifest(manifest, check_media=check_media and not recipe.data.features)
     if recipe.adapter.connector != "none":
-        require_perceived(rows, recipe.model.encoders, str(manifest))
+        require_perceived(rows, recipe.perceives, str(manifest))
     return rows
 
 

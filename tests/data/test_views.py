@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from epalm.data.features import PerceivedFiles
+from epalm.data.store import StoredFeatures, describe_encoder
 from epalm.data.views import Views
 from epalm.encoders import PerceptualEncoder, load_encoder
 from epalm.errors import MediaError
@@ -101,6 +102,23 @@ def test_kept_or_anew_batches_or_not_gives_the_same_bits(
         assert torch.equal(torch.stack(alone[::-1]), kept[step])
     other_seed = visits(perceiving(encoders, kind, Views(V, seed=3, augment="strong")), rows[kind], range(1))
     assert not torch.equal(other_seed[0], kept[0])
+
+
+@every_kind
+def test_a_store_gives_the_same_views(
+    encoders: dict[str, Any], rows: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    views = Views(V, seed=2, augment="strong")
+    wanted = perceiving(encoders, kind, views)
+    for total in (3 * V, 0):
+        told: list[tuple[str, int, int]] = []
+        stored = StoredFeatures(tmp_path, describe_encoder(encoders[kind], K), views, batch_size=5)
+        perceived = perceiving(encoders, kind, views, kept={kind: stored})
+        perceived.perceive(rows[kind], lambda *news, told=told: told.append(news), training=True)
+        assert (told[-1][1:] if told else (0, 0)) == (total, total)
+        for step in range(5):
+            assert torch.equal(perceived.of(rows[kind], step=step)[kind], wanted.of(rows[kind], step=step)[kind])
+        assert torch.equal(perceived.of(rows[kind])[kind], wanted.of(rows[kind])[kind])
 
 
 @every_kind

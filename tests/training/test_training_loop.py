@@ -38,7 +38,7 @@ def run(recipe: Recipe, manifest: str = "questions.jsonl", **options: Any) -> tu
     model = load_model(recipe)
     tasks = Tasks(model.tokenizer, recipe.text)
     rows = tasks.expand(read_manifest(manifest))
-    perceived = PerceivedFiles.of_model(model, keep=recipe.data.cache_features)
+    perceived = PerceivedFiles.of_model(model, keep=recipe.data.store is not False)
     return model, train(model, rows, tasks, recipe.training, perceived=perceived, **options)
 
 
@@ -65,7 +65,7 @@ def test_loss_falls_and_frozen_weights_stay(recipe: MakeRecipe, preset: str) -> 
 
 def test_kept_features_and_features_on_the_fly_give_the_same_losses(recipe: MakeRecipe) -> None:
     kept, kept_log = run(recipe(training__steps=6))
-    anew, anew_log = run(recipe(training__steps=6, data__cache_features=False))
+    anew, anew_log = run(recipe(training__steps=6, data__store=False))
     assert kept_log.losses == anew_log.losses
     assert all(torch.equal(tensor, weights(anew)[name]) for name, tensor in weights(kept).items())
 
