@@ -38,7 +38,7 @@ def perceived_files(
         for modality, encoder in model.encoders.items():
             description = describe_encoder(encoder, model.levels[modality], data.store_dtype)
             folder = below / f"{modality}-{description.key}"
-            kept[modality] = StoredFeatures(folder, description, views, data.perception_batch)
+            kept[modality] = StoredFeatures(folder, description, views, data.perception_batch, skip_bad=skip_bad)
     cards = model.senses.cards()
     for modality, folder in data.features.items():
         if modality in cards:

@@ -206,6 +206,16 @@ def test_damage_that_evaluation_does_not_meet(encoders: dict[str, Any], tmp_path
     row = {"video": path}
     strict = perceiving(encoders, "video", Views(None), keep=False)
     evaluated = strict.of([row])["video"]
+    few = Views(20)
+    description = describe_encoder(encoders["video"], K)
+
+    def stored(skip_bad: bool) -> PerceivedFiles:
+        kept = StoredFeatures(tmp_path / "store", description, few, 8, skip_bad=skip_bad)
+        return perceiving(encoders, "video", few, kept={"video": kept}, skip_bad=skip_bad)
+
+    stored(True).perceive([row], training=True)
+    with pytest.raises(MediaError, match=r"a\.mp4: damaged at 1\.\d s"):
+        stored(False).perceive([row], training=True)
     with pytest.raises(MediaError, match=r"a\.mp4: damaged at 1\.\d s"):
         visits(strict, [row], range(20))
     lenient = perceiving(encoders, "video", Views(None), keep=False, skip_bad=True)

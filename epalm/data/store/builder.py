@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from epalm.data.store.store import FeatureStore
 from epalm.errors import DataError, EpalmError
 
 ItemT = TypeVar("ItemT")
-Perceive = Callable[[Sequence[Sequence[ItemT]]], Iterator[tuple[list[ItemT], Tensor]]]
+Perceive = Callable[[Sequence[Sequence[ItemT]]], Generator[tuple[list[ItemT], Tensor], None, None]]
 """Batches of items -> of each batch those that could be perceived, and their features (B, ...)."""
 _SHARD_BYTES = 64 << 20
 _SHARD_ITEMS = 2048
@@ -151,7 +151,7 @@ def build(
             if here > news.done:
                 told(done, total)
     finally:
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
         writer.close()
     store.add(store.folder / name for name in written)
     unseen = [name for name in written if store.folder / name in store.damaged]

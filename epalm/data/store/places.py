@@ -15,6 +15,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from epalm.data.processes import Processes
 from epalm.data.store.keys import KEY_BYTES, KeyIndex, as_keys, key_of
 from epalm.data.store.shards import write_atomically
+from epalm.errors import DataError
 
 _AT_ONCE = 4096
 """Files that a process identifies in one go."""
@@ -84,7 +86,8 @@ class Places:
         table = np.concatenate([as_keys(place for place, _ in read), as_keys(content for _, content in read)], axis=1)
         data = io.BytesIO()
         np.save(data, table)
-        write_atomically(self._folder / f"{_name(data.getvalue())}.npy", data.getvalue())
+        with suppress(DataError):  # a store that is only read is of use as well
+            write_atomically(self._folder / f"{_name(data.getvalue())}.npy", data.getvalue())
 
 
 def content_of(path: Path) -> bytes | None:

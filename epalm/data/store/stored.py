@@ -1,12 +1,13 @@
 """Features of files in a store that an encoder fills: what was perceived once, by anyone, is read from then on.
 
 An item is one view of one file, known by the content of the file; a random view also by the file's name, the seed, the
-kind of augmentation and its number, which are what it is drawn from (see `epalm.data.views`).
+kind of augmentation and its number, which are what it is drawn from (see `epalm.data.views`), and whether the view of
+evaluation may stand in for it where it meets damage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +65,14 @@ class StoredFeatures(KnownViews):
         description: of what the encoder gives.
         views: those that training has.
         batch_size: views that are perceived at once.
+        skip_bad: see `epalm.data.features.PerceivedFiles`.
     """
 
-    def __init__(self, folder: Path, description: StoreDescription, views: Views, batch_size: int) -> None:
+    def __init__(
+        self, folder: Path, description: StoreDescription, views: Views, batch_size: int, *, skip_bad: bool = False
+    ) -> None:
         super().__init__(FeatureStore(folder, description))
-        self._views, self._batch_size = views, batch_size
+        self._views, self._batch_size, self._skip_bad = views, batch_size, skip_bad
         self._per_shard = items_per_shard(description.shape, description.dtype, description.facts.get("frames") or 1)
         self._modality = str(description.facts.get("modality"))
 
@@ -87,7 +91,7 @@ class StoredFeatures(KnownViews):
         for one, key in keys.items():
             wanted.setdefault(key, one)  # files of one content are perceived once
 
-        def unchanged(batches: Sequence[Sequence[Seen]]):  # type: ignore[no-untyped-def]
+        def unchanged(batches: Sequence[Sequence[Seen]]) -> Generator[tuple[list[Seen], Tensor], None, None]:
             for read, features in perceive(batches):
                 for path in {path for path, _ in read}:
                     if place_of(path) != before[path]:
@@ -113,6 +117,5 @@ class StoredFeatures(KnownViews):
         if view is None:
             return content
         augment = self._views.augment if self._modality == "image" else ""
-        return key_of(
-            content, path.name.encode("utf-8", "surrogateescape"), f"{self._views.seed} {augment} {view}".encode()
-        )
+        drawn = f"{self._views.seed} {augment} {view}{' or whole' if self._skip_bad else ''}"
+        return key_of(content, path.name.encode("utf-8", "surrogateescape"), drawn.encode())
