@@ -31,6 +31,7 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/perception.py
+	$(BIN)/python benchmarks/features.py
 
 # Pretrains the toy world's backbones anew, each on its own kind of data alone; stopped, it goes on where it was.
 backbones: $(INSTALLED)

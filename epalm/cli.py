@@ -1,4 +1,4 @@
-"""The command line, thin over the package: `epalm train | evaluate | caption | ask | info | recipes | convert | ...`.
+"""The command line, thin over the package: `epalm train | evaluate | caption | ask | info | recipes | ...`.
 
 Every setting of a recipe is an option by its dotted name, such as `--training.steps 100`.
 
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from epalm.cli_data import SCORE_HELP, data_app, score
+from epalm.cli_features import features_app
 from epalm.errors import ConfigError, EpalmError, TrainingStopped
 from epalm.outputs import check_writable, write_whole
 from epalm.overrides import nearest_option, split_settings
@@ -37,6 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(features_app, name="features")
 _UsageError: Any = typer.BadParameter.__base__
 """What typer raises where the command line is wrong; typer has it from click, or brings a click of its own."""
 _INTERRUPTED = 130
@@ -62,6 +64,7 @@ Sounds = Annotated[
     ),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON, too.")]
+NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no features: perceive every file anew at every visit.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _SETTINGS = """
 
@@ -71,7 +74,8 @@ _ANSWER_SETTINGS = """
 
 What the adapter was trained with is kept with it. It can be changed by the dotted names that `epalm train --settings`
 lists: those of model, text and generation, such as --model.device cpu or --generation.num_beams 1, and
-data.cache_features, data.perception_batch and data.evaluation_frames."""
+those of data that say where features come from and how: data.features, data.store, data.store_dtype,
+data.perception_batch and data.evaluation_frames."""
 _TRAIN_HELP = """\b
 epalm train toy_image --data.train rows.jsonl --output my-adapter
 
@@ -123,6 +127,7 @@ def train(
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write the adapter to.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in DIR.")] = False,
     json_file: JsonFile = None,
+    no_store: NoStore = False,
     settings: Annotated[bool, typer.Option("--settings", help="List every setting and leave.")] = False,
 ) -> None:
     """Train an adapter on captions, and questions with answers."""
@@ -133,7 +138,7 @@ def train(
 
         typer.echo(describe_settings(Recipe))
         return
-    overrides = dict(context.obj)
+    overrides = _without_store(context.obj) if no_store else dict(context.obj)
     if output is not None:
         overrides["output"] = output
     wanted = read_recipe(recipe, overrides)
@@ -185,7 +190,9 @@ def evaluate(
     from epalm.evaluation import Answerer, score_rows
     from epalm.processes import is_main_process
 
-    rows = read_manifest(data, require_answers=predictions is None and output is None)
+    is_ready = any(name.startswith("data.features") for name in context.obj)  # then files need not be there
+    need_answers = predictions is None and output is None
+    rows = read_manifest(data, require_answers=need_answers, check_media=not is_ready)
     answerer = Answerer.load(adapter, context.obj)
     with show_progress() if is_main_process() else nullcontext() as show:
         evaluation = score_rows(answerer, rows, show, str(data))
@@ -311,6 +318,13 @@ def run(arguments: Sequence[str]) -> int:
         traceback.print_exc()
         return _refuse("this is a bug; please report it with the lines above", 1)
     return _refuse("interrupted", _INTERRUPTED) if interrupted == _INTERRUPTED else 0
+
+
+def _without_store(overrides: dict[str, Any]) -> dict[str, Any]:
+    """The same settings, with no features kept."""
+    if "data.store" in overrides:
+        raise ConfigError("--no-store: data.store is given as well; leave one of them out")
+    return {**overrides, "data.store": False}
 
 
 def _asked(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> Asked:

@@ -22,7 +22,7 @@ def processes() -> PartialState:
 
 def without_gpu() -> bool:
     """Whether a run here is one of CPUs, as accelerate must be told."""
-    return not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    return not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
 
 
 def is_main_process() -> bool:

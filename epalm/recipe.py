@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from epalm.config import AdapterConfig, Settings, read_yaml
+from epalm.data.rows import MODALITIES
 from epalm.errors import ConfigError
 from epalm.setting_names import find_setting, nearest
 from epalm.tasks import TextTemplate
 
 RECIPES = Path(__file__).parent / "recipes"
-_PATHS = (("data", "train"), ("data", "validation"), ("data", "root"), ("generation", "answers"), ("output",))
+_PATHS = (
+    ("data", "train"), ("data", "validation"), ("data", "root"), ("data", "store"), ("generation", "answers"),
+    ("output",),
+)  # fmt: skip
 
 
 class ModelSettings(Settings):
@@ -91,14 +95,20 @@ class DataSettings(Settings):
     """Its split to score; `validation` takes its place."""
     skip_missing: bool = False
     """Leave rows of the data set out, of both splits, whose media are not there; they are counted."""
-    cache_features: bool = True
-    """Perceive every file once and keep its features in memory; otherwise anew at every visit."""
+    features: dict[str, Path] = Field(default_factory=dict)
+    """By modality, such as `image`: directory of ready features, brought or built, in place of an encoder."""
+    store: Path | Literal[False] | None = None
+    """Directory below which features are kept, so that every file is perceived once and for all. Unset: the user's
+    cache ($EPALM_CACHE, else ~/.cache/epalm) in training, and main memory afterwards; false: nowhere, files are
+    perceived anew at every visit."""
+    store_dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """What features are stored in; unset: as the encoder gives them, which loses nothing."""
     perception_batch: int = Field(default=32, ge=1)
     """Files the encoder perceives at once."""
     views: int | None = Field(default=1, ge=1, le=1_000_000)
     """Views that training has of a file. 1: the one that evaluation has, which is the cheapest; V: so many random ones
     (a random frame in each interval of a clip, a random window of a longer sound, a picture as `augment` says), each
-    visit drawing one; null: a new one at every visit, as the original did, with `cache_features: false`."""
+    visit drawing one; null: a new one at every visit, as the original did, with `store: false`."""
     augment: Literal["none", "crop", "flip", "strong"] = "none"
     """Random views of pictures: `crop`: a random part; `flip`: and mirrored, which spoils left and right; `strong`: and
     RandAugment."""
@@ -110,6 +120,13 @@ class DataSettings(Settings):
     most_bad_media: float = Field(default=0.05, ge=0, le=1)
     """Share of the training files that may be skipped; more is an error."""
 
+    @field_validator("store", mode="before")
+    @classmethod
+    def _store_is_a_place(cls, value: Any) -> Any:
+        if value is not False and not isinstance(value, str | Path | None):
+            raise ValueError("a directory, or false for none; leave it out for the usual place")
+        return value
+
     @model_validator(mode="after")
     def _splits_of_something(self) -> DataSettings:
         for name in ("root", "train_split", "validation_split"):
@@ -119,8 +136,10 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _views_fit(self) -> DataSettings:
-        if self.views is None and self.cache_features:
-            raise ValueError("views null is a new view at every visit, and none can be kept; set cache_features false")
+        if self.views is None and self.store is not False:
+            raise ValueError("views null is a new view at every visit, and none can be kept; set store false")
+        if self.store is False and self.store_dtype is not None:
+            raise ValueError("store_dtype is for features that are stored, and store is false; leave one of them out")
         if self.views == 1 and self.augment != "none":
             raise ValueError(f"augment {self.augment} makes random views; set views to how many of each picture")
         return self
@@ -248,9 +267,37 @@ class Recipe(Settings):
     output: Path | None = None
     """Directory the adapter is written to; it must not exist yet, or be empty, or hold an earlier adapter."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_encoder_unless_named(cls, values: Any) -> Any:
+        """Where there are ready features, the default encoder steps back."""
+        groups = values if isinstance(values, Mapping) else {}
+        data, model = groups.get("data"), groups.get("model", {})
+        if isinstance(data, Mapping) and data.get("features") and isinstance(model, Mapping):
+            return {**groups, "model": {"encoders": {}, **model}}
+        return values
+
+    @property
+    def perceives(self) -> tuple[str, ...]:
+        """Modalities that have an encoder or ready features."""
+        return (*self.model.encoders, *self.data.features)
+
+    @model_validator(mode="after")
+    def _features_or_encoder(self) -> Recipe:
+        for modality in self.data.features:
+            if modality not in MODALITIES:
+                raise ValueError(f"data.features: '{modality}' is none of {', '.join(MODALITIES)}")
+            if modality in self.model.encoders:
+                raise ValueError(
+                    f"data.features.{modality}: there is an encoder for it as well (model.encoders); leave one out"
+                )
+        return self
+
     @model_validator(mode="after")
     def _views_differ(self) -> Recipe:
         perceives = set(self.model.encoders)
+        if self.data.views != 1 and self.data.features and not perceives:
+            raise ValueError("data.views: ready features have one view; leave it out")
         if self.data.augment != "none" and "image" not in perceives:
             raise ValueError("data.augment is for pictures, and there is no image encoder; leave it out")
         if self.data.views != 1 and self.data.augment == "none" and perceives == {"image"}:
@@ -323,6 +370,12 @@ def _settled(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         group = settled.get(groups[0]) if groups else settled
         if isinstance(group, dict) and isinstance(group.get(name), str | Path):
             group[name] = folder / Path(group[name]).expanduser()
+    data = settled.get("data")
+    if isinstance(data, dict) and isinstance(data.get("features"), dict):
+        data["features"] = {
+            name: folder / Path(place).expanduser() if isinstance(place, str | Path) else place
+            for name, place in data["features"].items()
+        }
     model = settled.get("model")
     if isinstance(model, dict):
         _find_backbones(model, ("language_model",), folder)

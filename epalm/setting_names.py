@@ -90,7 +90,13 @@ def describe_settings(cls: type[BaseModel]) -> str:
 
 def _takes(annotation: Any) -> str:
     """What a setting of this type takes, in a word."""
-    for choice in (annotation, *typing.get_args(annotation)):
-        if typing.get_origin(choice) is Literal:
-            return "|".join(typing.get_args(choice))
-    return next((word for kind, word in _WORDS.items() if kind in kinds(annotation)), "TEXT")
+    if typing.get_origin(annotation) is dict:
+        return _takes(typing.get_args(annotation)[1])
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    words: list[str] = []
+    for arm in typing.get_args(annotation) if is_union else (annotation,):
+        if typing.get_origin(arm) is Literal:
+            words += [str(value).lower() for value in typing.get_args(arm)]
+        elif arm is not type(None):
+            words.append(_WORDS.get(arm, "TEXT"))
+    return "|".join(words)

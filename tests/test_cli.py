@@ -142,7 +142,7 @@ def test_every_setting_is_listed(epalm: Command) -> None:
         "--adapter.mask causal|legacy  [causal]",
         "--adapter.prompt_tokens WHOLE_NUMBER  [1]",
         "--data.train PATH  [unset]",
-        "--data.cache_features true|false  [true]",
+        "--data.store PATH|false  [unset]",
         "--training.learning_rate NUMBER  [0.001]",
         "--training.seed WHOLE_NUMBER  [0]",
         "--output PATH  [unset]",
@@ -209,7 +209,7 @@ def test_info_of_an_adapter(adapter: Path, backbones: Path, epalm: Command) -> N
         (["train", "--training.epochs", "1", "--training.steps", "5"], "give epochs or steps, not both"),
         (["train", "--adapter.preset", "epalm_pn"], "unknown preset 'epalm_pn'; did you mean 'epalm_pt'?"),
         (["train", "--adapter.connector", "both"], "adapter.connector: Input should be 'shared', 'per_level'"),
-        (["train", "--data.cache_features", "perhaps"], "data.cache_features: Input should be a valid boolean"),
+        (["train", "--data.store", "true"], "data.store: a directory, or false for none"),
         (["train"], "give --data.train"),
         (["train", "nowhere"], "nowhere: no such recipe file"),
         (["train", "toy_imagee"], "did you mean 'toy_image'?"),
@@ -319,8 +319,8 @@ def test_wrong_validation_rows_are_refused_before_training(place: Path, refused:
 
 def test_a_broken_picture_is_named_and_nothing_is_written(place: Path, epalm: Command) -> None:
     Path("pictures/blue.png").write_bytes(Path("pictures/blue.png").read_bytes()[:60])
-    for cached in ("true", "false"):
-        options = ("--data.train", "questions.jsonl", "--output", "out", "--data.cache_features", cached)
+    for store in ("store", "false"):
+        options = ("--data.train", "questions.jsonl", "--output", "out", "--data.store", store)
         done = epalm("train", "recipe.yaml", *options)
         assert done.code == 2
         assert done.err.splitlines()[-1].startswith("epalm: pictures/blue.png: damaged or cut short")
@@ -383,7 +383,7 @@ def test_tokenizers_that_do_not_fit(place: Path, refused: Refused) -> None:
     assert f"language model {silent}: has no tokenizer beside it" in refused(*train, "silent")
     small = {"vocab_size": 60, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2}
     other = tiny.save_language_model(place / "other", **small)
-    message = refused(*train, "other", "--data.cache_features", "false")
+    message = refused(*train, "other", "--data.store", "false")
     assert f"language model {other}: its tokenizer writes token" in message
     assert "it has embeddings for 60 tokens only" in message
 

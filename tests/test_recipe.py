@@ -118,7 +118,7 @@ def test_settings_on_the_command_line_are_of_the_type_that_is_wanted() -> None:
             "null",
             "--training.clip",
             "null",
-            "--data.cache_features",
+            "--data.store",
             "no",
             "--text.caption_cue",
             "null",
@@ -132,7 +132,7 @@ def test_settings_on_the_command_line_are_of_the_type_that_is_wanted() -> None:
     assert recipe.text.question_format == "Question: {question}?"
     assert recipe.text.caption_cue == "null"
     assert recipe.data.train == Path("7")
-    assert recipe.data.cache_features is False
+    assert recipe.data.store is False
     assert recipe.model.device is None
     assert recipe.model.encoders == {"image": "yes"}
     assert recipe.training.clip is None

@@ -6,14 +6,17 @@ batch, K levels, E width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from epalm.data.views import View, Views
+from epalm.data.kept import InMemory, Kept
+from epalm.data.perceiving import perceive_batches
+from epalm.data.processes import ALONE, Processes, all_processes
+from epalm.data.views import Seen, View, Views
 from epalm.encoders import PerceptualEncoder
 from epalm.errors import MediaError
 
@@ -21,8 +24,6 @@ Media = Mapping[str, Path]
 """Modality -> file of one row."""
 OnProgress = Callable[[str, int, int], None]
 """Called with what is under way, how much is done, and how much there is."""
-Seen = tuple[Path, View]
-"""One view of one file."""
 
 
 class PerceivingModel(Protocol):
@@ -41,13 +42,16 @@ class PerceivedFiles:
     """Gives the features of rows, modality by modality.
 
     Args:
-        encoders: modality -> encoder; modalities that a row names beyond these are not perceived.
+        encoders: modality -> encoder; modalities that a row names beyond these and `kept` are not perceived.
         levels: K, by modality.
         batch_size: views an encoder perceives at once.
-        keep: keep the features of every view in main memory, as precise as the encoder gives them.
+        keep: keep the features of every view in main memory, as precise as the encoder gives them, where `kept` names
+            no better place.
         views: the views that training has of files; unset: the one of evaluation alone.
         skip_bad: note which files cannot be read when training perceives them, and go on without. Evaluation never
             does.
+        kept: modality -> where its features are kept, such as a store on disk. Without an encoder those that are there
+            already are all there are.
 
     Raises:
         ValueError: views without end are to be kept.
@@ -62,14 +66,19 @@ class PerceivedFiles:
         keep: bool = True,
         views: Views | None = None,
         skip_bad: bool = False,
+        kept: Mapping[str, Kept] | None = None,
     ) -> None:
-        self.encoders, self.levels, self.batch_size, self.keep = dict(encoders), dict(levels), batch_size, keep
+        self.encoders, self.levels, self.batch_size = dict(encoders), dict(levels), batch_size
         self.views, self.skip_bad = views or Views(), skip_bad
         if keep and self.views.number is None:
             raise ValueError("views without end cannot be kept")
         self.bad: dict[tuple[str, Path], MediaError] = {}
         """Of each modality the files that cannot be read, and why; filled by `perceive`, with `skip_bad`."""
-        self._kept: dict[str, dict[Seen, Tensor]] = {modality: {} for modality in encoders}
+        self.kept: dict[str, Kept] = {modality: InMemory(batch_size) for modality in encoders} if keep else {}
+        """Modality -> where its features are."""
+        self.kept |= kept or {}
+        self.modalities = tuple(dict.fromkeys([*self.encoders, *self.kept]))
+        """What is perceived, or ready."""
         self._checked: dict[str, set[Path]] = {modality: set() for modality in encoders}
 
     @classmethod
@@ -77,43 +86,37 @@ class PerceivedFiles:
         """What `model`'s encoders give at the levels it taps; `options` are those of the class."""
         return cls(dict(model.encoders.items()), model.levels, **options)
 
-    def perceive(self, rows: Sequence[Media], on_progress: OnProgress | None = None, *, training: bool = False) -> None:
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes perceive for each other, rather than each for itself."""
+        return any(not isinstance(kept, InMemory) for kept in self.kept.values())
+
+    def perceive(
+        self,
+        rows: Sequence[Media],
+        on_progress: OnProgress | None = None,
+        *,
+        training: bool = False,
+        alone: bool = False,
+    ) -> None:
         """Perceive every distinct file of `rows` that is not kept yet, once a view.
 
-        Where nothing is kept, nothing is done; but files that may be skipped are read, to learn which must be.
+        Where nothing is kept, nothing is done; but files that may be skipped are read, to learn which must be. Where
+        several processes were launched, all of them must call this with the same rows, unless it is done `alone`.
 
         Args:
             rows: whose files.
             on_progress: told of every batch.
             training: perceive the views that training has, not the one of evaluation.
+            alone: this process's rows are its own; nobody else perceives for it.
 
         Raises:
             MediaError: a file cannot be read, and must not be skipped.
         """
-        skip = training and self.skip_bad
-        for modality in self.encoders if self.keep or skip else ():
-            kept, checked = self._kept[modality], self._checked[modality]
-            views = self.views.all_of(modality) if training and self.keep else [None]
-            paths = dict.fromkeys(row[modality] for row in rows if modality in row)
-            seen = [
-                (path, view)
-                for path in paths
-                for view in views
-                if (path, view) not in kept and path not in checked and not (skip and (modality, path) in self.bad)
-            ]
-            for first in range(0, len(seen), self.batch_size):
-                some = seen[first : first + self.batch_size]
-                if self.keep:
-                    kept.update(self._read(modality, some, skip=skip))
-                else:
-                    self._decoded(modality, some, skip=True)
-                    checked.update(path for path, _ in some)
-                if on_progress is not None:
-                    what = "perceiving" if self.keep else "checking"
-                    on_progress(f"{what} {modality}", first + len(some), len(seen))
+        self._perceive(rows, on_progress, training, ALONE if alone else all_processes())
 
     def of(self, rows: Sequence[Media], *, step: int | None = None) -> dict[str, Tensor]:
-        """Features (B, K, E) of every modality that all of the rows bring and an encoder perceives.
+        """Features (B, K, E) of every modality that all of the rows bring and that is perceived.
 
         Args:
             rows: modality -> file.
@@ -122,48 +125,110 @@ class PerceivedFiles:
         Raises:
             MediaError: a file cannot be read.
         """
-        if self.keep:
-            self.perceive(rows, training=step is not None)
         given: dict[str, Tensor] = {}
-        for modality in self.encoders:
+        for modality in self.modalities:
             if all(modality in row for row in rows):
                 paths = [row[modality] for row in rows]
-                views = [None if step is None else self.views.drawn(modality, path, step) for path in paths]
-                given[modality] = self._stacked(modality, list(zip(paths, views, strict=True)))
+                if step is None or modality not in self.encoders:
+                    seen: list[Seen] = [(path, None) for path in paths]
+                else:
+                    seen = [(path, self.views.drawn(modality, path, step)) for path in paths]
+                given[modality] = self._given(modality, seen, rows, training=step is not None)
         return given
 
-    def _stacked(self, modality: str, seen: list[Seen]) -> Tensor:
-        for path, _ in seen:
+    def _given(self, modality: str, seen: list[Seen], rows: Sequence[Media], *, training: bool) -> Tensor:
+        """Features (B, K, E) of views, perceived now if they were not before."""
+        kept = self.kept.get(modality)
+        if kept is not None and kept.lacks(seen):
+            self._perceive(rows, None, training, ALONE)
+        for path, _ in seen if self.bad else ():
             if (modality, path) in self.bad:
                 raise self.bad[modality, path]
-        features = self._kept[modality] if self.keep else self._read(modality, seen, skip=False)
-        return torch.stack([features[one] for one in seen])  # (B, K, E)
-
-    def _read(self, modality: str, seen: Iterable[Seen], *, skip: bool) -> dict[Seen, Tensor]:
-        """Decode and perceive each distinct view: view -> (K, E), in main memory, where there is more room."""
-        encoder, levels = self.encoders[modality], self.levels[modality]
-        read: dict[Seen, Tensor] = {}
+        if kept is not None:
+            features = kept.take(seen)
+            return features[:, -self.levels[modality] :] if features.ndim == 3 else features  # the deepest K of them
         distinct = list(dict.fromkeys(seen))
-        for first in range(0, len(distinct), self.batch_size):
-            decoded = self._decoded(modality, distinct[first : first + self.batch_size], skip=skip)
-            if decoded:
-                inputs = encoder.preprocess(list(decoded.values()))
-                features = encoder.features(inputs, levels).cpu()  # (B, K, E)
-                _refuse_what_is_no_number(encoder, features, list(decoded))
-                read.update(zip(decoded, features, strict=True))
-        return read
+        read: dict[Seen, Tensor] = {}
+        for some, features in self._batches(modality, self._cut(distinct), skip=False):
+            read.update(zip(some, features, strict=True))
+        return torch.stack([read[one] for one in seen])
 
-    def _decoded(self, modality: str, seen: Sequence[Seen], *, skip: bool) -> dict[Seen, Any]:
-        """Each view as the encoder takes it; with `skip` without those of files that cannot be read."""
-        decoded: dict[Seen, Any] = {}
-        for path, view in seen:
-            try:
-                decoded[path, view] = self._view(self.encoders[modality], path, view)
-            except MediaError as error:
-                if not skip:
-                    raise
-                self.bad[modality, path] = error
-        return decoded
+    def _perceive(
+        self, rows: Sequence[Media], on_progress: OnProgress | None, training: bool, processes: Processes
+    ) -> None:
+        skip = training and self.skip_bad
+        for modality in self.modalities:
+            kept = self.kept.get(modality)
+            if kept is None and not skip:
+                continue
+            many = training and kept is not None and modality in self.encoders
+            views = self.views.all_of(modality) if many else [None]
+            paths = dict.fromkeys(row[modality] for row in rows if modality in row)
+            seen = [(path, view) for path in paths for view in views if not (skip and (modality, path) in self.bad)]
+            if kept is None:
+                self._check(modality, seen, on_progress)
+            else:
+                self._keep(modality, kept, seen, on_progress, skip, processes)
+
+    def _keep(
+        self,
+        modality: str,
+        kept: Kept,
+        seen: list[Seen],
+        on_progress: OnProgress | None,
+        skip: bool,
+        processes: Processes,
+    ) -> None:
+        def told(done: int, total: int) -> None:
+            if on_progress is not None:
+                on_progress(f"perceiving {modality}", done, total)
+
+        def perceive(batches: Sequence[Sequence[Seen]]) -> Iterator[tuple[list[Seen], Tensor]]:
+            return self._batches(modality, batches, skip=skip)
+
+        kept.perceive(seen, perceive, told, processes)
+        for one in kept.lacks(seen):
+            # Another process may have met it, and it need not be among what is ready.
+            if (modality, one[0]) not in self.bad and self._decoded(modality, one, skip=skip) is not None:
+                raise MediaError(f"{one[0]}: was changed while it was read; run this again")
+
+    def _check(self, modality: str, seen: list[Seen], on_progress: OnProgress | None) -> None:
+        """Read files that may be skipped, to learn which must be."""
+        checked = self._checked[modality]
+        strange = [one for one in seen if one[0] not in checked]
+        done = 0
+        for some in self._cut(strange):
+            for one in some:
+                self._decoded(modality, one, skip=True)
+            checked.update(path for path, _ in some)
+            done += len(some)
+            if on_progress is not None:
+                on_progress(f"checking {modality}", done, len(strange))
+
+    def _batches(
+        self, modality: str, batches: Sequence[Sequence[Seen]], *, skip: bool
+    ) -> Iterator[tuple[list[Seen], Tensor]]:
+        """Batches of views -> of each those that could be read, and their features (B, K, E), in main memory."""
+        if modality not in self.encoders:
+            return iter(())
+        encoder, levels = self.encoders[modality], self.levels[modality]
+        return perceive_batches(encoder, levels, batches, lambda one: self._decoded(modality, one, skip=skip))
+
+    def _cut(self, seen: list[Seen]) -> list[list[Seen]]:
+        return [seen[first : first + self.batch_size] for first in range(0, len(seen), self.batch_size)]
+
+    def _decoded(self, modality: str, one: Seen, *, skip: bool) -> Any:
+        """A view as the encoder takes it; with `skip`, None where the file cannot be read."""
+        path, view = one
+        try:
+            if modality not in self.encoders:
+                raise MediaError(f"{path}: has no ready features; add them, or name an encoder (model.encoders)")
+            return self._view(self.encoders[modality], path, view)
+        except MediaError as error:
+            if not skip:
+                raise
+            self.bad[modality, path] = error
+            return None
 
     def _view(self, encoder: PerceptualEncoder, path: Path, view: View) -> Any:
         """A view; where it meets damage and files may be skipped, that of evaluation, if it can be read."""
@@ -173,13 +238,3 @@ class PerceivedFiles:
             if view is None or not self.skip_bad:
                 raise
         return self.views.decode(encoder, path)
-
-
-def _refuse_what_is_no_number(encoder: PerceptualEncoder, features: Tensor, seen: Sequence[Seen]) -> None:
-    """See that features (B, K, E) are finite: else training would fail later, and not say by which file."""
-    finite = features.isfinite().flatten(1).all(dim=1)  # (B,)
-    if not finite.all():
-        path = seen[int(finite.int().argmin())][0]
-        raise MediaError(
-            f"{path}: {encoder.name} gives features that are not finite numbers; try model.torch_dtype float32"
-        )

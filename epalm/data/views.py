@@ -20,6 +20,8 @@ from epalm.media.augment import Augment, augmented
 
 View = int | None
 """Number of a random view; None: the one of evaluation."""
+Seen = tuple[Path, View]
+"""One view of one file."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from epalm.data.views import Views
 from epalm.errors import AdapterError, DataError
 from epalm.evaluation.asking import Asked
 from epalm.evaluation.loading import load_adapter
+from epalm.evaluation.perceiving import perceived_files
 from epalm.evaluation.vocabulary import read_answers
 from epalm.models import PerceptualLM
 from epalm.recipe import DataSettings, GenerationSettings
@@ -58,10 +59,12 @@ class Answerer(Asked):
         self._answers_as_ids: list[list[int]] | None = None
         self.modalities = tuple(model.levels)
         """What is perceived."""
-        blind = set(self.modalities) - set(model.encoders.keys())
+        blind = set(self.modalities) - set(model.encoders.keys()) - set(self.data.features)
         if perceived is None and blind:
+            modality = min(blind)
             raise AdapterError(
-                f"the adapter was trained on ready {blind.pop()} features; name an encoder (model.encoders)"
+                f"the adapter was trained on ready {modality} features; name an encoder (model.encoders), or where "
+                f"features are (data.features.{modality})"
             )
 
     @classmethod
@@ -100,14 +103,8 @@ class Answerer(Asked):
             MediaError: a file cannot be read.
         """
         self.check(rows, where)
-        media = [{name: path for name, path in row.media.items() if name in self.modalities} for row in rows]
-        perceived = self._given or PerceivedFiles.of_model(
-            self.model,
-            batch_size=self.data.perception_batch,
-            keep=self.data.cache_features,
-            views=Views(evaluation_frames=self.data.evaluation_frames),
-        )
-        perceived.perceive(media, on_progress)
+        media, perceived = self._media(rows), self._perceived()
+        perceived.perceive(media, on_progress, alone=True)
         prompts = [self.tasks.prompt_ids(row) for row in rows]
         answers = [""] * len(rows)
         done = 0
@@ -125,6 +122,18 @@ class Answerer(Asked):
             if on_progress is not None:
                 on_progress("answering", done, len(rows))
         return answers
+
+    def perceive(self, rows: Sequence[Row], on_progress: OnProgress | None = None) -> None:
+        """Fill a store of features together with all other processes, each of which calls this with the same rows.
+
+        Where there is no store nothing is done: each process then perceives what it answers.
+
+        Raises:
+            MediaError: a file cannot be read.
+        """
+        perceived = self._perceived()
+        if perceived.is_shared:
+            perceived.perceive(self._media(rows), on_progress)
 
     def check(self, rows: Sequence[Row], where: str = "") -> None:
         """See that every row can be answered; nothing is read or computed for it.
@@ -180,6 +189,15 @@ class Answerer(Asked):
             pairs=self.generation.batch_size,
         )
         return [self.vocabulary[number] for number in ranked.best]
+
+    def _media(self, rows: Sequence[Row]) -> list[dict[str, Path]]:
+        """Of every row the files that are perceived."""
+        return [{name: path for name, path in row.media.items() if name in self.modalities} for row in rows]
+
+    def _perceived(self) -> PerceivedFiles:
+        """The features that were given, or where the settings say they are."""
+        views = Views(evaluation_frames=self.data.evaluation_frames)
+        return self._given or perceived_files(self.model, self.data, views=views, place=None)
 
     def _groups(
         self, rows: Sequence[Row], media: Sequence[Mapping[str, Path]], prompts: Sequence[list[int]]

@@ -18,7 +18,8 @@ _CHANGEABLE = (
     "model.",
     "text.",
     "generation.",
-    "data.cache_features",
+    "data.features",
+    "data.store",
     "data.perception_batch",
     "data.evaluation_frames",
 )

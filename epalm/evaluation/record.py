@@ -18,7 +18,7 @@ from typing import Any
 from epalm.errors import ConfigError
 from epalm.evaluation.answerer import Answerer
 from epalm.evaluation.scoring import Evaluation
-from epalm.models.fingerprint import content_fingerprint
+from epalm.fingerprint import content_fingerprint
 from epalm.outputs import check_writable, write_whole
 
 PREDICTIONS, SCORES, SETTINGS = "predictions.jsonl", "scores.json", "settings.json"

@@ -119,6 +119,7 @@ def score_rows(
     scored = _scored_tasks(rows, where)
     started = time.perf_counter()
     answerer.check(rows, where)
+    answerer.perceive(rows, on_progress)
     texts = divide_work(rows, lambda share: answerer.answer(share, on_progress, where) if share else [])
     predictions = tuple(Prediction(row, text) for row, text in zip(rows, texts, strict=True))
     splits: dict[TaskName, SplitScores] = {}

@@ -26,6 +26,7 @@ from epalm.encoders import PerceptualEncoder
 from epalm.errors import ConfigError, DataError
 from epalm.models.anatomy import Anatomy
 from epalm.models.block_adapters import BlockAdapters
+from epalm.models.cards import EncoderCard
 from epalm.models.generation import generate_after, generation_arguments, without_front
 from epalm.models.injection import injected
 from epalm.models.layer_forwards import compiled, require_compiler
@@ -53,6 +54,7 @@ class AugmentedLM(PartlyTrained):
         widths: see `Senses`.
         depths: see `Senses`.
         config: the settings.
+        ready: see `Senses`.
 
     Raises:
         ConfigError: the settings do not fit the backbones.
@@ -67,6 +69,7 @@ class AugmentedLM(PartlyTrained):
         widths: Mapping[str, int],
         depths: Mapping[str, int | None],
         config: AdapterConfig,
+        ready: Mapping[str, EncoderCard] | None = None,
     ) -> None:
         super().__init__()
         self.language_model, self.anatomy = language_model, anatomy
@@ -82,9 +85,8 @@ class AugmentedLM(PartlyTrained):
         device = words.weight.device
         # Made on the CPU, so that a seed gives the same start on every device.
         with torch.device("meta" if device.type == "meta" else "cpu"):
-            self.senses = Senses(
-                encoders, widths, depths, levels, width=anatomy.width, shared=config.connector == "shared"
-            )
+            shared = config.connector == "shared"
+            self.senses = Senses(encoders, widths, depths, levels, width=anatomy.width, shared=shared, ready=ready)
             self.prompt: PlainPrompt | MlpPrompt | None = None
             if config.prompt != "none":
                 self.prompt = build_prompt(config.prompt, config.prompt_tokens, words)

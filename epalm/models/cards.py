@@ -15,13 +15,15 @@ from transformers import PreTrainedModel
 from epalm.config import AdapterConfig, Settings
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics
 from epalm.errors import AdapterError
+from epalm.fingerprint import fingerprint
 from epalm.models.anatomy import Anatomy
-from epalm.models.fingerprint import fingerprint
 from epalm.models.quantised import OF_BITSANDBYTES, Quantization, quantization_of
 
 FORMAT = 1
 """Version of the layout of `adapter_config.json`."""
-_NOT_OF_THE_WEIGHTS = ("source", "decoder_layers", "frames", "long_sounds", "quantization", "statistics")
+_NOT_OF_THE_WEIGHTS = (
+    "source", "decoder_layers", "frames", "long_sounds", "quantization", "statistics", "features_by"
+)  # fmt: skip
 
 
 class LanguageModelCard(Settings):
@@ -86,6 +88,8 @@ class EncoderCard(Settings):
     """What is perceived of sounds longer than the window, of what perceives sounds."""
     statistics: Statistics | None = None
     """By whose mean and spread pixels are normalised, where not by the encoder's own."""
+    features_by: str | None = None
+    """What made ready features, as far as that is known; none where an encoder was at hand."""
 
     @classmethod
     def of(cls, encoder: PerceptualEncoder, used_levels: int) -> EncoderCard:
@@ -190,7 +194,10 @@ def model_card(card: AdapterCard) -> str:
     adapter = card.adapter
     spoken_by, held = card.language_model, card.language_model.quantization
     rows = [("language model", (spoken_by.source or spoken_by.family) + ("" if held == "none" else f", in {held}"))]
-    rows += [(f"{name} encoder", encoder.source or encoder.family or "-") for name, encoder in card.encoders.items()]
+    rows += [
+        (f"{name} encoder", encoder.source or _ready(encoder) or encoder.family or "-")
+        for name, encoder in card.encoders.items()
+    ]
     rows += [
         ("preset", adapter.preset),
         ("window", f"layers {adapter.start} to {adapter.end} of {card.language_model.layers}"),
@@ -221,3 +228,7 @@ def model_card(card: AdapterCard) -> str:
             "",
         ]
     )
+
+
+def _ready(encoder: EncoderCard) -> str | None:
+    return encoder.features_by and f"ready features of {encoder.features_by}"

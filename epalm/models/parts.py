@@ -45,6 +45,7 @@ class Parts:
     decoder_layers: str | None
     tokenizer: Any
     metadata: Mapping[str, Any]
+    ready: Mapping[str, EncoderCard]
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def new_parts(
     tokenizer: Any = None,
     encoder_width: ByModality = None,
     encoder_levels: ByModality = None,
+    ready_features: Mapping[str, EncoderCard] | None = None,
     decoder_layers: str | None = None,
 ) -> Parts:
     """What an untrained model is made of; arguments and errors as in `PerceptualLM.build`."""
@@ -110,16 +112,19 @@ def new_parts(
     loaded: dict[str, PerceptualEncoder] = {}
     widths: dict[str, int] = {}
     depths: dict[str, int | None] = {}
+    ready = dict(ready_features or {})
     if config.connector != "none":
         loaded = loading.encoders(encoders)
         require_use(loaded, loading.frames, loading.long_sounds, loading.statistics)
-        widths = _by_modality(encoder_width) | {name: encoder.width for name, encoder in loaded.items()}
-        known = _by_modality(encoder_levels) | {name: encoder.levels for name, encoder in loaded.items()}
+        widths = _by_modality(encoder_width) | {name: card.width for name, card in ready.items()}
+        widths |= {name: encoder.width for name, encoder in loaded.items()}
+        known = _by_modality(encoder_levels) | {name: card.used_levels for name, card in ready.items()}
+        known |= {name: encoder.levels for name, encoder in loaded.items()}
         depths = {name: known.get(name) for name in widths}
         if not widths:
             raise ConfigError(f"connector '{config.connector}' needs an encoder, or encoder_width for ready features")
     tokenizer = load_tokenizer(language_model) if tokenizer is None else tokenizer
-    return Parts(lm, anatomy, loaded, widths, depths, config, source, decoder_layers, tokenizer, {})
+    return Parts(lm, anatomy, loaded, widths, depths, config, source, decoder_layers, tokenizer, {}, ready)
 
 
 def saved_parts(
@@ -144,7 +149,10 @@ def saved_parts(
     as_trained = replace(loading, **card.reading(loading.frames, loading.long_sounds, loading.statistics))
     loaded = as_trained.encoders(encoders) if card.encoders else {}
     named = {name: each for name, each in card.encoders.items() if name not in loaded}
-    nameless = [name for name, each in named.items() if each.fingerprint and not each.source]
+    ready = {
+        name: each for name, each in named.items() if not each.source and (each.features_by or not each.fingerprint)
+    }
+    nameless = [name for name, each in named.items() if not each.source and name not in ready]
     if nameless:
         raise AdapterError(f"{where}: trained on a live {nameless[0]} encoder that has no name; give encoders")
     sources = {name: each.source for name, each in named.items() if each.source}
@@ -157,9 +165,13 @@ def saved_parts(
         used = card.encoders[name].used_levels
         check_fit(where, f"{name} encoder", card.encoders[name], EncoderCard.of(encoder, used))
     widths = {name: encoder.width for name, encoder in card.encoders.items()}
-    depths = {name: encoder.levels for name, encoder in card.encoders.items()}
+    # Of ready features there are no other levels than those that were used.
+    depths = {
+        name: each.used_levels if name in ready or each.features_by else each.levels
+        for name, each in card.encoders.items()
+    }
     tokenizer = load_tokenizer(lm_source) if tokenizer is None else tokenizer
-    return Parts(lm, anatomy, loaded, widths, depths, card.adapter, source, layers, tokenizer, card.metadata)
+    return Parts(lm, anatomy, loaded, widths, depths, card.adapter, source, layers, tokenizer, card.metadata, ready)
 
 
 def _by_modality(value: ByModality) -> dict[str, int]:

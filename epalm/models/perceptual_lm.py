@@ -21,7 +21,7 @@ from epalm.models.adapter_io import check_tensors, read_adapter, write_adapter
 from epalm.models.anatomy import Anatomy
 from epalm.models.augmented_lm import AugmentedLM
 from epalm.models.backbones import SharedLanguageModel, Source
-from epalm.models.cards import AdapterCard, LanguageModelCard, new_card
+from epalm.models.cards import AdapterCard, EncoderCard, LanguageModelCard, new_card
 from epalm.models.parts import Loading, new_parts, saved_parts
 from epalm.models.precision import Precision
 from epalm.models.quantised import Quantization
@@ -41,6 +41,7 @@ class PerceptualLM(AugmentedLM):
         decoder_layers: where its layers are, if that had to be said.
         tokenizer: its tokenizer, for whoever wants it; nothing here reads it.
         metadata: what travels with the adapter.
+        ready: see `Senses`.
 
     Raises:
         ConfigError: the settings do not fit the backbones.
@@ -60,8 +61,9 @@ class PerceptualLM(AugmentedLM):
         decoder_layers: str | None = None,
         tokenizer: Any = None,
         metadata: Mapping[str, Any] | None = None,
+        ready: Mapping[str, EncoderCard] | None = None,
     ) -> None:
-        super().__init__(language_model, anatomy, encoders, widths, depths, config)
+        super().__init__(language_model, anatomy, encoders, widths, depths, config, ready)
         self.source, self.decoder_layers = source, decoder_layers
         self.tokenizer, self.metadata = tokenizer, dict(metadata or {})
 
@@ -77,6 +79,7 @@ class PerceptualLM(AugmentedLM):
         tokenizer: Any = None,
         encoder_width: int | Mapping[str, int] | None = None,
         encoder_levels: int | Mapping[str, int] | None = None,
+        ready_features: Mapping[str, EncoderCard] | None = None,
         decoder_layers: str | None = None,
         torch_dtype: Precision | None = None,
         device: str | torch.device | None = None,
@@ -97,6 +100,7 @@ class PerceptualLM(AugmentedLM):
             tokenizer: kept as `.tokenizer`; unset: the one beside the language model, if it has one.
             encoder_width: E of ready features where there is no encoder, for `image` or by modality.
             encoder_levels: how many levels those features' encoder has, if known.
+            ready_features: the same and more of what is known of ready features, by modality.
             decoder_layers: dotted path of the ModuleList of decoder layers, where the structure does not tell.
             torch_dtype: of the frozen weights; unset: float32, or as a live model has it. `auto`: for a language model
                 from files bfloat16 where the device multiplies it natively, and float32 else.
@@ -124,6 +128,7 @@ class PerceptualLM(AugmentedLM):
             tokenizer=tokenizer,
             encoder_width=encoder_width,
             encoder_levels=encoder_levels,
+            ready_features=ready_features,
             decoder_layers=decoder_layers,
         )
         return cls(**vars(parts))

@@ -35,6 +35,7 @@ class Senses(nn.Module):
         levels: K, by modality.
         width: D.
         shared: one linear for all levels of a modality, or one for each.
+        ready: what is known of ready features, by modality.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class Senses(nn.Module):
         *,
         width: int,
         shared: bool,
+        ready: Mapping[str, EncoderCard] | None = None,
     ) -> None:
         super().__init__()
         self.encoders: Any = nn.ModuleDict(dict(encoders))
+        self.ready = dict(ready or {})
         self.widths, self.depths, self.levels = dict(sorted(widths.items())), dict(depths), dict(levels)
         self.connector = nn.ModuleDict(
             {
@@ -118,6 +121,8 @@ class Senses(nn.Module):
             used = self.levels[name]
             if name in self.encoders:
                 cards[name] = EncoderCard.of(self.encoders[name], used)
+            elif name in self.ready:
+                cards[name] = self.ready[name].model_copy(update={"used_levels": used})
             else:
                 cards[name] = EncoderCard.of_ready_features(width, self.depths[name], used)
         return cards

@@ -13,8 +13,10 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from epalm.errors import ConfigError, UnsupportedModelError
+from epalm.evaluation.perceiving import ready_cards
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import read_adapter
+from epalm.models.cards import EncoderCard
 from epalm.recipe import RECIPES, Recipe, read_recipe
 from epalm.sources import resolve_source
 
@@ -71,7 +73,7 @@ def _describe_adapter(source: str) -> Description:
         ("preset", card.adapter.preset),
         ("language model", f"{card.language_model.source or 'live'} ({card.language_model.family})"),
         *([("held in", held)] if held != "none" else []),
-        *((f"{name} encoder", encoder.source or "none: ready features") for name, encoder in card.encoders.items()),
+        *((f"{name} encoder", encoder.source or _ready(encoder)) for name, encoder in card.encoders.items()),
         *((f"{name} levels", f"{encoder.used_levels}") for name, encoder in card.encoders.items()),
         *(("frames of a clip", f"{encoder.frames}") for encoder in card.encoders.values() if encoder.frames),
         *(("of long sounds", encoder.long_sounds) for encoder in card.encoders.values() if encoder.long_sounds),
@@ -92,9 +94,10 @@ def _describe_adapter(source: str) -> Description:
 def _describe_recipe(source: str, recipe: Recipe) -> Description:
     perceives = recipe.adapter.connector != "none"
     model = PerceptualLM.build(
-        _language_model(recipe.model.language_model, recipe.model.attn_implementation),
+        weightless_language_model(recipe.model.language_model, recipe.model.attn_implementation),
         {name: _encoder(encoder) for name, encoder in recipe.model.encoders.items()} if perceives else None,
         recipe.adapter,
+        ready_features=ready_cards(recipe.data.features),
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
         statistics=recipe.model.statistics,
@@ -109,8 +112,17 @@ def _describe_recipe(source: str, recipe: Recipe) -> Description:
     return Description(f"recipe {source}: {recipe.adapter.preset}\n{summary}", facts)
 
 
-def _language_model(source: str, attention: str | None) -> Any:
-    """The language model, without its weights."""
+def _ready(encoder: EncoderCard) -> str:
+    return f"none: ready features{f' of {encoder.features_by}' if encoder.features_by else ''}"
+
+
+def weightless_language_model(source: str, attention: str | None = None) -> Any:
+    """The language model, without its weights.
+
+    Raises:
+        ConfigError: its configuration is not to be had.
+        UnsupportedModelError: it is no causal language model.
+    """
     config = _config(source)
     try:
         with torch.device("meta"):

@@ -42,7 +42,7 @@ class Learner:
         steps: of the run.
 
     Raises:
-        ConfigError: nothing in the model can be trained.
+        ConfigError: nothing in the model can be trained, or its lower layers cannot be kept.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Learner:
         self.model = accelerator.prepare(model)
         half = next(model.language_model.parameters()).dtype == torch.float16
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=half)
+        self.lower_layers = model.lower_layers() if settings.cache_lower_layers else None
         self.parts = accelerator.num_processes * settings.accumulation
 
     @property
@@ -161,6 +162,7 @@ class Learner:
             features=self.perceived.of(media, step=step),
             loss_scale=self.settings.loss_scale,
             label_smoothing=self.settings.label_smoothing,
+            lower_layers=self.lower_layers,
         )
         loss: Tensor = output.loss
         return loss

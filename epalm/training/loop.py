@@ -110,7 +110,8 @@ def train(
     with heeding_signals() if checkpoints else nullcontext(StopRequests()) as requests:
         if checkpoints and (saved := checkpoints.newest(on_warning)):
             run.restore(saved)
-        return run.through(requests, checkpoints, on_step, score)
+        with model.compiled_layers() if settings.compile else nullcontext():
+            return run.through(requests, checkpoints, on_step, score)
 
 
 class _Run:

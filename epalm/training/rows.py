@@ -80,6 +80,7 @@ def _rows(
     check_media: bool = True,
 ) -> RowSource:
     if manifest is not None:
+        check_media = check_media and not data.features  # files whose features are ready need not be there
         found = RowSource(tuple(read_manifest(manifest, check_media=check_media)), str(manifest))
     elif data.dataset is not None and data.root is not None and split is not None:
         found = _published(data.dataset, data.root, split, skip_missing=data.skip_missing)

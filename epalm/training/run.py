@@ -17,10 +17,12 @@ import torch
 
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.rows import Row
+from epalm.data.store import default_place
 from epalm.data.views import Views
 from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.evaluation.loading import SAVED_GROUPS
+from epalm.evaluation.perceiving import perceived_files, ready_cards
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import CONFIG_FILE
 from epalm.models.summary import Summary
@@ -127,19 +129,14 @@ def run_recipe(
     _require_resumable(output, resume)
     require_trackers(recipe.training.report_to)
     skip_bad = recipe.data.on_bad_media == "skip"
-    perceives = recipe.model.encoders if recipe.adapter.connector != "none" else ()
+    perceives = recipe.perceives if recipe.adapter.connector != "none" else ()
     training, validation = training_rows(recipe.data, perceives), validation_rows(recipe.data, perceives)
     rows, to_score = list(training.rows), list(validation.rows)
     model = load_model(recipe)
     checkpoints = Checkpoints(output / CHECKPOINTS, run_identity(recipe, model, rows))
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
-    perceived = PerceivedFiles.of_model(
-        model,
-        batch_size=recipe.data.perception_batch,
-        keep=recipe.data.cache_features,
-        views=Views(recipe.data.views, recipe.training.seed, recipe.data.augment, recipe.data.evaluation_frames),
-        skip_bad=skip_bad,
-    )
+    views = Views(recipe.data.views, recipe.training.seed, recipe.data.augment, recipe.data.evaluation_frames)
+    perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
     answerer = Answerer(model, recipe.text, recipe.generation, perceived)
     check_rows(answerer.tasks.expand(rows), answerer.tasks, model, training.where)
     answerer.check(to_score, validation.where)
@@ -182,6 +179,7 @@ def load_model(recipe: Recipe) -> PerceptualLM:
         recipe.model.language_model,
         recipe.model.encoders,
         recipe.adapter,
+        ready_features=ready_cards(recipe.data.features),
         torch_dtype=recipe.model.dtype(),
         device=own_device(recipe.model.device_or_best()),
         attn_implementation=recipe.model.attn_implementation,

@@ -50,7 +50,7 @@ def without_bad_media(
     """
     good = [row for row in rows if not _bad(row, perceived)]
     files = {path: _reason(path, error) for row in rows for path, error in _bad(row, perceived)}
-    named = {path for row in rows for modality, path in row.media.items() if modality in perceived.encoders}
+    named = {path for row in rows for modality, path in row.media.items() if modality in perceived.modalities}
     if len(files) > most * len(named) or (files and not good):
         raise MediaError(_too_many(files, named, most, where))
     return good, Skipped(len(rows) - len(good), files)

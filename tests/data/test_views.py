@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from epalm.data.features import PerceivedFiles
+from epalm.data.store import StoredFeatures, describe_encoder
 from epalm.data.views import Views
 from epalm.encoders import PerceptualEncoder, load_encoder
 from epalm.errors import MediaError
@@ -104,6 +105,23 @@ def test_kept_or_anew_batches_or_not_gives_the_same_bits(
 
 
 @every_kind
+def test_a_store_gives_the_same_views(
+    encoders: dict[str, Any], rows: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    views = Views(V, seed=2, augment="strong")
+    wanted = perceiving(encoders, kind, views)
+    for total in (3 * V, 0):
+        told: list[tuple[str, int, int]] = []
+        stored = StoredFeatures(tmp_path, describe_encoder(encoders[kind], K), views, batch_size=5)
+        perceived = perceiving(encoders, kind, views, kept={kind: stored})
+        perceived.perceive(rows[kind], lambda *news, told=told: told.append(news), training=True)
+        assert (told[-1][1:] if told else (0, 0)) == (total, total)
+        for step in range(5):
+            assert torch.equal(perceived.of(rows[kind], step=step)[kind], wanted.of(rows[kind], step=step)[kind])
+        assert torch.equal(perceived.of(rows[kind])[kind], wanted.of(rows[kind])[kind])
+
+
+@every_kind
 def test_views_without_end(encoders: dict[str, Any], rows: dict[str, Any], kind: str) -> None:
     views = Views(None, augment="crop")
     perceived = perceiving(encoders, kind, views, keep=False)
@@ -188,6 +206,16 @@ def test_damage_that_evaluation_does_not_meet(encoders: dict[str, Any], tmp_path
     row = {"video": path}
     strict = perceiving(encoders, "video", Views(None), keep=False)
     evaluated = strict.of([row])["video"]
+    few = Views(20)
+    description = describe_encoder(encoders["video"], K)
+
+    def stored(skip_bad: bool) -> PerceivedFiles:
+        kept = StoredFeatures(tmp_path / "store", description, few, 8, skip_bad=skip_bad)
+        return perceiving(encoders, "video", few, kept={"video": kept}, skip_bad=skip_bad)
+
+    stored(True).perceive([row], training=True)
+    with pytest.raises(MediaError, match=r"a\.mp4: damaged at 1\.\d s"):
+        stored(False).perceive([row], training=True)
     with pytest.raises(MediaError, match=r"a\.mp4: damaged at 1\.\d s"):
         visits(strict, [row], range(20))
     lenient = perceiving(encoders, "video", Views(None), keep=False, skip_bad=True)

@@ -12,8 +12,8 @@ import tiny
 import torch
 import yaml
 
+from epalm.fingerprint import content_fingerprint
 from epalm.models import PerceptualLM
-from epalm.models.fingerprint import content_fingerprint
 
 FILES = {"predictions.jsonl", "scores.json", "settings.json"}
 
@@ -42,17 +42,17 @@ def test_the_same_predictions_whatever_the_batch_and_whether_features_are_kept(
     said: dict[tuple[int, str], bytes] = {}
     scores: dict[tuple[int, str], Any] = {}
     for size in (1, 7, 64):
-        for kept in ("true", "false"):
+        for kept in ("kept", "false"):
             done = epalm(
                 "evaluate", adapter, "--data", "held.jsonl", "--output", "result", "--generation.batch_size", size,
-                "--data.cache_features", kept, "--data.perception_batch", size,
+                "--data.store", kept, "--data.perception_batch", size,
             )  # fmt: skip
             assert done.code == 0, done.err
             said[size, kept] = Path("result/predictions.jsonl").read_bytes()
             scores[size, kept] = json.loads(Path("result/scores.json").read_text())["details"]
     assert len(set(said.values())) == 1
-    assert all(each == scores[1, "true"] for each in scores.values())
-    texts = {json.loads(line)["prediction"] for line in said[1, "true"].splitlines()}
+    assert all(each == scores[1, "kept"] for each in scores.values())
+    texts = {json.loads(line)["prediction"] for line in said[1, "kept"].splitlines()}
     assert len(texts) > 8
 
 

@@ -36,11 +36,11 @@ def bad(place: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("cache", ["true", "false"])
+@pytest.mark.parametrize("store", ["store", "false"])
 def test_skipped_rows_are_counted_and_files_listed(
-    bad: dict[str, str], place: Path, epalm: Command, cache: str
+    bad: dict[str, str], place: Path, epalm: Command, store: str
 ) -> None:
-    done = epalm(*TRAIN, *SKIP, "--data.cache_features", cache, "--json", "result.json")
+    done = epalm(*TRAIN, *SKIP, "--data.store", store, "--json", "result.json")
     assert done.code == 0, done.err
     assert json.loads(Path("result.json").read_text())["skipped"] == {
         "rows": 4,
@@ -139,7 +139,7 @@ def test_settings_that_do_not_go_together(place: Path, backbones: Path, refused:
     assert "there is no image encoder" in refused("train", "heard.yaml", *settings)
 
 
-@pytest.mark.parametrize("views", [("--data.views", 3), ("--data.views", "null", "--data.cache_features", "false")])
+@pytest.mark.parametrize("views", [("--data.views", 3), ("--data.views", "null", "--data.store", "false")])
 def test_views_are_trained_on(place: Path, epalm: Command, views: tuple[object, ...]) -> None:
     """The same seed gives the same adapter; other views give another."""
     for number, name in enumerate(tiny.COLOURS):

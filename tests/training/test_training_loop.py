@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from epalm.data.features import PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError, MediaError
+from epalm.fingerprint import fingerprint
 from epalm.models import PerceptualLM
-from epalm.models.fingerprint import fingerprint
 from epalm.recipe import Recipe, build_recipe
 from epalm.tasks import Tasks
 from epalm.training import TrainingLog, train
@@ -39,7 +40,7 @@ def run(recipe: Recipe, manifest: str = "questions.jsonl", **options: Any) -> tu
     model = load_model(recipe)
     tasks = Tasks(model.tokenizer, recipe.text)
     rows = tasks.expand(read_manifest(manifest))
-    perceived = PerceivedFiles.of_model(model, keep=recipe.data.cache_features)
+    perceived = PerceivedFiles.of_model(model, keep=recipe.data.store is not False)
     return model, train(model, rows, tasks, recipe.training, perceived=perceived, **options)
 
 
@@ -66,7 +67,7 @@ def test_loss_falls_and_frozen_weights_stay(recipe: MakeRecipe, preset: str) -> 
 
 def test_kept_features_and_features_on_the_fly_give_the_same_losses(recipe: MakeRecipe) -> None:
     kept, kept_log = run(recipe(training__steps=6))
-    anew, anew_log = run(recipe(training__steps=6, data__cache_features=False))
+    anew, anew_log = run(recipe(training__steps=6, data__store=False))
     assert kept_log.losses == anew_log.losses
     assert all(torch.equal(tensor, weights(anew)[name]) for name, tensor in weights(kept).items())
 
@@ -229,3 +230,23 @@ def test_metric_and_patience_need_scores(recipe: MakeRecipe) -> None:
     for name in ("metric", "patience"):
         with pytest.raises(ConfigError, match="set validate_every, too"):
             recipe(**{f"training__{name}": 1 if name == "patience" else "CIDEr"})
+
+
+def test_lower_layers_kept_give_the_same_losses(recipe: MakeRecipe) -> None:
+    changes = {"adapter__preset": "epalm_lin", "adapter__start": 1, "training__steps": 6}
+    ordinary, log = run(recipe(**changes))
+    kept, kept_log = run(recipe(training__cache_lower_layers=True, **changes))
+    assert kept_log.losses == pytest.approx(log.losses, abs=1e-5)
+    for name, tensor in weights(ordinary).items():
+        assert torch.allclose(weights(kept)[name], tensor, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"training\.cache_lower_layers"):
+        run(recipe(training__cache_lower_layers=True))
+
+
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_losses(recipe: MakeRecipe) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("there is no C++ compiler")
+    _, log = run(recipe())
+    _, compiled = run(recipe(training__compile=True))
+    assert compiled.losses == pytest.approx(log.losses, abs=1e-4)

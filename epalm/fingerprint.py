@@ -1,8 +1,10 @@
-"""A fingerprint of frozen weights, by which an adapter knows the backbone it was trained on.
+"""Two ways to know frozen weights again: a fingerprint that survives rounding, and a digest that nothing survives.
 
-SHA-256 over every parameter's name, shape and the signs of up to 65,536 evenly spaced elements. Signs survive
-rounding, so the same weights give the same print in float32, float16 and bfloat16 and on every device. Quantising may
-round a small weight to 0, which has no sign: a quantised layer keeps what its weight was known by.
+By the fingerprint an adapter knows the backbone it was trained on, whatever that is held in; by the digest a feature
+store knows the very numbers that made its features. The fingerprint is SHA-256 over every parameter's name, shape and
+the signs of up to 65,536 evenly spaced elements. Signs survive rounding, so the same weights give the same print in
+float32, float16 and bfloat16 and on every device. Quantising may round a small weight to 0, which has no sign: a
+quantised layer keeps what its weight was known by.
 """
 
 from __future__ import annotations
@@ -42,6 +44,16 @@ def imprint(weight: Tensor) -> bytes:
         return shape
     chosen = torch.arange(count, device=flat.device) * flat.numel() // count
     return shape + np.packbits(torch.signbit(flat[chosen]).cpu().numpy()).tobytes()
+
+
+@torch.no_grad()
+def digest(module: nn.Module) -> str:
+    """Hexadecimal SHA-256 of every bit of `module`'s parameters and buffers, their names, shapes and dtypes."""
+    found = hashlib.sha256()
+    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()], key=lambda pair: pair[0]):
+        found.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
+        found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy().data)
+    return found.hexdigest()
 
 
 def content_fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -1,0 +1,70 @@
+"""Where features of views are kept once they have been perceived: here in main memory, elsewhere on disk.
+
+Shapes: B views, K levels, E width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from epalm.data.processes import Processes
+from epalm.data.views import Seen
+
+PerceiveViews = Callable[[Sequence[Sequence[Seen]]], Iterator[tuple[list[Seen], Tensor]]]
+"""Batches of views -> of each batch those that could be perceived, and their features (B, K, E) in main memory."""
+Told = Callable[[int, int], None]
+"""Called with how many views have been perceived, and how many were to be."""
+
+
+class Kept(Protocol):
+    """Features that are kept."""
+
+    def lacks(self, seen: Sequence[Seen]) -> list[Seen]:
+        """Which of these views are not kept."""
+
+    def perceive(self, seen: Sequence[Seen], perceive: PerceiveViews, told: Told, processes: Processes) -> None:
+        """Keep the features of distinct views, as far as they can be perceived.
+
+        Args:
+            seen: views; the same in all processes.
+            perceive: perceives those that are not kept.
+            told: of every batch.
+            processes: those that may share the work; each of them calls this.
+        """
+
+    def take(self, seen: Sequence[Seen]) -> Tensor:
+        """Features (B, K, E) of views that are kept."""
+
+
+class InMemory:
+    """Every process keeps what it needs.
+
+    Args:
+        batch_size: views perceived at once.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._features: dict[Seen, Tensor] = {}
+
+    def lacks(self, seen: Sequence[Seen]) -> list[Seen]:
+        """See `Kept`."""
+        return [one for one in seen if one not in self._features]
+
+    def perceive(self, seen: Sequence[Seen], perceive: PerceiveViews, told: Told, processes: Processes) -> None:
+        """See `Kept`."""
+        lacking = self.lacks(seen)
+        batches = [lacking[first : first + self._batch_size] for first in range(0, len(lacking), self._batch_size)]
+        done = 0
+        for batch, (read, features) in zip(batches, perceive(batches), strict=True):
+            self._features.update(zip(read, features, strict=True))
+            done += len(batch)
+            told(done, len(lacking))
+
+    def take(self, seen: Sequence[Seen]) -> Tensor:
+        """See `Kept`."""
+        return torch.stack([self._features[one] for one in seen])

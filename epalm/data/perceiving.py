@@ -1,0 +1,92 @@
+"""Views of files -> features, batch by batch; the next batches are decoded while the encoder is at work.
+
+Shapes: B views, K levels, E width.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epalm.data.views import Seen
+from epalm.encoders import PerceptualEncoder
+from epalm.errors import MediaError
+
+_AHEAD = 2
+"""Batches that are decoded before they are wanted."""
+_THREADS = min(8, os.cpu_count() or 1)
+
+Decode = Callable[[Seen], Any]
+"""A view as the encoder takes it, or None where it is left out."""
+
+
+def perceive_batches(
+    encoder: PerceptualEncoder, levels: int, batches: Sequence[Sequence[Seen]], decode: Decode
+) -> Iterator[tuple[list[Seen], Tensor]]:
+    """Of each batch the views that were not left out, and their features (B, K, E) in main memory.
+
+    Args:
+        encoder: perceives.
+        levels: K.
+        batches: distinct views; what shares a batch is perceived at once.
+        decode: called in other threads.
+
+    Raises:
+        MediaError: what `decode` raises; or features are not finite numbers.
+    """
+
+    def prepared(batch: Sequence[Seen], media: Iterable[Any]) -> tuple[list[Seen], Any]:
+        read = [(one, each) for one, each in zip(batch, media, strict=True) if each is not None]
+        return [one for one, _ in read], encoder.preprocess([each for _, each in read]) if read else None
+
+    for read, inputs in _ahead(batches, decode, prepared):
+        if not read:
+            yield [], torch.empty(0, levels, encoder.width)
+            continue
+        features = encoder.features(inputs, levels).cpu()  # (B, K, E)
+        _refuse_what_is_no_number(encoder, features, read)
+        yield read, features
+
+
+def _ahead(
+    batches: Sequence[Sequence[Seen]],
+    decode: Decode,
+    prepare: Callable[[Sequence[Seen], Iterable[Any]], tuple[list[Seen], Any]],
+) -> Iterator[tuple[list[Seen], Any]]:
+    """What `prepare` makes of each batch and its decoded media."""
+    if sum(map(len, batches)) < 2:  # threads would gain nothing
+        for batch in batches:
+            yield prepare(batch, map(decode, batch))
+        return
+    # Threads that decode turn warnings off and on again at the same time, and could leave them off.
+    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as decoders, ThreadPoolExecutor(1) as preparer:
+        waiting: deque[Future[tuple[list[Seen], Any]]] = deque()
+        try:
+            for batch in batches:
+                # Processors are not made for several threads: one of its own gathers what the others decode.
+                media = decoders.map(decode, batch)
+                waiting.append(preparer.submit(prepare, batch, media))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            decoders.shutdown(cancel_futures=True)
+            preparer.shutdown(cancel_futures=True)
+
+
+def _refuse_what_is_no_number(encoder: PerceptualEncoder, features: Tensor, seen: Sequence[Seen]) -> None:
+    """See that features (B, K, E) are finite: else training would fail later, and not say by which file."""
+    finite = features.isfinite().flatten(1).all(dim=1)  # (B,)
+    if not finite.all():
+        path = seen[int(finite.int().argmin())][0]
+        raise MediaError(
+            f"{path}: {encoder.name} gives features that are not finite numbers; try model.torch_dtype float32"
+        )

@@ -1,0 +1,202 @@
+"""Building: items in a fixed order, cut into shards, of which every process has its own.
+
+Shard number i is the work of process i modulo their number. What is in it follows from the items and from what was
+stored before them: neither how many processes there are nor where an earlier build was stopped changes a byte of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epalm.data.processes import Processes
+from epalm.data.store.keys import as_keys
+from epalm.data.store.shards import DTYPES, ENDING, write_shard
+from epalm.data.store.store import FeatureStore
+from epalm.errors import DataError, EpalmError
+
+ItemT = TypeVar("ItemT")
+Perceive = Callable[[Sequence[Sequence[ItemT]]], Generator[tuple[list[ItemT], Tensor], None, None]]
+"""Batches of items -> of each batch those that could be perceived, and their features (B, ...)."""
+_SHARD_BYTES = 64 << 20
+_SHARD_ITEMS = 2048
+_STALE = 3600
+"""Seconds after which an unfinished file is nobody's any more."""
+
+
+def items_per_shard(shape: Sequence[int], dtype: str, cost: int = 1) -> int:
+    """How many items a shard holds: no more than 64 MiB of them, and few enough that losing them costs little.
+
+    Args:
+        shape: of one item's features.
+        dtype: what they are stored in.
+        cost: of perceiving one item, in pictures, such as the frames of a clip.
+    """
+    size = int(np.prod(shape)) * DTYPES[dtype].itemsize
+    return max(1, min(_SHARD_ITEMS // cost, _SHARD_BYTES // size))
+
+
+@dataclass(frozen=True)
+class _Planned(Generic[ItemT]):
+    """A shard that is to be written."""
+
+    items: list[ItemT]
+    keys: list[bytes]
+
+    @property
+    def name(self) -> str:
+        return hashlib.sha256(b"".join(self.keys)).hexdigest()[:32] + ENDING
+
+
+@dataclass
+class _News:
+    """What one process tells the others after every round."""
+
+    done: int = 0
+    written: list[str] = field(default_factory=list)
+    error: EpalmError | None = None
+
+
+class _Writer:
+    """Writes one shard while the next is perceived."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._pool = folder, ThreadPoolExecutor(1)
+        self._under_way: tuple[str, Future[Any]] | None = None
+
+    def write(self, name: str, keys: np.ndarray, features: Tensor) -> list[str]:
+        """Begin to write a shard; the names of those that are written."""
+        done = self.finish()
+        self._under_way = name, self._pool.submit(write_shard, self._folder / name, keys, features)
+        return done
+
+    def finish(self) -> list[str]:
+        """Wait for what is being written; its name."""
+        if self._under_way is None:
+            return []
+        (name, writing), self._under_way = self._under_way, None
+        writing.result()
+        return [name]
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+def build(
+    store: FeatureStore,
+    wanted: Sequence[tuple[ItemT, bytes]],
+    perceive: Perceive[ItemT],
+    *,
+    batch_size: int,
+    per_shard: int,
+    processes: Processes,
+    told: Callable[[int, int], None],
+) -> None:
+    """Add to `store` what is not in it yet.
+
+    Args:
+        store: open; afterwards it holds the shards of all processes.
+        wanted: items and their keys, distinct, in an order that is the same in every process.
+        perceive: makes features; items that it leaves out stay out of the store.
+        batch_size: items perceived at once.
+        per_shard: items of a shard.
+        processes: those that share the work; each of them must call this.
+        told: called with how many items are done, and how many were to be done.
+
+    Raises:
+        DataError: a shard cannot be written, or what another process wrote cannot be read here.
+        EpalmError: what `perceive` raised, in every process.
+    """
+    plan = _plan(store, wanted, per_shard)
+    total = sum(len(planned.items) for planned in plan)
+    if not any(processes.share(total)):
+        return
+    _sweep(store.folder)
+    mine = plan[processes.rank :: processes.count]
+    cuts = [_cut(planned.items, batch_size) for planned in mine]
+    stream = perceive([batch for cut in cuts for batch in cut])
+    writer = _Writer(store.folder)
+    done, written = 0, []
+    try:
+        for number in range(-(-len(plan) // processes.count) + 1):  # and one for what is still being written
+            news = _News()
+            try:
+                if number < len(mine) and mine[number].items:
+                    kept = []
+                    for batch in cuts[number]:
+                        kept.append(next(stream))
+                        news.done += len(batch)
+                        told(done + news.done, total)
+                    news.written = _write(writer, store, mine[number], kept)
+                else:
+                    news.written = writer.finish()
+            except EpalmError as error:
+                news.error = error
+            every = processes.share(news)
+            for each in every:
+                if each.error is not None:
+                    raise each.error
+                written += each.written
+            here = sum(each.done for each in every)
+            done += here
+            if here > news.done:
+                told(done, total)
+    finally:
+        stream.close()
+        writer.close()
+    store.add(store.folder / name for name in written)
+    unseen = [name for name in written if store.folder / name in store.damaged]
+    if unseen:
+        raise DataError(f"{store.damaged[store.folder / unseen[0]]}; all processes must see the same directory")
+
+
+def _plan(store: FeatureStore, wanted: Sequence[tuple[ItemT, bytes]], per_shard: int) -> list[_Planned[ItemT]]:
+    """Shards as all of `wanted` would fill them, each without what is stored already; some have nothing left."""
+    there = store.find(as_keys(key for _, key in wanted)) >= 0
+    plan = []
+    for first in range(0, len(wanted), per_shard):
+        last = first + per_shard
+        some = [pair for pair, is_there in zip(wanted[first:last], there[first:last], strict=True) if not is_there]
+        plan.append(_Planned([item for item, _ in some], [key for _, key in some]))
+    return plan
+
+
+def _cut(items: list[ItemT], size: int) -> list[list[ItemT]]:
+    return [items[first : first + size] for first in range(0, len(items), size)]
+
+
+def _write(
+    writer: _Writer, store: FeatureStore, planned: _Planned[ItemT], kept: Sequence[tuple[list[ItemT], Tensor]]
+) -> list[str]:
+    """Begin to write what was perceived of a shard; the names of those that are written."""
+    key_of = dict(zip(planned.items, planned.keys, strict=True))
+    keys = [key_of[item] for items, _ in kept for item in items]
+    if not keys:
+        return writer.finish()
+    given = torch.cat([features for _, features in kept])
+    stored = given.to(DTYPES[store.description.dtype])
+    if not stored.isfinite().all():
+        raise DataError(
+            f"{store.folder}: features of up to {float(given.abs().max()):.3g} do not fit {store.description.dtype}; "
+            "choose bfloat16 or float32 (data.store_dtype)"
+        )
+    return writer.write(planned.name, as_keys(keys), stored)
+
+
+def _sweep(folder: Path) -> None:
+    """Take away what builders that were killed left half written."""
+    for part in folder.glob(".*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > _STALE:
+                part.unlink()
+        except OSError:  # somebody else was faster
+            continue

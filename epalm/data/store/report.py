@@ -1,0 +1,71 @@
+"""What is in a feature store, and whether all of it is whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from epalm.data.store.description import StoreDescription
+from epalm.data.store.store import FeatureStore
+
+
+@dataclass(frozen=True)
+class StoreReport:
+    """Facts of one store, for people and for JSON."""
+
+    folder: Path
+    description: StoreDescription
+    items: int
+    shards: int
+    size: int
+    """Of the shards, in bytes."""
+    damaged: dict[Path, str]
+    """Files that are no whole shards, and why."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "store": str(self.folder),
+            "key": self.description.key,
+            "items": self.items,
+            "shards": self.shards,
+            "bytes": self.size,
+            "damaged": {path.name: why for path, why in self.damaged.items()},
+            **self.description.model_dump(mode="json"),
+        }
+
+    def as_text(self) -> str:
+        """For people."""
+        known = self.description
+        facts = known.facts
+        made_on = ", ".join(str(facts[name]) for name in ("device", "computed_in") if facts.get(name))
+        lines = [
+            ("store", str(self.folder)),
+            ("modality", facts.get("modality")),
+            ("made by", known.made_by),
+            ("revision", known.revision),
+            ("made on", made_on),
+            ("items", f"{self.items:,} of {known.shape}, {known.dtype}, known by {known.identity}"),
+            ("shards", f"{self.shards}, {self.size / 1e6:,.1f} MB"),
+            *(("damaged", why) for why in self.damaged.values()),
+        ]
+        return "\n".join(f"{name:<10} {fact}" for name, fact in lines if fact)
+
+
+def report_on(folder: Path, *, checksums: bool = False) -> StoreReport:
+    """Look into a store.
+
+    Args:
+        folder: of the store.
+        checksums: read every byte, to see whether it is what was written.
+
+    Raises:
+        DataError: there is no store, or its description is damaged.
+    """
+    store = FeatureStore(folder)
+    for shard in store.shards if checksums else ():
+        if not shard.is_whole():
+            store.drop(shard, f"{shard.path}: damaged; its checksum is another")
+    size = sum(shard.path.stat().st_size for shard in store.shards)
+    return StoreReport(folder, store.description, len(store), len(store.shards), size, dict(store.damaged))

@@ -1,0 +1,164 @@
+"""A feature store on disk: a description, and shards that are only ever added; read by mmap, from anywhere in it.
+
+    store.json                        what made the features, and of what shape they are
+    <32 hexadecimal digits>.safetensors   the shards; the name tells which items were to be in it
+    places/                           which file was seen to hold which content (see `epalm.data.store.places`)
+
+An entry is the position of an item in the store as it is open here; positions stay what they are as shards are added.
+
+Shapes: Q items asked for; the trailing shape is any, such as (K, E), or (K, S, E) for every token.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epalm.data.store.description import StoreDescription, read_description
+from epalm.data.store.keys import KeyIndex
+from epalm.data.store.shards import DTYPES, ENDING, DamagedShardError, Shard, raw_dtype, read_shard
+from epalm.errors import DataError
+
+_MOST_OPEN = 512
+"""Shards that are mapped at once; each takes a file handle, of which a process commonly has 1,024."""
+_MOST_MAPPED = 64 << 20
+"""Bytes that reads may leave mapped: what is in the page cache anyhow should not look like memory in use."""
+_AROUND = 64 << 10
+"""Bytes that the kernel maps around a page that is read."""
+
+
+class FeatureStore:
+    """A store that is open.
+
+    Args:
+        folder: of the store.
+        description: what must be in it; the store is made if it is not there. Unset: what is in it.
+
+    Raises:
+        DataError: there is no store, it is damaged, or it holds something else than `description` says.
+    """
+
+    def __init__(self, folder: Path, description: StoreDescription | None = None) -> None:
+        self.folder = folder
+        if description is not None:
+            description.write(folder)
+        self.description = read_description(folder)
+        if description is not None and description.key != self.description.key:
+            raise DataError(
+                f"{folder}: holds other features than are wanted ({self.description.difference(description)}); "
+                "name another place for them"
+            )
+        self.damaged: dict[Path, str] = {}
+        """Files that are no whole shards, and why; as if they were not there."""
+        self._shards: list[Shard] = []
+        self._known: set[Path] = set()
+        self._open: OrderedDict[int, tuple[mmap.mmap, np.ndarray]] = OrderedDict()
+        self._mapped = 0
+        self._index: KeyIndex | None = None
+        self._reindex()
+        self.refresh()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards, in the order of their entries."""
+        return tuple(self._shards)
+
+    def refresh(self) -> None:
+        """Take in shards that have been written meanwhile, by whomever."""
+        self.add(sorted(self.folder.glob(f"*{ENDING}")))
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Take in these shards, as far as they are whole and new."""
+        for path in paths:
+            if path in self._known:
+                continue
+            try:
+                shard = read_shard(path)
+                if (shard.dtype, shard.shape) != (self.description.dtype, self.description.shape):
+                    raise DamagedShardError(f"{path}: holds {shard.dtype} {shard.shape}")
+            except DamagedShardError as error:
+                self.damaged[path] = str(error)
+                continue
+            self.damaged.pop(path, None)
+            self._known.add(path)
+            self._shards.append(shard)
+        self._reindex()
+
+    def drop(self, shard: Shard, reason: str) -> None:
+        """Have a shard count as damaged. Entries are positions no longer: look all of them up anew."""
+        self._known.discard(shard.path)
+        self._shards = [each for each in self._shards if each is not shard]
+        self._open.clear()
+        self.damaged[shard.path] = reason
+        self._reindex()
+
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """Entries (Q,) of int64 of keys (Q, 2); -1 where there is none."""
+        if self._index is None:
+            every = [shard.keys for shard in self._shards]
+            self._index = KeyIndex(np.concatenate(every) if every else np.empty((0, 2), dtype="<u8"))
+        return self._index.find(keys)
+
+    def shard_numbers(self, entries: np.ndarray) -> np.ndarray:
+        """In which shard each of entries (Q,) is."""
+        return np.searchsorted(self._starts, entries, side="right") - 1
+
+    def read(self, entries: np.ndarray) -> Tensor:
+        """Features (Q, ...) of entries (Q,), in the store's dtype, in memory of their own."""
+        dtype, shape = self.description.dtype, self.description.shape
+        size = int(np.prod(shape))
+        raw = np.empty((len(entries), size), raw_dtype(dtype))
+        numbers = self.shard_numbers(entries)
+        rows = entries - self._starts[numbers]
+        order = np.argsort(numbers, kind="stable")
+        ends = np.flatnonzero(np.diff(numbers[order], append=-1)) + 1
+        first = 0
+        for end in ends.tolist():
+            wanted = order[first:end]
+            features = self._features(int(numbers[wanted[0]]))
+            if end - first == 1:  # a far cheaper way to index
+                raw[wanted[0]] = features[rows[wanted[0]]]
+            else:
+                raw[wanted] = features[rows[wanted]]
+            first = end
+        self._let_go(len(entries) * max(raw.itemsize * size, _AROUND))
+        return torch.from_numpy(raw).view(DTYPES[dtype]).unflatten(1, shape)
+
+    def close(self) -> None:
+        """Unmap all files; the next read maps them again."""
+        self._open.clear()
+
+    def _features(self, number: int) -> np.ndarray:
+        """The raw features (N, values of an item) of a shard."""
+        found = self._open.get(number)
+        if found is None:
+            found = self._shards[number].open()
+            if hasattr(mmap, "MADV_RANDOM"):
+                found[0].madvise(mmap.MADV_RANDOM)
+            self._open[number] = found
+            if len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)
+        else:
+            self._open.move_to_end(number)
+        return found[1]
+
+    def _let_go(self, read: int) -> None:
+        """Keep count of what was mapped, and unmap it now and then; it stays in the page cache."""
+        self._mapped += read
+        if self._mapped > _MOST_MAPPED and hasattr(mmap, "MADV_DONTNEED"):
+            for mapped, _ in self._open.values():
+                mapped.madvise(mmap.MADV_DONTNEED)
+            self._mapped = 0
+
+    def _reindex(self) -> None:
+        self._starts = np.cumsum([0, *map(len, self._shards)])
+        self._index = None

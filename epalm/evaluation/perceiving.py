@@ -1,0 +1,96 @@
+"""Where a model's features come from, as the settings of a run say: its encoders, a store of theirs, or a ready one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from epalm.data.features import PerceivedFiles
+from epalm.data.kept import Kept
+from epalm.data.store import ReadyFeatures, StoreDescription, StoredFeatures, describe_encoder
+from epalm.data.views import Views
+from epalm.errors import DataError
+from epalm.models import PerceptualLM
+from epalm.models.cards import EncoderCard, check_fit
+from epalm.recipe import DataSettings
+
+
+def perceived_files(
+    model: PerceptualLM, data: DataSettings, *, views: Views | None = None, skip_bad: bool = False, place: Path | None
+) -> PerceivedFiles:
+    """The features that `model` gets of files.
+
+    Args:
+        model: on its backbones.
+        data: the settings.
+        views: those that training has.
+        skip_bad: see `PerceivedFiles`.
+        place: below which features are stored where `data.store` names no place; None: they are kept in memory.
+
+    Raises:
+        AdapterError: ready features are not those that the model was trained on.
+        DataError: a store is damaged, or holds something else.
+    """
+    views = views or Views()
+    kept: dict[str, Kept] = {}
+    below = data.store if isinstance(data.store, Path) else place
+    if data.store is not False and below is not None:
+        for modality, encoder in model.encoders.items():
+            description = describe_encoder(encoder, model.levels[modality], data.store_dtype)
+            folder = below / f"{modality}-{description.key}"
+            kept[modality] = StoredFeatures(folder, description, views, data.perception_batch, skip_bad=skip_bad)
+    cards = model.senses.cards()
+    for modality, folder in data.features.items():
+        if modality in cards:
+            kept[modality] = ready = ReadyFeatures(folder)
+            _require_fit(folder, ready.store.description, modality, cards[modality])
+    encoders = {name: encoder for name, encoder in model.encoders.items() if name not in data.features}
+    return PerceivedFiles(
+        encoders,
+        model.levels,
+        batch_size=data.perception_batch,
+        keep=data.store is not False,
+        views=views,
+        skip_bad=skip_bad,
+        kept=kept,
+    )
+
+
+def ready_cards(features: Mapping[str, Path]) -> dict[str, EncoderCard]:
+    """What is known of ready features, by modality.
+
+    Args:
+        features: directories of stores, by modality.
+
+    Raises:
+        DataError: there is no store, or it holds something else than (K, E).
+    """
+    return {modality: _card(folder, ReadyFeatures(folder).store.description) for modality, folder in features.items()}
+
+
+def _card(folder: Path, known: StoreDescription) -> EncoderCard:
+    if len(known.shape) != 2:
+        raise DataError(f"{folder}: holds features of shape {known.shape}; what is trained here takes (K, E)")
+    levels, width = known.shape
+    return EncoderCard(
+        source=None,
+        family=known.family,
+        width=width,
+        levels=known.depth,
+        used_levels=levels,
+        fingerprint=known.fingerprint,
+        frames=known.facts.get("frames"),
+        long_sounds=known.facts.get("long_sounds"),
+        features_by=known.made_by,
+    )
+
+
+def _require_fit(folder: Path, known: StoreDescription, modality: str, wanted: EncoderCard) -> None:
+    """See that ready features are of the kind that the model was trained on, as far as that is known."""
+    card = _card(folder, known)
+    if card.used_levels < wanted.used_levels:
+        raise DataError(f"{folder}: holds {card.used_levels} levels, {wanted.used_levels} are wanted (adapter.levels)")
+    check_fit(str(folder), f"{modality} features", wanted, card.model_copy(update={"used_levels": wanted.used_levels}))
+    made_by, by = wanted.source or wanted.features_by, card.features_by
+    if wanted.fingerprint is None and None not in (made_by, by) and made_by != by:
+        raise DataError(f"{folder}: holds features of {by}; those of {made_by} are wanted")

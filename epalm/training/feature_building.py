@@ -1,0 +1,98 @@
+"""Building the features of a recipe's rows ahead of training, by one process or many."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from epalm.admission import require_perceived
+from epalm.data.features import OnProgress
+from epalm.data.manifest import read_manifest
+from epalm.data.store import StoredFeatures, default_place
+from epalm.data.store.report import StoreReport, report_on
+from epalm.data.views import Views
+from epalm.errors import ConfigError
+from epalm.evaluation.perceiving import perceived_files
+from epalm.models import PerceptualLM
+from epalm.models.backbones import load_encoders
+from epalm.processes import own_device
+from epalm.recipe import Recipe
+from epalm.training.describe import weightless_language_model
+from epalm.training.skipping import Skipped, without_bad_media
+
+
+@dataclass(frozen=True)
+class BuiltFeatures:
+    """What was built, or was there already."""
+
+    stores: tuple[StoreReport, ...]
+    skipped: Skipped
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "stores": [store.as_dict() for store in self.stores],
+            "seconds": round(self.seconds, 2),
+            **({"skipped": self.skipped.as_dict()} if self.skipped.rows else {}),
+        }
+
+    def as_text(self) -> str:
+        """For people."""
+        return "\n\n".join(
+            [*(store.as_text() for store in self.stores), *([self.skipped.as_text()] if self.skipped.rows else [])]
+        )
+
+
+def build_features(recipe: Recipe, on_progress: OnProgress | None = None) -> BuiltFeatures:
+    """Have every feature in the store that training on a recipe, and scoring on its validation rows, will ask for.
+
+    The language model is not loaded. Where several processes were launched, all of them must call this.
+
+    Raises:
+        ConfigError: there are no rows, nothing is perceived, nothing is to be stored, or a backbone is wrong.
+        DataError: a manifest or a store is wrong.
+        MediaError: a file cannot be read, and must not be skipped, or too many cannot.
+        UnsupportedModelError: a backbone cannot be served.
+    """
+    if recipe.data.store is False:
+        raise ConfigError("data.store: is false, so nothing would be stored; leave it out, or name a directory")
+    if not recipe.model.encoders or recipe.adapter.connector == "none":
+        raise ConfigError("model.encoders: there is none, so there is nothing to build")
+    skip_bad = recipe.data.on_bad_media == "skip"
+    trained = _media(recipe, recipe.data.train, check_media=not skip_bad)
+    scored = _media(recipe, recipe.data.validation)
+    if not trained and not scored:
+        raise ConfigError("data.train: there are no rows to build features of; give --data.train ROWS.jsonl")
+    dtype = recipe.model.dtype()
+    model = PerceptualLM.build(
+        weightless_language_model(recipe.model.language_model),
+        load_encoders(
+            recipe.model.encoders,
+            dtype=None if dtype == "auto" else dtype,
+            device=own_device(recipe.model.device_or_best()),
+            frames=recipe.model.frames,
+            long_sounds=recipe.model.long_sounds,
+            statistics=recipe.model.statistics,
+        ),
+        recipe.adapter,
+    )
+    views = Views(recipe.data.views, recipe.training.seed, recipe.data.augment, recipe.data.evaluation_frames)
+    perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
+    started = time.perf_counter()
+    perceived.perceive([row.media for row in scored], on_progress)
+    perceived.perceive([row.media for row in trained], on_progress, training=True)
+    _, skipped = without_bad_media(trained, perceived, recipe.data.most_bad_media, str(recipe.data.train))
+    seconds = time.perf_counter() - started
+    stores = [kept.store.folder for kept in perceived.kept.values() if isinstance(kept, StoredFeatures)]
+    return BuiltFeatures(tuple(report_on(folder) for folder in stores), skipped, seconds)
+
+
+def _media(recipe: Recipe, manifest: Path | None, *, check_media: bool = True) -> list[Any]:
+    if manifest is None:
+        return []
+    rows = read_manifest(manifest, require_answers=False, check_media=check_media and not recipe.data.features)
+    require_perceived(rows, recipe.perceives, str(manifest))
+    return rows

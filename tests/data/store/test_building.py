@@ -1,0 +1,120 @@
+"""Shards: what is in them follows from the items alone, whoever builds them and whenever they were stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from epalm.data.processes import ALONE, Processes
+from epalm.data.store import FeatureStore, StoreDescription
+from epalm.data.store.builder import build, items_per_shard
+from epalm.data.store.keys import as_keys, key_of
+from epalm.errors import DataError, MediaError
+
+ITEMS = [(number, key_of(str(number).encode())) for number in range(23)]
+PER_SHARD = 4
+
+
+class Source:
+    """Gives (1, 2) of an item's number; some items cannot be perceived, and at one the work may stop."""
+
+    def __init__(self, unreadable: Sequence[int] = (), stops_at: int | None = None) -> None:
+        self.unreadable, self.stops_at = unreadable, stops_at
+        self.asked: list[int] = []
+
+    def __call__(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        for batch in batches:
+            self.asked += batch
+            if self.stops_at in batch:
+                raise MediaError("stopped")
+            read = [item for item in batch if item not in self.unreadable]
+            yield read, torch.tensor(read, dtype=torch.float32).reshape(-1, 1, 1).expand(-1, 1, 2)
+
+
+def opened(folder: Path, dtype: str = "float32") -> FeatureStore:
+    return FeatureStore(folder, StoreDescription.build({"identity": "id", "shape": (1, 2), "dtype": dtype}))
+
+
+def built(folder: Path, source: Source, items: Sequence[tuple[int, bytes]] = ITEMS, dtype: str = "float32"):
+    told: list[tuple[int, int]] = []
+    store = opened(folder, dtype)
+    build(
+        store,
+        items,
+        source,
+        batch_size=3,
+        per_shard=PER_SHARD,
+        processes=ALONE,
+        told=lambda done, total: told.append((done, total)),
+    )
+    return store, told
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_item_is_perceived_once_in_its_place(tmp_path: Path) -> None:
+    source = Source()
+    store, told = built(tmp_path, source)
+    assert source.asked == list(range(23))
+    assert told[-1] == (23, 23)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert len(store.shards) == 6
+    features = store.read(store.find(as_keys(key for _, key in ITEMS)))
+    assert torch.equal(features[:, 0, 0], torch.arange(23.0))
+    again = Source()
+    assert built(tmp_path, again)[1] == []
+    assert again.asked == []
+
+
+@pytest.mark.parametrize("unreadable", [(), (1, 9, 10, 22), tuple(range(8, 12))])
+@pytest.mark.parametrize("stops_at", [0, 5, 11, 22])
+def test_a_build_that_was_stopped_goes_on_where_it_was(tmp_path: Path, unreadable: tuple[int], stops_at: int) -> None:
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    built(undisturbed, Source(unreadable))
+    with pytest.raises(MediaError, match="stopped"):
+        built(stopped, Source(unreadable, stops_at))
+    finished = {path: path.stat() for path in stopped.glob("*.safetensors")}
+    assert len(finished) >= stops_at // PER_SHARD - (1 if unreadable else 0)
+    rest = Source(unreadable)
+    built(stopped, rest)
+    known = [item for item in range(stops_at // PER_SHARD * PER_SHARD) if item not in unreadable]
+    assert not set(known) & set(rest.asked)
+    for path, before in finished.items():
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert contents(stopped) == contents(undisturbed)
+
+
+def test_more_items_are_put_beside_those_that_are_there(tmp_path: Path) -> None:
+    built(tmp_path, Source(), ITEMS[3:9])
+    before = contents(tmp_path)
+    source = Source()
+    store, told = built(tmp_path, source)
+    assert source.asked == [0, 1, 2, *range(9, 23)]
+    assert told[-1] == (17, 17)
+    assert before.items() <= contents(tmp_path).items()
+    assert torch.equal(store.read(store.find(as_keys(key for _, key in ITEMS)))[:, 0, 0], torch.arange(23.0))
+
+
+def test_what_does_not_fit_the_precision_is_refused(tmp_path: Path) -> None:
+    items = [(number, key_of(str(number).encode())) for number in (1, 70_000)]
+    with pytest.raises(DataError, match=r"features of up to 7e\+04 do not fit float16"):
+        built(tmp_path, Source(), items, "float16")
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_shards_are_no_larger_than_they_should_be() -> None:
+    assert items_per_shard((6, 768), "float16") == 2048
+    assert items_per_shard((6, 1024), "float32") == 2048
+    assert items_per_shard((12, 1024), "float32") == 1365
+    assert items_per_shard((6, 768), "float32", cost=8) == 256  # a clip of eight frames is eight pictures to lose
+    assert items_per_shard((6, 197, 768), "float32") == 18
+    assert items_per_shard((1, 1 << 30), "float32") == 1
+
+
+def test_one_process_alone_shares_with_itself() -> None:
+    assert Processes().share("a") == ["a"]

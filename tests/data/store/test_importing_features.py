@@ -1,0 +1,165 @@
+"""Features that somebody else made: read from their files, found by their ids, refused where they are wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from epalm.data.features import PerceivedFiles
+from epalm.data.store import ReadyFeatures
+from epalm.data.store.importing import import_features
+from epalm.errors import DataError
+
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "flickr8k-mini"
+IDS = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "sound", "über.png"]
+
+
+def saved(path: Path, features: np.ndarray, ids: list[str] = IDS) -> Path:
+    np.savez(path, ids=ids, features=features)
+    return path
+
+
+def read(folder: Path, *names: str) -> torch.Tensor:
+    kept = ReadyFeatures(folder)
+    levels = kept.store.description.shape[0]
+    files = PerceivedFiles({}, {"image": levels}, kept={"image": kept})
+    return files.of([{"image": Path(name)} for name in names])["image"]
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_npz_of_any_shape(tmp_path: Path, shape: tuple[int, ...], dtype: type) -> None:
+    features = np.random.default_rng(0).normal(size=(5, *shape)).astype(dtype)
+    store = import_features(saved(tmp_path / "a.npz", features), tmp_path / "store")
+    wanted = torch.from_numpy(features).to(torch.float16 if dtype is np.float16 else torch.float32)
+    wanted = wanted.unsqueeze(1) if len(shape) == 1 else wanted
+    assert store.description.shape == wanted.shape[1:]
+    assert torch.equal(read(tmp_path / "store", *IDS), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_safetensors(tmp_path: Path, dtype: torch.dtype) -> None:
+    features = torch.randn(5, 2, 4).to(dtype)
+    save_file({"features": features}, tmp_path / "a.safetensors", {"ids": json.dumps(IDS)})
+    import_features(tmp_path / "a.safetensors", tmp_path / "store")
+    assert torch.equal(read(tmp_path / "store", *IDS), features)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    features = np.random.default_rng(0).normal(size=(5, 2, 4)).astype(np.float32)
+    parquet.write_table(arrow.table({"id": IDS, "features": features.tolist()}), tmp_path / "a.parquet")
+    import_features(tmp_path / "a.parquet", tmp_path / "store")
+    assert torch.equal(read(tmp_path / "store", *IDS), torch.from_numpy(features))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not there")
+def test_features_of_another_framework_find_their_rows(tmp_path: Path) -> None:
+    with np.load(SHARED / "features_mobilenetv2.npz") as file:
+        ids, features = file["ids"].tolist(), torch.from_numpy(file["features"])
+    import_features(SHARED / "features_mobilenetv2.npz", tmp_path / "store", made_by="MobileNetV2")
+    rows = [json.loads(line) for name in ("train", "val") for line in (SHARED / f"{name}.jsonl").open()]
+    names = [row["image"] for row in rows]
+    given = read(tmp_path / "store", *(str(SHARED / name) for name in names))
+    assert torch.equal(given, features[[ids.index(name) for name in names]])
+
+
+def test_an_id_is_found_behind_any_slash_and_without_its_ending(tmp_path: Path) -> None:
+    features = np.arange(20, dtype=np.float32).reshape(5, 4)
+    import_features(saved(tmp_path / "a.npz", features), tmp_path / "store")
+    for name, row in (
+        ("a/1.jpg", 0),
+        ("/data/set/b/1.jpg", 2),
+        ("x/y/../a/2.jpg", 1),
+        ("sound", 3),
+        ("sound.wav", 3),
+        ("some/where/sound.flac", 3),
+        ("über.png", 4),
+    ):
+        assert read(tmp_path / "store", name)[0, 0, 0] == 4 * row
+
+
+def test_two_files_never_share_an_id(tmp_path: Path) -> None:
+    import_features(saved(tmp_path / "a.npz", np.zeros((5, 4), np.float32)), tmp_path / "store")
+    assert read(tmp_path / "store", "x/sound.wav", "x/../x/sound.wav").shape == (2, 1, 4)
+    with pytest.raises(DataError, match=r"y/sound\.wav and .*x/sound\.wav have the same id in it; give ids with dir"):
+        read(tmp_path / "store", "x/sound.wav", "y/sound.wav")
+
+
+def test_more_may_be_brought_and_the_same_again(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    first, rest = saved(tmp_path / "a.npz", features[:3], IDS[:3]), saved(tmp_path / "b.npz", features[3:], IDS[3:])
+    for source in (first, rest, first):
+        store = import_features(source, tmp_path / "store")
+    assert (len(store), len(store.shards)) == (5, 2)
+    assert torch.equal(read(tmp_path / "store", *IDS)[:, 0], torch.from_numpy(features))
+    for source, said in (
+        (saved(tmp_path / "c.npz", features[:3] + 1, IDS[:3]), "the id 'a/1.jpg' is in .*store already"),
+        (saved(tmp_path / "d.npz", features[:2], ["new", IDS[4]]), "the id 'über.png' is in .*store already"),
+        (saved(tmp_path / "e.npz", np.zeros((1, 5)), ["new"]), r"holds other features than are wanted \(shape"),
+    ):
+        with pytest.raises(DataError, match=said):
+            import_features(source, tmp_path / "store")
+    with pytest.raises(DataError, match='made_by null, not "another"'):
+        import_features(first, tmp_path / "store", made_by="another")
+    assert len(ReadyFeatures(tmp_path / "store").store) == 5
+
+
+def test_damage_is_never_used(tmp_path: Path) -> None:
+    source = saved(tmp_path / "a.npz", np.ones((5, 4), np.float32))
+    (shard,) = import_features(source, tmp_path / "store").shards
+    data = shard.path.read_bytes()
+    for damaged in (data[:-1], data[: shard.start] + b"?" + data[shard.start + 1 :]):
+        shard.path.write_bytes(damaged)
+        with pytest.raises(DataError, match="remove it, and import or build it again"):
+            read(tmp_path / "store", IDS[0])
+        import_features(source, tmp_path / "store")
+        assert read(tmp_path / "store", *IDS).eq(1).all()
+
+
+def test_files_that_hold_no_features(tmp_path: Path) -> None:
+    fine = np.zeros((5, 4), np.float32)
+    wrong, huge = fine.copy(), fine.astype(np.float64)
+    wrong[2, 1], huge[3, 0] = np.nan, 1e300
+    np.savez(tmp_path / "nameless.npz", features=fine)
+    save_file({"features": torch.zeros(5, 4)}, tmp_path / "nameless.safetensors")
+    save_file({"features": torch.zeros(5, 4)}, tmp_path / "listless.safetensors", {"ids": "7"})
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    (tmp_path / "a.csv").write_text("1,2")
+    for name, said in (
+        ("none.npz", "no such file"),
+        ("a.csv", "features are read from .npz, .safetensors, .parquet"),
+        ("nameless.npz", "holds no features with their ids"),
+        ("nameless.safetensors", r"holds no features with their ids .*see docs/features\.md"),
+        ("listless.safetensors", "the metadata entry ids is no list"),
+        ("text.npz", "holds no features with their ids"),
+        ("text.safetensors", "holds no features with their ids"),
+        (saved(tmp_path / "flat.npz", fine[:, 0]).name, r"of shape \(5,\); it must be"),
+        (saved(tmp_path / "empty.npz", fine[:0], []).name, r"of shape \(0, 4\)"),
+        (saved(tmp_path / "whole.npz", fine.astype(np.int64)).name, "features are of torch.int64"),
+        (saved(tmp_path / "short.npz", fine, IDS[:4]).name, "4 ids for 5 features"),
+        (saved(tmp_path / "twice.npz", fine, [*IDS[:4], IDS[1]]).name, "the id 'a/2.jpg' is there twice"),
+        (saved(tmp_path / "wrong.npz", wrong).name, "the features of 'b/1.jpg' are not all finite numbers"),
+        (saved(tmp_path / "huge.npz", huge).name, "the features of 'sound' do not fit float32"),
+    ):
+        with pytest.raises(DataError, match=said):
+            import_features(tmp_path / name, tmp_path / "store")
+
+
+def test_parquet_takes_a_package(tmp_path: Path) -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        (tmp_path / "a.parquet").write_bytes(b"")
+        with pytest.raises(DataError, match=r'takes the package pyarrow: pip install "epalm\[parquet\]"'):
+            import_features(tmp_path / "a.parquet", tmp_path / "store")
+    else:
+        pytest.skip("pyarrow is installed")
