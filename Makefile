@@ -29,9 +29,12 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 bench: $(INSTALLED)
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/perception.py
 	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/summary.py
 
 # Pretrains the toy world's backbones anew, each on its own kind of data alone; stopped, it goes on where it was.
 backbones: $(INSTALLED)

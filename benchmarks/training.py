@@ -55,28 +55,29 @@ ENCODERS = {
     "vit-b": {},
     "vit-l": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
 }
+TOKENIZER = Path(__file__).parents[1] / "epalm" / "toyworld" / "backbones" / "lm"
 WAYS = ("naive", "store", "lean")
 WARM_UP = 2
 RATE = 1e-4
 
 
-def build(options: argparse.Namespace, way: str) -> PerceptualLM:
-    """The model with random weights on the best device there is."""
+def build(lm_shape: str, encoder_shape: str, way: str, levels: int | None = None) -> PerceptualLM:
+    """The model with random weights on the best device there is, `naive` with its encoder."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = best_dtype(device) if way == "lean" else torch.float32
     torch.manual_seed(0)
     torch.set_default_dtype(dtype)  # as a checkpoint is loaded: never in float32 first
     with torch.device(device):
-        lm = OPTForCausalLM(OPTConfig(**LANGUAGE_MODELS[options.lm], dropout=0.0))
+        lm = OPTForCausalLM(OPTConfig(**LANGUAGE_MODELS[lm_shape], dropout=0.0))
     torch.set_default_dtype(torch.float32)
     lm.set_attn_implementation(best_attention(dtype, device) or "sdpa")
     encoder: Any = None
     if way == "naive":
-        vit = ViTModel(ViTConfig(**ENCODERS[options.encoder]), add_pooling_layer=False).to(device)
+        vit = ViTModel(ViTConfig(**ENCODERS[encoder_shape]), add_pooling_layer=False).to(device)
         encoder = load_encoder(vit, processor=ViTImageProcessorPil())
-    width = ViTConfig(**ENCODERS[options.encoder]).hidden_size
+    width = ViTConfig(**ENCODERS[encoder_shape]).hidden_size
     return PerceptualLM.build(
-        lm, encoder, AdapterConfig.from_preset("epalm_pt"), tokenizer=AutoTokenizer.from_pretrained(options.tokenizer),
+        lm, encoder, AdapterConfig.from_preset("epalm_pt").model_copy(update={"levels": levels}), tokenizer=AutoTokenizer.from_pretrained(TOKENIZER),
         encoder_width=None if encoder else width, encoder_levels=None if encoder else 12,
     )  # fmt: skip
 
@@ -142,7 +143,7 @@ def ours(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSetting
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """One way, in this process."""
-    model = build(options, options.way)
+    model = build(options.lm, options.encoder, options.way)
     rows = [row for row in read_manifest(options.rows) if row.task == "captioning"]
     tasks = Tasks(model.tokenizer)
     rows = tasks.expand(rows)
@@ -181,7 +182,7 @@ def losses_agree(options: argparse.Namespace) -> float:
     """Largest difference between losses of float32 and of the lean step over the first steps of the same run."""
     told = []
     for way in ("store", "lean"):
-        model = build(options, way)
+        model = build(options.lm, options.encoder, way)
         tasks = Tasks(model.tokenizer)
         rows = tasks.expand([row for row in read_manifest(options.rows) if row.task == "captioning"])
         settings = TrainingSettings(steps=5, batch_size=8, learning_rate=RATE)
@@ -234,7 +235,6 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--steps", type=int, default=6, help="of each way, after the warm-up")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--tokenizer", default=str(Path(__file__).parents[1] / "epalm/toyworld/backbones/lm"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.json"))
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
