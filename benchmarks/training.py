@@ -76,10 +76,9 @@ def build(lm_shape: str, encoder_shape: str, way: str, levels: int | None = None
         vit = ViTModel(ViTConfig(**ENCODERS[encoder_shape]), add_pooling_layer=False).to(device)
         encoder = load_encoder(vit, processor=ViTImageProcessorPil())
     width = ViTConfig(**ENCODERS[encoder_shape]).hidden_size
-    return PerceptualLM.build(
-        lm, encoder, AdapterConfig.from_preset("epalm_pt").model_copy(update={"levels": levels}), tokenizer=AutoTokenizer.from_pretrained(TOKENIZER),
-        encoder_width=None if encoder else width, encoder_levels=None if encoder else 12,
-    )  # fmt: skip
+    config = AdapterConfig.from_preset("epalm_pt").model_copy(update={"levels": levels})
+    ready = {} if encoder else {"encoder_width": width, "encoder_levels": 12}
+    return PerceptualLM.build(lm, encoder, config, tokenizer=AutoTokenizer.from_pretrained(TOKENIZER), **ready)
 
 
 class Kept(PerceivedFiles):
