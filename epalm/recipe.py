@@ -156,8 +156,9 @@ class TrainingSettings(Settings):
     """Rows a step, over all processes together."""
     accumulation: int = Field(default=1, ge=1)
     """Parts in which each process takes its share of a batch, one after the other: less memory, the same result."""
-    group_by_length: bool = True
-    """Batches of rows of like length, which saves padding."""
+    group_by_length: bool = False
+    """Batches of rows of like length, which saves padding. Where questions of one length ask for one thing, batches
+    become one-sided and learning suffers."""
     learning_rate: float = Field(default=1e-3, gt=0, le=100)
     """Peak rate of connectors and block adapters."""
     prompt_learning_rate: float | None = Field(default=None, gt=0, le=100)

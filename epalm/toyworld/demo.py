@@ -57,13 +57,13 @@ QUICK = {
     "image": Budget(things=4000, steps=1600),
     "video": Budget(things=3000, steps=1200),
     "audio": Budget(things=3000, steps=1200),
-    "image+audio": Budget(things=8000, steps=3000),  # what two senses have in common takes more examples
+    "image+audio": Budget(things=6000, steps=2400),  # what two senses have in common takes more examples
 }
 LONG = {
     "image": Budget(things=9000, steps=4000),
     "video": Budget(things=6000, steps=3000),
     "audio": Budget(things=6000, steps=3000),
-    "image+audio": Budget(things=10_000, steps=4000),
+    "image+audio": Budget(things=9000, steps=4000),
 }
 
 
