@@ -45,7 +45,7 @@ def films(tmp_path_factory: pytest.TempPathFactory, backbones: Path) -> Path:
     tiny_watchers.save("ast", folder / "listener")
     values = tiny.learning_recipe(backbones)
     values["model"]["encoders"] = {"video": "watcher", "audio": "listener"}
-    values["training"] |= {"steps": 300, "learning_rate": 0.02}
+    values["training"] |= {"steps": 400, "learning_rate": 0.02}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
     return folder
 
