@@ -361,8 +361,8 @@ def _usage(error: Any) -> str:
     """What is wrong with the command line, in one line, with the nearest option and where to read more."""
     command = error.ctx.command_path if error.ctx else "epalm"
     message = error.format_message().rstrip(".")
-    option = getattr(error, "option_name", None)
-    if option is not None:
+    if error.ctx and hasattr(error, "possibilities"):  # of an option that there is not
+        option = error.option_name
         known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
         message = f"no such option {option}{nearest_option(option, known)}"
     return f"{message} (see {command} --help)"

@@ -530,6 +530,11 @@ def test_a_run_that_is_stopped_in_the_middle_and_resumed(
     assert Path("out", name).read_bytes() == Path("undisturbed", name).read_bytes()
 
 
+def test_an_option_without_its_value(refused: Refused) -> None:
+    assert "'--json' requires an argument" in refused("train", "recipe.yaml", "--json")
+    assert "no such option --jsn; did you mean '--json'?" in refused("train", "recipe.yaml", "--jsn=1")
+
+
 def test_a_loss_that_is_not_finite(place: Path, epalm: Command) -> None:
     lm = tiny.save_language_model(place / "lm")
     weights = load_file(lm / "model.safetensors")
