@@ -172,7 +172,7 @@ def test_damage_is_told_and_mended(place: Path, epalm: Command) -> None:
 
 def test_refusals(place: Path, refused: Refused) -> None:
     build = ("features", "build", "recipe.yaml")
-    assert "there are no rows to build features of" in refused(*build)
+    assert "no rows to learn from" in refused(*build)
     assert "data.store: is false" in refused(*build, "--data.train", "questions.jsonl", "--data.store", "false")
     assert "there is nothing to build" in refused(*build, "--adapter.preset", "text_only")
     assert "there is no feature store" in refused("features", "info", "nowhere")

@@ -185,6 +185,25 @@ def test_from_official_files_to_predictions(
     assert len(json.loads(Path("p.json").read_text())) == result["validation"]["rows"].popitem()[1]
 
 
+def test_features_of_a_published_data_set_are_built_ahead(
+    tmp_path: Path,
+    backbones: Path,
+    watchers: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    epalm: Callable[..., Any],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    FAKES["gqa"](tmp_path / "root")
+    done = epalm(
+        "features", "build", "gqa_base", "--data.root", "root", "--data.store", "store", "--data.views", 1, "--data.augment", "none", "--json", "b.json",
+        *overrides("gqa_base", backbones, watchers),
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (store,) = json.loads(Path("b.json").read_text())["stores"]
+    pictures = {path.read_bytes() for path in Path("root").rglob("*.jpg")}
+    assert 0 < store["items"] <= len(pictures)
+
+
 def test_every_recipe_is_listed(epalm: Callable[..., Any]) -> None:
     told = epalm("recipes")
     lines = told.out.splitlines()

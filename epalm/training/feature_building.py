@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from epalm.admission import require_perceived
 from epalm.data.features import OnProgress
-from epalm.data.manifest import read_manifest
 from epalm.data.store import StoredFeatures, default_place
 from epalm.data.store.report import StoreReport, report_on
 from epalm.data.views import Views
@@ -20,6 +17,7 @@ from epalm.models.backbones import load_encoders
 from epalm.processes import own_device
 from epalm.recipe import Recipe
 from epalm.training.describe import weightless_language_model
+from epalm.training.rows import require_rows, training_rows, validation_rows
 from epalm.training.skipping import Skipped, without_bad_media
 
 
@@ -62,10 +60,11 @@ def build_features(recipe: Recipe, on_progress: OnProgress | None = None) -> Bui
     if not recipe.model.encoders or recipe.adapter.connector == "none":
         raise ConfigError("model.encoders: there is none, so there is nothing to build")
     skip_bad = recipe.data.on_bad_media == "skip"
-    trained = _media(recipe, recipe.data.train, check_media=not skip_bad)
-    scored = _media(recipe, recipe.data.validation)
-    if not trained and not scored:
-        raise ConfigError("data.train: there are no rows to build features of; give --data.train ROWS.jsonl")
+    if recipe.data.validation is None:
+        require_rows(recipe.data)
+    training = training_rows(recipe.data, recipe.perceives, require_answers=False)
+    trained = list(training.rows)
+    scored = validation_rows(recipe.data, recipe.perceives, require_answers=False).rows
     dtype = recipe.model.dtype()
     model = PerceptualLM.build(
         weightless_language_model(recipe.model.language_model),
@@ -84,15 +83,7 @@ def build_features(recipe: Recipe, on_progress: OnProgress | None = None) -> Bui
     started = time.perf_counter()
     perceived.perceive([row.media for row in scored], on_progress)
     perceived.perceive([row.media for row in trained], on_progress, training=True)
-    _, skipped = without_bad_media(trained, perceived, recipe.data.most_bad_media, str(recipe.data.train))
+    _, skipped = without_bad_media(trained, perceived, recipe.data.most_bad_media, training.where)
     seconds = time.perf_counter() - started
     stores = [kept.store.folder for kept in perceived.kept.values() if isinstance(kept, StoredFeatures)]
     return BuiltFeatures(tuple(report_on(folder) for folder in stores), skipped, seconds)
-
-
-def _media(recipe: Recipe, manifest: Path | None, *, check_media: bool = True) -> list[Any]:
-    if manifest is None:
-        return []
-    rows = read_manifest(manifest, require_answers=False, check_media=check_media and not recipe.data.features)
-    require_perceived(rows, recipe.perceives, str(manifest))
-    return rows

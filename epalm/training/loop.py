@@ -6,6 +6,7 @@ Batch after batch is learned, looked at, saved and scored; what a step is, see `
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -178,7 +179,7 @@ class _Run:
                     raise TrainingStopped(
                         f"stopped after step {self.step} of {self.steps}; what was learned is in "
                         f"{checkpoints.directory}; the same command with --resume goes on from there",
-                        requests.number,
+                        requests.number or signal.SIGTERM,  # it may have come to another process
                     )
         if self.selection.best is not None:
             self.model.load_trained_state_dict(self.selection.best)

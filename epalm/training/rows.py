@@ -52,23 +52,25 @@ def require_rows(data: DataSettings) -> None:
         dataset.require_split(split)
 
 
-def training_rows(data: DataSettings, perceives: Collection[str]) -> RowSource:
+def training_rows(data: DataSettings, perceives: Collection[str], *, require_answers: bool = True) -> RowSource:
     """The rows to train on; `require_rows` comes first.
 
     Args:
         data: says where they are.
         perceives: modalities, one of which every row must bring; none: nothing is asked of it.
+        require_answers: refuse a manifest's rows that have none.
 
     Raises:
         DataError: the manifest or the data set cannot be used.
     """
     # A file that is not there is one more that cannot be read.
-    return _rows(data, data.train, data.train_split, perceives, check_media=data.on_bad_media == "error")
+    check_media = data.on_bad_media == "error"
+    return _rows(data, data.train, data.train_split, perceives, require_answers, check_media=check_media)
 
 
-def validation_rows(data: DataSettings, perceives: Collection[str]) -> RowSource:
+def validation_rows(data: DataSettings, perceives: Collection[str], *, require_answers: bool = True) -> RowSource:
     """The rows to score, if there are any; arguments and errors as in `training_rows`."""
-    return _rows(data, data.validation, data.validation_split, perceives)
+    return _rows(data, data.validation, data.validation_split, perceives, require_answers)
 
 
 def _rows(
@@ -76,12 +78,14 @@ def _rows(
     manifest: Path | None,
     split: str | None,
     perceives: Collection[str],
+    require_answers: bool,
     *,
     check_media: bool = True,
 ) -> RowSource:
     if manifest is not None:
         check_media = check_media and not data.features  # files whose features are ready need not be there
-        found = RowSource(tuple(read_manifest(manifest, check_media=check_media)), str(manifest))
+        rows = read_manifest(manifest, require_answers=require_answers, check_media=check_media)
+        found = RowSource(tuple(rows), str(manifest))
     elif data.dataset is not None and data.root is not None and split is not None:
         found = _published(data.dataset, data.root, split, skip_missing=data.skip_missing)
     else:

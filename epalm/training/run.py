@@ -125,13 +125,18 @@ def run_recipe(
         UnsupportedModelError: a backbone cannot be served.
     """
     require_rows(recipe.data)
-    output = _checked_output(recipe.output)
+    output = _named_output(recipe.output)
+    if is_main_process():  # trying whether it can be written, processes would be in each other's way
+        _require_writable(output)
+    wait_for_everyone()
     _require_resumable(output, resume)
     require_trackers(recipe.training.report_to)
     skip_bad = recipe.data.on_bad_media == "skip"
     perceives = recipe.perceives if recipe.adapter.connector != "none" else ()
     training, validation = training_rows(recipe.data, perceives), validation_rows(recipe.data, perceives)
     rows, to_score = list(training.rows), list(validation.rows)
+    if recipe.training.validate_every is not None and not to_score:
+        raise ConfigError("training.validate_every: there are no rows to score; give --data.validation ROWS.jsonl")
     model = load_model(recipe)
     checkpoints = Checkpoints(output / CHECKPOINTS, run_identity(recipe, model, rows))
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
@@ -285,10 +290,15 @@ def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
     return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows)}
 
 
-def _checked_output(output: Path | None) -> Path:
-    """Where the adapter goes: a new or empty directory, or one that holds an earlier adapter."""
+def _named_output(output: Path | None) -> Path:
+    """Where the adapter goes."""
     if output is None:
         raise ConfigError("output: nowhere to write the adapter to; give --output DIR")
+    return output
+
+
+def _require_writable(output: Path) -> None:
+    """See that it is a new or empty directory, or one that holds an earlier adapter or run, and can be written."""
     made: list[Path] = []
     try:
         others = [path.name for path in output.iterdir()] if os.path.isdir(output) else []  # noqa: PTH112
@@ -309,4 +319,3 @@ def _checked_output(output: Path | None) -> Path:
     finally:
         for folder in reversed(made):
             folder.rmdir()
-    return output

@@ -92,6 +92,12 @@ def test_resumed_with_scores_on_the_way(recipe: MakeRecipe, place: Path) -> None
     assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
 
 
+def test_scores_on_the_way_need_rows(recipe: MakeRecipe, place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.validate_every: there are no rows to score"):
+        run_recipe(recipe("out", training__validate_every=2))
+    assert not (place / "out").exists()
+
+
 def test_a_checkpoint_holds_nothing_frozen(recipe: MakeRecipe, place: Path) -> None:
     with pytest.raises(Killed):
         run_recipe(recipe("out", training__checkpoint_every=2), killed_at(3))
