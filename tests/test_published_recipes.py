@@ -195,7 +195,8 @@ def test_features_of_a_published_data_set_are_built_ahead(
     monkeypatch.chdir(tmp_path)
     FAKES["gqa"](tmp_path / "root")
     done = epalm(
-        "features", "build", "gqa_base", "--data.root", "root", "--data.store", "store", "--data.views", 1, "--data.augment", "none", "--json", "b.json",
+        "features", "build", "gqa_base", "--data.root", "root", "--data.store", "store", "--data.views", 1,
+        "--data.augment", "none", "--json", "b.json",
         *overrides("gqa_base", backbones, watchers),
     )  # fmt: skip
     assert done.code == 0, done.err
