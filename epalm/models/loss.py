@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from epalm.errors import DataError
+from epalm.models.cross_entropy import cross_entropy
 
 LossScale = Literal["mean", "original"]
 _IGNORED = -100
@@ -84,7 +84,7 @@ def label_loss(
         scale: `mean` over all labels, or `original`: 0.1 times the sum over B, as the published models were trained.
         smoothing: label smoothing.
     """
-    total = functional.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=smoothing)
+    total = cross_entropy(logits, targets, smoothing)
     if scale == "original":
         return _ORIGINAL_FACTOR * total / batch_size
     return total / targets.shape[0]
