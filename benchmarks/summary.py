@@ -16,7 +16,7 @@ MEANINGS = {
     "train_speedup_b8": "training, OPT-125M and ViT-B/16, batch 8: times the original's loop",
     "train_speedup_b32": "the same, batch 32",
     "peak_memory_ratio": "peak memory of that training, batch 8, over the original's loop's",
-    "lm_matmul_share_b32": "the step's share of the machine's largest matrix product, batch 32 (4 N FLOP a token)",
+    "lm_matmul_share_b32": "the step's share of the machine's large matrix product, batch 32",
     "generation_overhead": "what perception adds to the time of generating 64 tokens",
     "generation_cache_speedup": "generation with the cache: times without",
     "feature_build_share": "building the feature store: share of the bare encoder's rate",

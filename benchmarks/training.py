@@ -5,9 +5,14 @@
 
 `naive` perceives in every step, in float32, pads to the longest row there is, and computes logits everywhere, as the
 original does. `store` is the package's loop on features that were perceived before, in float32. `lean` is the same loop
-as a recipe runs it by default: frozen weights in bfloat16 where the hardware multiplies it. Weights are random, which
-changes no speed. Every way runs in a process of its own, one after the other, several times in turn; ratios are of
-medians. Writes benchmarks/results/training.json.
+with frozen weights in bfloat16 where the hardware multiplies it (a recipe's default), and rows of like length together
+(`training.group_by_length`). Weights are random, which changes no speed. Every way runs in a process of its own, one
+after the other, several times in turn; ratios are of medians of those runs' mean steps: six of the naive way, whose
+steps are all alike, and a whole visit to all rows of the others. Writes benchmarks/results/training.json.
+
+`lm_matmul_share` counts what a step must multiply: two products forwards and two backwards for each parameter of the
+layers and each token (padding is none), and for each parameter of the output embedding and each token that is learned;
+over the time of the step and the rate of a large product.
 """
 
 from __future__ import annotations
@@ -146,19 +151,25 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     rows = [row for row in read_manifest(options.rows) if row.task == "captioning"]
     tasks = Tasks(model.tokenizer)
     rows = tasks.expand(rows)
-    settings = TrainingSettings(steps=WARM_UP + options.steps, batch_size=options.batch, learning_rate=RATE)
-    seconds = (naive if options.way == "naive" else ours)(model, rows, tasks, settings)
+    steps = options.steps if options.way == "naive" else -(-len(rows) // options.batch)
+    settings = TrainingSettings(
+        steps=WARM_UP + steps, batch_size=options.batch, learning_rate=RATE, group_by_length=options.way == "lean"
+    )
+    seconds = (naive if options.way == "naive" else ours)(model, rows, tasks, settings)[WARM_UP:]
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
     else:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])  # of this process alone, unlike getrusage's
-    tokens = statistics.mean(sum(map(len, tasks.encode(row, random.Random(0)))) for row in rows) + 2
+    pairs = [tasks.encode(row, random.Random(0)) for row in rows]
+    tokens = statistics.mean(len(pair.prompt_ids) + len(pair.target_ids) for pair in pairs) + 2  # slot and soft prompt
+    learned = statistics.mean(len(pair.target_ids) for pair in pairs)
     layers = sum(p.numel() for layer in model.anatomy.layers for p in layer.parameters())
+    head = model.language_model.get_output_embeddings().weight.numel()
     return {
-        "seconds": statistics.median(seconds[WARM_UP:]),
+        "seconds": statistics.mean(seconds),
         "peak": peak,
-        "flop_per_row": 4 * layers * tokens,
+        "flop_per_row": 4 * (layers * tokens + head * learned),
         "dtype": str(next(model.language_model.parameters()).dtype),
     }
 
@@ -232,7 +243,7 @@ def main() -> None:
     parser.add_argument("--lm", choices=LANGUAGE_MODELS)
     parser.add_argument("--encoder", choices=ENCODERS, default="vit-b")
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
-    parser.add_argument("--steps", type=int, default=6, help="of each way, after the warm-up")
+    parser.add_argument("--steps", type=int, default=6, help="of the naive way, after the warm-up")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.json"))
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)

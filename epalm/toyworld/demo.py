@@ -3,10 +3,10 @@
     python -m epalm.toyworld.demo            (`make demo`)
     python -m epalm.toyworld.demo --long     (`make demo-long`)
 
-For each modality one adapter learns captions and questions together and is asked about things held out; two more
-modalities at once answer what takes both. Beside each stands `text_only`: the same rows, steps and settings without
-perception. Writes `results.json`, `report.html` and its pictures, the adapters and every prediction into the output
-folder.
+For each modality one adapter learns captions and questions together and is asked about things held out; one more
+answers what takes two modalities at once. Beside each stands `text_only`: the same rows, steps and settings without
+perception; with `--long` also what either of two modalities comes to alone. Writes `results.json`, `report.html` and
+its pictures, the adapters and every prediction into the output folder.
 """
 
 from __future__ import annotations
@@ -68,6 +68,36 @@ LONG = {
 
 
 @dataclass(frozen=True)
+class Arm:
+    """What is trained on the same rows as others, to stand beside them."""
+
+    name: str
+    overrides: dict[str, Any]
+    """Of the recipe of its kind of things."""
+
+    @property
+    def folder(self) -> str:
+        """Where it is kept, in the folder of its kind."""
+        return self.name.replace(", ", "-").replace(" ", "-")
+
+
+def arms(kind: str, *, apart: bool) -> list[Arm]:
+    """All of a kind of things; `apart`: where it takes several modalities, each of them alone as well."""
+    chosen = [Arm(preset, {"adapter.preset": preset}) for preset in MECHANISMS]
+    encoders = read_recipe(_recipe_of(kind), {}).model.encoders
+    if apart and len(encoders) > 1:
+        chosen += [
+            Arm(f"{MECHANISMS[0]}, {name} alone", {"adapter.preset": MECHANISMS[0], "model.encoders": {name: encoder}})
+            for name, encoder in encoders.items()
+        ]
+    return chosen
+
+
+def _recipe_of(kind: str) -> str:
+    return "toy_" + kind.replace("+", "_")
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One mechanism on one kind of things, trained and scored."""
 
@@ -104,13 +134,19 @@ class Outcome:
 
 
 def run(
-    output: Path, budgets: Mapping[str, Budget], seed: int, command: str, on_progress: OnProgress
+    output: Path,
+    budgets: Mapping[str, Budget],
+    seed: int,
+    command: str,
+    on_progress: OnProgress,
+    *,
+    apart: bool = False,
 ) -> list[dict[str, Any]]:
-    """The demo of every kind that has a budget; gives the rows of `results.json`."""
+    """The demo of every kind that has a budget, with its `arms`; gives the rows of `results.json`."""
     started = time.perf_counter()
     outcomes: list[Outcome] = []
     for kind, budget in budgets.items():
-        outcomes += _run_kind(kind, output / kind, budget, seed, on_progress)
+        outcomes += _run_kind(kind, output / kind, budget, seed, on_progress, apart)
     results = [row for outcome in outcomes for row in outcome.rows()]
     (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     sizes = "; ".join(
@@ -122,25 +158,32 @@ def run(
     return results
 
 
-def _run_kind(kind: str, output: Path, budget: Budget, seed: int, on_progress: OnProgress) -> list[Outcome]:
-    """Every mechanism on one kind of things."""
+def _run_kind(
+    kind: str, output: Path, budget: Budget, seed: int, on_progress: OnProgress, apart: bool
+) -> list[Outcome]:
+    """Every arm on one kind of things."""
     training, held_out = output / "data" / "training", output / "data" / "held_out"
     on_progress(f"{kind} drawing", 0, 1)
     write_dataset(training, budget.things, seed=seed, kind=kind)
     write_dataset(held_out, HELD_OUT, seed=seed + 1, kind=kind, held_out=True, captions=1, questions=4)
     on_progress(f"{kind} drawing", 1, 1)
     rows, asked = read_manifest(training / "all.jsonl"), read_manifest(held_out / "all.jsonl")
-    outcomes, kept = [], None
-    for mechanism in MECHANISMS:
-        overrides = {"adapter.preset": mechanism, "training.seed": seed, "training.steps": budget.steps}
-        recipe = read_recipe("toy_" + kind.replace("+", "_"), overrides)
-        outcome, kept = _train_and_score(kind, recipe, rows, asked, held_out, output / mechanism, kept, on_progress)
+    outcomes: list[Outcome] = []
+    kept: PerceivedFiles | None = None
+    for arm in arms(kind, apart=apart):
+        recipe = read_recipe(_recipe_of(kind), {**arm.overrides, "training.seed": seed, "training.steps": budget.steps})
+        reused = None if "model.encoders" in arm.overrides else kept
+        outcome, perceived = _train_and_score(
+            kind, arm.name, recipe, rows, asked, held_out, output / arm.folder, reused, on_progress
+        )
+        kept = kept or perceived
         outcomes.append(outcome)
     return outcomes
 
 
 def _train_and_score(
     kind: str,
+    mechanism: str,
     recipe: Recipe,
     rows: Sequence[Row],
     asked: Sequence[Row],
@@ -150,7 +193,6 @@ def _train_and_score(
     on_progress: OnProgress,
 ) -> tuple[Outcome, PerceivedFiles]:
     """Train one mechanism and score it; features that are kept already are not perceived again."""
-    mechanism = recipe.adapter.preset
 
     def told(what: str, done: int, total: int) -> None:
         on_progress(f"{kind} {mechanism} {what}", done, total)
@@ -223,7 +265,7 @@ def main() -> None:
     only = "".join(f" --only {kind}" for kind in options.only or ())
     command = f"python -m epalm.toyworld.demo{' --long' if options.long else ''}{only} --seed {options.seed}"
     with show_progress() as told:
-        results = run(output, budgets, options.seed, command, told)
+        results = run(output, budgets, options.seed, command, told, apart=options.long)
     table = Table("task", "mechanism", "metric", "score", "trained", "share", "seconds")
     for row in results:
         table.add_row(

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from epalm.toyworld import demo
-from epalm.toyworld.demo import KINDS, MECHANISMS, Budget, run
+from epalm.toyworld.demo import KINDS, Budget, arms, run
 
 
 @pytest.mark.slow
@@ -15,10 +15,11 @@ def test_every_cell_has_its_row_and_the_page_needs_no_other_file(tmp_path, monke
     pytest.importorskip("av")
     monkeypatch.setattr(demo, "HELD_OUT", 12)
     told = []
-    run(tmp_path, dict.fromkeys(KINDS, Budget(things=8, steps=3)), 0, "the command", lambda *what: told.append(what))
+    budgets = dict.fromkeys(KINDS, Budget(things=8, steps=3))
+    run(tmp_path, budgets, 0, "the command", lambda *what: told.append(what), apart=True)
     rows = json.loads((tmp_path / "results.json").read_text())
     cells = {(row["modality"], row["task"], row["mechanism"]) for row in rows}
-    assert len(cells) == len(rows) == 2 * (2 * 3 + 1)
+    assert len(cells) == len(rows) == 2 * (2 * 3 + 1) + 2  # of two modalities each alone
     assert {kind for kind, _, _ in cells} == set(KINDS)
     for row in rows:
         assert set(row) == {
@@ -31,7 +32,9 @@ def test_every_cell_has_its_row_and_the_page_needs_no_other_file(tmp_path, monke
     assert page.count("<img") == len(KINDS) + 1
     for kind in KINDS:
         assert (tmp_path / f"contact_sheet_{kind}.png").stat().st_size > 10_000
-        for mechanism in MECHANISMS:
-            assert (tmp_path / kind / mechanism / "adapter_config.json").is_file()
-            assert (tmp_path / kind / mechanism / "predictions.jsonl").is_file()
+        for arm in arms(kind, apart=True):
+            assert (tmp_path / kind / arm.folder / "adapter_config.json").is_file()
+            assert (tmp_path / kind / arm.folder / "predictions.jsonl").is_file()
+    alone = json.loads((tmp_path / "image+audio" / "epalm_pt-audio-alone" / "adapter_config.json").read_text())
+    assert set(alone["encoders"]) == {"audio"}
     assert {what.split()[0] for what, _, _ in told} == set(KINDS)
