@@ -17,8 +17,8 @@ MEANINGS = {
     "train_speedup_b32": "the same, batch 32",
     "peak_memory_ratio": "peak memory of that training, batch 8, over the original's loop's",
     "lm_matmul_share_b32": "the step's share of the machine's large matrix product, batch 32",
-    "generation_overhead": "what perception adds to the time of generating 64 tokens",
-    "generation_cache_speedup": "generation with the cache: times without",
+    "generation_overhead": "what perception adds to the time of generating 64 tokens, batch 32",
+    "generation_cache_speedup": "the same with the cache: times as fast as without",
     "feature_build_share": "building the feature store: share of the bare encoder's rate",
 }
 
@@ -28,7 +28,7 @@ def read(name: str) -> Any:
 
 
 def main() -> None:
-    training, generation = read("training"), read("generation")
+    training, generation = read("training"), read("generation")["batches"][0]
     by_batch = {size["batch"]: size for size in training["sizes"] if size["lm"] == "opt-125m"}
     summary = {
         "device": training["device"],
