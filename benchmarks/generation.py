@@ -2,10 +2,10 @@
 
     python benchmarks/generation.py --model facebook/opt-125m --tokens 64
 
-All three run side by side in one process, in turn, several times (without a cache no more than twice: it takes minutes);
-the medians' ratios are what counts. The first of the batch sizes is what a recipe generates at once; a small one shows
-what the cache is worth where reading the weights takes longer than multiplying by them. Without weights to load,
-`--shape opt-125m` makes random ones of that shape: the speed is the same. Writes a JSON file.
+All three run side by side in one process, in turn, several times (without a cache no more than twice, as it takes
+minutes); the medians' ratios are what counts. The first of the batch sizes is what a recipe generates at once; a small
+one shows what the cache is worth where reading the weights takes longer than multiplying by them. Without weights to
+load, `--shape opt-125m` makes random ones of that shape: the speed is the same. Writes a JSON file.
 """
 
 from __future__ import annotations
