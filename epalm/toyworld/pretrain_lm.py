@@ -168,7 +168,7 @@ def _settled_tokenizer(seed: int, folder: Path) -> PreTrainedTokenizerFast:
 
 def main() -> None:
     """Pretrain, then write `backbones/lm` in half precision with its tokenizer."""
-    parser = options_parser(__doc__, HOME, steps=6000, batch=112, rate=1e-3)
+    parser = options_parser(__doc__, HOME, steps=9000, batch=112, rate=1e-3)
     parser.add_argument("--pages", type=int, default=8, help="pages read openly in every step")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
