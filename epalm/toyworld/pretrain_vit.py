@@ -227,7 +227,7 @@ def main() -> None:
     """Pretrain, then write `backbones/vit` in half precision with its processor's settings."""
     parser = options_parser(__doc__, HOME, steps=12_000, batch=32, rate=1.2e-3)
     parser.add_argument(
-        "--more-steps", type=int, nargs=2, default=(12_000, 4_000), metavar="N",
+        "--more-steps", type=int, nargs=2, default=(12_000, 12_000), metavar="N",
         help="of the second and the third stage, at half the rate",
     )  # fmt: skip
     options = parser.parse_args()
