@@ -55,15 +55,15 @@ class Budget:
 
 QUICK = {
     "image": Budget(things=4000, steps=1600),
-    "video": Budget(things=3000, steps=1200),
-    "audio": Budget(things=3000, steps=1200),
-    "image+audio": Budget(things=7500, steps=3000),  # what two senses have in common takes more examples
+    "video": Budget(things=2600, steps=1050),
+    "audio": Budget(things=2600, steps=1050),
+    "image+audio": Budget(things=9000, steps=3300),  # what two senses have in common takes more examples
 }
 LONG = {
     "image": Budget(things=9000, steps=4000),
     "video": Budget(things=6000, steps=3000),
     "audio": Budget(things=6000, steps=3000),
-    "image+audio": Budget(things=9000, steps=4000),
+    "image+audio": Budget(things=12_000, steps=5000),
 }
 
 
