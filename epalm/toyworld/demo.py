@@ -5,7 +5,7 @@
 
 For each modality one adapter learns captions and questions together and is asked about things held out; one more
 answers what takes two modalities at once. Beside each stands `text_only`: the same rows, steps and settings without
-perception; with `--long` also what either of two modalities comes to alone. Writes `results.json`, `report.html` and
+perception; with `--apart` also what either of two modalities comes to alone. Writes `results.json`, `report.html` and
 its pictures, the adapters and every prediction into the output folder.
 """
 
@@ -255,6 +255,7 @@ def main() -> None:
     """Run the demo and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="train longer, on more")
+    parser.add_argument("--apart", action="store_true", help="of two modalities at once, train on each alone as well")
     parser.add_argument("--only", choices=KINDS, action="append", help="these kinds of things alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=None, help="default: runs/demo, with --long runs/demo-long")
@@ -263,9 +264,10 @@ def main() -> None:
     output = options.output or Path("runs/demo-long" if options.long else "runs/demo")
     budgets = {kind: (LONG if options.long else QUICK)[kind] for kind in options.only or KINDS}
     only = "".join(f" --only {kind}" for kind in options.only or ())
-    command = f"python -m epalm.toyworld.demo{' --long' if options.long else ''}{only} --seed {options.seed}"
+    switches = "".join(f" --{name}" for name in ("long", "apart") if getattr(options, name))
+    command = f"python -m epalm.toyworld.demo{switches}{only} --seed {options.seed}"
     with show_progress() as told:
-        results = run(output, budgets, options.seed, command, told, apart=options.long)
+        results = run(output, budgets, options.seed, command, told, apart=options.apart)
     table = Table("task", "mechanism", "metric", "score", "trained", "share", "seconds")
     for row in results:
         table.add_row(
