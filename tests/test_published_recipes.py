@@ -162,7 +162,7 @@ def test_from_official_files_to_predictions(
     dataset = recipe.data.dataset
     FAKES[dataset](tmp_path / "root")
     done = epalm(
-        "train", name, "--data.root", "root", "--output", "adapter", "--json", "run.json",
+        "train", "--recipe", name, "--data.root", "root", "--output", "adapter", "--json", "run.json",
         *overrides(name, backbones, watchers),
     )  # fmt: skip
     assert done.code == 0, done.err
