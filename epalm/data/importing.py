@@ -25,7 +25,7 @@ from epalm.data.published.files import captions, one_line, read_csv, read_json
 from epalm.data.published.folder import SUFFIXES
 from epalm.data.rows import Row
 from epalm.data.unpacked import UnpackedMedia
-from epalm.errors import DataError
+from epalm.errors import ConfigError, DataError
 
 _CAPTIONS = ("captions", "caption", "text", "txt")
 _ANSWERS = ("answers", "answer")
@@ -70,9 +70,12 @@ def import_data(source: Path, output: Path, split: str | None = None) -> Importe
         split: of Arrow and Parquet files, where there are several.
 
     Raises:
+        ConfigError: `output` leaves no name for the directory of media.
         DataError: there is nothing of the kind, a file is damaged, or no sample can be used.
     """
-    found = _found(source, output.with_suffix(""), split)
+    if not source.exists():
+        raise DataError(f"{source}: no such file or directory")
+    found = _found(source, output, split)
     result = Imported()
     rows = result.counted(found)
     first = next(rows, None)
@@ -82,20 +85,32 @@ def import_data(source: Path, output: Path, split: str | None = None) -> Importe
     return result
 
 
-def _found(source: Path, folder: Path, split: str | None) -> Iterator[Row | str]:
-    """Rows of whatever is there; media that must be unpacked go into `folder`."""
+def _found(source: Path, output: Path, split: str | None) -> Iterator[Row | str]:
+    """Rows of whatever is there."""
     is_folder = source.is_dir()
     tables = sorted([*source.rglob("metadata.jsonl"), *source.rglob("metadata.csv")]) if is_folder else []
     shards = sorted(source.glob("*.tar")) if is_folder else [source] if source.suffix == ".tar" else []
     if not tables and not shards and has_arrow_files(source):
-        return _from_arrow(source, folder, split)
+        return _from_arrow(source, _folder_of(output, source), split)
     if split is not None:
         raise DataError(f"{source}: --split is of Arrow and Parquet files, and there are none; leave it out")
     if tables:
         return _from_tables(tables)
     if shards:
-        return _from_shards(shards, folder)
+        return _from_shards(shards, _folder_of(output, source))
     raise DataError(f"{source}: holds neither .tar shards nor metadata.jsonl, metadata.csv, .arrow or .parquet files")
+
+
+def _folder_of(output: Path, source: Path) -> Path:
+    """Where media are unpacked to."""
+    folder = output.with_suffix("")
+    if folder == output:
+        raise ConfigError(
+            f"--output: {output} has no ending; write {output}.jsonl, so that {output} can hold the media"
+        )
+    if folder.absolute() == source.absolute():
+        raise ConfigError(f"--output: media would be put into {source}, which is read; give another name")
+    return folder
 
 
 def _from_tables(tables: list[Path]) -> Iterator[Row | str]:
@@ -134,6 +149,8 @@ def _from_arrow(source: Path, folder: Path, split: str | None) -> Iterator[Row |
             yield _NO_TEXT
         elif all(value is None for value in row.media.values()):
             yield "has nothing to perceive"
+        elif any(isinstance(value, list) and len(value) != 1 for value in row.media.values()):
+            yield "brings several of a kind, or none"
         elif (media := _media_of(row, unpacked)) is None:
             yield _NO_FILE
         else:
@@ -143,7 +160,8 @@ def _from_arrow(source: Path, folder: Path, split: str | None) -> Iterator[Row |
 def _media_of(row: ArrowRow, unpacked: UnpackedMedia) -> dict[str, Path] | None:
     """Files with what a row holds, or those that it names; None where one of these is not there."""
     media: dict[str, Path] = {}
-    for modality, value in row.media.items():
+    for modality, given in row.media.items():
+        value = given[0] if isinstance(given, list) else given
         if value is None:
             continue
         content, name = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, value)

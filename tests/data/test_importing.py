@@ -85,10 +85,17 @@ def test_answers_need_not_be_texts(tmp_path, epalm):
 
 def test_what_cannot_be_imported(tmp_path, refused):
     output = tmp_path / "rows.jsonl"
+    assert "no such file or directory" in refused("data", "import", tmp_path / "none", "--output", output)
     assert "holds neither .tar shards nor metadata.jsonl" in refused("data", "import", tmp_path, "--output", output)
     (tmp_path / "s.tar").write_bytes(b"no tar" * 200)
     assert "s.tar: is damaged at sample None" in refused("data", "import", tmp_path / "s.tar", "--output", output)
     _shard(tmp_path / "s.tar", {"0.jpg": b"x"})
+    bare = refused("data", "import", tmp_path / "s.tar", "--output", tmp_path / "rows")
+    assert "rows has no ending; write" in bare
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "s.tar").rename(tmp_path / "rows" / "s.tar")
+    assert "media would be put into" in refused("data", "import", tmp_path / "rows", "--output", output)
+    (tmp_path / "rows" / "s.tar").rename(tmp_path / "s.tar")
     assert "no sample can be used: 0 rows; 1 left out" in refused(
         "data", "import", tmp_path / "s.tar", "--output", output
     )

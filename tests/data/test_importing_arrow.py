@@ -158,6 +158,16 @@ def test_sounds_beside_pictures(tmp_path: Path, epalm: Any) -> None:
     assert second.media["audio"] == tmp_path / "out" / "rows" / "up.flac"
 
 
+def test_several_pictures_in_a_row(tmp_path: Path, epalm: Any) -> None:
+    one = {"bytes": png(1), "path": None}
+    several = table({"image": pa.array([[one], [one, one], []], pa.list_(MEDIA)), "caption": ["a", "b", "c"]})
+    parquet.write_table(several, tmp_path / "some.parquet")
+    done = epalm("data", "import", tmp_path / "some.parquet", "--output", tmp_path / "rows.jsonl")
+    assert "1 rows; 2 left out: brings several of a kind, or none" in done.out
+    (row,) = read_manifest(tmp_path / "rows.jsonl")
+    assert row.media["image"].read_bytes() == png(1)
+
+
 def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
     save_to_disk(tmp_path / "saved", pictures(*[(bytes(1_000_000), None, "x")] * 40))
     before = pa.total_allocated_bytes()
