@@ -20,7 +20,7 @@ from epalm.errors import DataError
 
 SUFFIXES = (".arrow", ".parquet")
 _ROWS_AT_ONCE = 32
-"""Of a Parquet file, in memory; Arrow files are mapped, and read row by row."""
+"""Of a Parquet file, decoded. Arrow files are mapped into memory, and read row by row."""
 _SPLITS = ("train", "validation", "valid", "val", "dev", "testdev", "test", "eval")
 """What files of a split are named after, where no state.json says which belong together."""
 
@@ -45,7 +45,7 @@ def has_arrow_files(source: Path) -> bool:
 
 
 def read_arrow(source: Path, wanted: Sequence[str], split: str | None = None) -> Iterator[ArrowRow]:
-    """The rows of a table, one after the other; none but the one at hand is in memory.
+    """The rows of a table, one after the other: of Arrow files one is in memory, of Parquet files a row group at most.
 
     Args:
         source: one file, or a directory with files of one split or of several.
@@ -130,7 +130,7 @@ def _rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[dict[str, Any], d
             schema = table.schema if path.suffix == ".arrow" else table.schema_arrow
             told = _features(schema)
             media = _media_columns(path, schema, told)
-            classes = {name: told.get(name, {}).get("names") for name in wanted if name in schema.names}
+            classes = {name: _classes(told.get(name)) for name in wanted if name in schema.names}
             columns = list(dict.fromkeys([*media.values(), *classes]))
             for batch in table if path.suffix == ".arrow" else table.iter_batches(_ROWS_AT_ONCE, columns=columns):
                 at = {name: batch.column(name) for name in columns}
@@ -168,6 +168,15 @@ def _media_columns(path: Path, schema: Any, told: Mapping[str, Any]) -> dict[str
     return found
 
 
+def _classes(feature: Any) -> Sequence[str] | None:
+    """What the numbers of a class, or of a list of classes, stand for."""
+    if not isinstance(feature, Mapping):
+        return None
+    return feature.get("names") or _classes(feature.get("feature"))
+
+
 def _named(value: Any, classes: Sequence[str] | None) -> Any:
     """Of a class its name."""
+    if isinstance(value, list):
+        return [_named(part, classes) for part in value]
     return classes[value] if classes and isinstance(value, int) and 0 <= value < len(classes) else value

@@ -39,7 +39,7 @@ class LmmsEvalModel(lmms):
 
     Args:
         pretrained: directory or hub id of an adapter.
-        batch_size: rows answered at once; unset: as the adapter was trained.
+        batch_size: rows answered at once; unset, or `auto`: as the adapter was trained.
         device: where; unset: a GPU where there is one.
         instructions: ask with all that a task writes. Unset: with its first line, for adapters are trained on bare
             questions, and tasks add how other models should answer.
@@ -53,7 +53,7 @@ class LmmsEvalModel(lmms):
         instructions: bool = False,
     ) -> None:
         super().__init__()
-        given = {"model.device": device, "generation.batch_size": None if batch_size is None else int(batch_size)}
+        given = {"model.device": device, "generation.batch_size": None if batch_size in (None, "auto") else batch_size}
         self.answerer = Answerer.load(pretrained, {name: value for name, value in given.items() if value is not None})
         self.instructions = instructions
 

@@ -126,11 +126,14 @@ def test_parquet_as_the_hub_keeps_it(tmp_path: Path, epalm: Any, refused: Any) -
         [{"answer": "red", "answer_id": 1}, {"answer": "dark red", "answer_id": 2}],
         {"answer": ["red", "dark red"], "answer_id": [1, 2]},
         ["red", "dark red"],
+        [1, 0],
     ],
 )
 def test_answers_in_any_of_their_shapes(tmp_path: Path, epalm: Any, answers: Any) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
-    one = table({"image": ["a.png"], "question": ["which?"], "answers": [answers]})
+    classes = {"_type": "List", "feature": {"_type": "ClassLabel", "names": ["dark red", "red"]}}
+    features = {"answers": classes} if answers == [1, 0] else None
+    one = table({"image": ["a.png"], "question": ["which?"], "answers": [answers]}, features)
     parquet.write_table(one, tmp_path / "one.parquet")
     assert epalm("data", "import", tmp_path / "one.parquet", "--output", tmp_path / "rows.jsonl").code == 0
     (row,) = read_manifest(tmp_path / "rows.jsonl")
