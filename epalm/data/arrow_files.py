@@ -9,7 +9,7 @@ numbers of a class stand for, is written in the files' own schema.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from epalm.errors import DataError
 SUFFIXES = (".arrow", ".parquet")
 _ROWS_AT_ONCE = 32
 """Of a Parquet file, decoded. Arrow files are mapped into memory, and read row by row."""
+_INDEXED = b"ARROW1"
+"""Begins Arrow files that others than `datasets` write, which end with an index."""
 _SPLITS = ("train", "validation", "valid", "val", "dev", "testdev", "test", "eval")
 """What files of a split are named after, where no state.json says which belong together."""
 
@@ -126,13 +128,12 @@ def _rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[dict[str, Any], d
     pyarrow = _pyarrow()
     try:
         with pyarrow.memory_map(str(path)) as file:
-            table = (pyarrow.ipc.open_stream if path.suffix == ".arrow" else pyarrow.parquet.ParquetFile)(file)
-            schema = table.schema if path.suffix == ".arrow" else table.schema_arrow
+            schema, batches = _opened(path, file)
             told = _features(schema)
             media = _media_columns(path, schema, told)
             classes = {name: _classes(told.get(name)) for name in wanted if name in schema.names}
             columns = list(dict.fromkeys([*media.values(), *classes]))
-            for batch in table if path.suffix == ".arrow" else table.iter_batches(_ROWS_AT_ONCE, columns=columns):
+            for batch in batches(columns):
                 at = {name: batch.column(name) for name in columns}
                 for i in range(batch.num_rows):
                     yield (
@@ -141,6 +142,21 @@ def _rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[dict[str, Any], d
                     )
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+
+
+def _opened(path: Path, file: Any) -> tuple[Any, Callable[[list[str]], Iterator[Any]]]:
+    """The schema of a file, and what gives its batches with the columns that are asked for, or more."""
+    pyarrow = _pyarrow()
+    if path.suffix == ".parquet":
+        table = pyarrow.parquet.ParquetFile(file)
+        return table.schema_arrow, lambda columns: table.iter_batches(_ROWS_AT_ONCE, columns=columns)
+    indexed = file.read(len(_INDEXED)) == _INDEXED
+    file.seek(0)
+    if indexed:
+        parts = pyarrow.ipc.open_file(file)
+        return parts.schema, lambda _: map(parts.get_batch, range(parts.num_record_batches))
+    stream = pyarrow.ipc.open_stream(file)
+    return stream.schema, lambda _: iter(stream)
 
 
 def _features(schema: Any) -> dict[str, Any]:

@@ -161,6 +161,16 @@ def test_sounds_beside_pictures(tmp_path: Path, epalm: Any) -> None:
     assert second.media["audio"] == tmp_path / "out" / "rows" / "up.flac"
 
 
+def test_arrow_files_with_an_index(tmp_path: Path, epalm: Any) -> None:
+    made = pictures((png(1), "a.png", "one"), (png(2), "b.png", "two"), (png(3), "c.png", "three"))
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file, pa.ipc.new_file(file, made.schema) as writer:
+        writer.write_table(made, max_chunksize=2)
+    assert epalm("data", "import", tmp_path / "x.arrow", "--output", tmp_path / "rows.jsonl").code == 0
+    rows = read_manifest(tmp_path / "rows.jsonl")
+    assert [(row.id, row.targets[0]) for row in rows] == [("0", "one"), ("1", "two"), ("2", "three")]
+    assert rows[2].media["image"].read_bytes() == png(3)
+
+
 def test_several_pictures_in_a_row(tmp_path: Path, epalm: Any) -> None:
     one = {"bytes": png(1), "path": None}
     several = table({"image": pa.array([[one], [one, one], []], pa.list_(MEDIA)), "caption": ["a", "b", "c"]})
