@@ -78,6 +78,7 @@ those of data that say where features come from and how: data.features, data.sto
 data.perception_batch and data.evaluation_frames."""
 _TRAIN_HELP = """\b
 epalm train toy_image --data.train rows.jsonl --output my-adapter
+epalm train --recipe coco_base --data.root /data/coco --output my-adapter
 
 Rows are JSON objects, one a line; files are named relative to the manifest:
 
@@ -124,6 +125,7 @@ def train(
             help="YAML file, whose relative paths start at the file, or a recipe of the package, such as toy_image.",
         ),
     ] = None,
+    named: Annotated[str | None, typer.Option("--recipe", metavar="RECIPE", help="The same, as an option.")] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write the adapter to.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in DIR.")] = False,
     json_file: JsonFile = None,
@@ -138,10 +140,16 @@ def train(
 
         typer.echo(describe_settings(Recipe))
         return
+    if recipe is not None and named is not None:
+        raise ConfigError(f"--recipe: '{named}' is given as well as '{recipe}'; leave one of them out")
     overrides = _without_store(context.obj) if no_store else dict(context.obj)
     if output is not None:
         overrides["output"] = output
-    wanted = read_recipe(recipe, overrides)
+    wanted = read_recipe(named if recipe is None else recipe, overrides)
+    if recipe is None and named is None:
+        raise ConfigError(
+            "train: no recipe is named; give a YAML file or a name that `epalm recipes` lists, such as toy_image"
+        )
     _check_results([("--json", json_file)], {"--output": wanted.output, "data.train": wanted.data.train})
     from epalm.processes import is_main_process
     from epalm.training import run_recipe

@@ -25,7 +25,8 @@ epalm data check coco_captions /data/coco"""
 _ROWS_HELP = """\b
 epalm data rows msrvtt_qa /data/msrvtt --split train --output train.jsonl --skip-missing"""
 _IMPORT_HELP = """\b
-epalm data import shards/ --output train.jsonl"""
+epalm data import shards/ --output train.jsonl
+epalm data import saved-dataset/ --split train --output train.jsonl"""
 SCORE_HELP = """\b
 epalm score predictions.json captions_val2014.json --only-predicted --metric cider --metric bleu_4
 
@@ -81,15 +82,21 @@ def rows(
 def import_(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="A shard, a directory of shards, or one with metadata.jsonl or .csv."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A shard, an Arrow or Parquet file, or a directory of them, or one with metadata.jsonl or .csv.",
+        ),
     ],
     output: Annotated[Path, typer.Option(metavar="FILE", help="JSON Lines manifest to write.")],
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Which, of Arrow or Parquet files with several.")
+    ] = None,
 ) -> None:
-    """Make a manifest of WebDataset shards, or of a folder as Hugging Face `datasets` reads it."""
+    """Make a manifest of WebDataset shards, or of what Hugging Face `datasets` saves and reads."""
     from epalm.data.importing import import_data
 
     check_writable(output, "--output")
-    typer.echo(f"{output}: {import_data(source, output).as_text()}")
+    typer.echo(f"{output}: {import_data(source, output, split).as_text()}")
 
 
 def score(

@@ -112,6 +112,9 @@ class DataSettings(Settings):
     augment: Literal["none", "crop", "flip", "strong"] = "none"
     """Random views of pictures: `crop`: a random part; `flip`: and mirrored, which spoils left and right; `strong`: and
     RandAugment."""
+    mask_sounds: bool = False
+    """Random views of sounds have a band of channels and a stretch of time silenced, as SpecAugment does; of AST alone,
+    which takes a spectrogram."""
     evaluation_frames: Literal["middle", "random"] = "middle"
     """Of each interval of a clip, in evaluation: the middle frame, or a random one, always the same of a file, as in
     the original."""
@@ -142,6 +145,8 @@ class DataSettings(Settings):
             raise ValueError("store_dtype is for features that are stored, and store is false; leave one of them out")
         if self.views == 1 and self.augment != "none":
             raise ValueError(f"augment {self.augment} makes random views; set views to how many of each picture")
+        if self.views == 1 and self.mask_sounds:
+            raise ValueError("mask_sounds makes random views; set views to how many of each sound")
         return self
 
 
@@ -301,6 +306,8 @@ class Recipe(Settings):
             raise ValueError("data.views: ready features have one view; leave it out")
         if self.data.augment != "none" and "image" not in perceives:
             raise ValueError("data.augment is for pictures, and there is no image encoder; leave it out")
+        if self.data.mask_sounds and "audio" not in perceives:
+            raise ValueError("data.mask_sounds is for sounds, and there is no audio encoder; leave it out")
         if self.data.views != 1 and self.data.augment == "none" and perceives == {"image"}:
             raise ValueError("data.views: a picture has one view unless data.augment makes others; set it, too")
         return self

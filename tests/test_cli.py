@@ -114,6 +114,13 @@ def test_half_precision_is_remembered(place: Path, epalm: Command) -> None:
     assert epalm("ask", "half", "pictures/red.png", "which?").code == 0
 
 
+def test_a_recipe_may_be_named_by_an_option(place: Path, epalm: Command) -> None:
+    for name, recipe in (("bare", ("recipe.yaml",)), ("named", ("--recipe", "recipe.yaml"))):
+        assert epalm("train", *recipe, "--data.train", "questions.jsonl", "--output", name).code == 0
+    weights = [Path(name, "adapter_model.safetensors").read_bytes() for name in ("bare", "named")]
+    assert weights[0] == weights[1]
+
+
 # -- telling ---------------------------------------------------------------------------------------------------------
 
 
@@ -125,6 +132,8 @@ def test_bare_command_and_help(epalm: Command) -> None:
     told = " ".join(epalm("train", "--help").out.split())
     for needed in (
         "--output DIR",
+        "--recipe RECIPE",
+        "epalm train --recipe coco_base",
         "--data.train rows.jsonl",
         "--training.steps 500",
         "epalm train --settings",
@@ -210,7 +219,11 @@ def test_info_of_an_adapter(adapter: Path, backbones: Path, epalm: Command) -> N
         (["train", "--adapter.preset", "epalm_pn"], "unknown preset 'epalm_pn'; did you mean 'epalm_pt'?"),
         (["train", "--adapter.connector", "both"], "adapter.connector: Input should be 'shared', 'per_level'"),
         (["train", "--data.store", "true"], "data.store: a directory, or false for none"),
-        (["train"], "give --data.train"),
+        (["train"], "no recipe is named; give a YAML file or a name that `epalm recipes` lists"),
+        (["train", "toy_image"], "give --data.train"),
+        (["train", "--recipe", "toy_image"], "give --data.train"),
+        (["train", "--recipe", "toy_imagee"], "did you mean 'toy_image'?"),
+        (["train", "toy_image", "--recipe", "a.yaml"], "--recipe: 'a.yaml' is given as well as 'toy_image'; leave one"),
         (["train", "nowhere"], "nowhere: no such recipe file"),
         (["train", "toy_imagee"], "did you mean 'toy_image'?"),
         (["train", "a", "b"], "unexpected extra argument"),

@@ -162,7 +162,7 @@ def test_from_official_files_to_predictions(
     dataset = recipe.data.dataset
     FAKES[dataset](tmp_path / "root")
     done = epalm(
-        "train", name, "--data.root", "root", "--output", "adapter", "--json", "run.json",
+        "train", "--recipe", name, "--data.root", "root", "--output", "adapter", "--json", "run.json",
         *overrides(name, backbones, watchers),
     )  # fmt: skip
     assert done.code == 0, done.err
@@ -240,6 +240,22 @@ def test_rates_are_those_of_the_papers() -> None:
         assert training.final_rate * peak == pytest.approx(lowest)
         assert training.warmup_start * peak == pytest.approx(first)
         assert (training.epochs, training.batch_size) == (epochs, batch)
+
+
+def test_what_training_sees_is_what_the_papers_say() -> None:
+    """A new view at every visit: RandAugment of pictures, random frames of clips, SpecAugment of sounds; frames."""
+    for name in PUBLISHED:
+        recipe = read_recipe(name)
+        data, (modality,) = recipe.data, recipe.model.encoders
+        seen = data.views, data.store, data.augment, data.mask_sounds
+        if name.endswith("_depalm"):
+            assert seen == (1, None, "none", False)
+        else:
+            assert seen == (None, False, "strong" if modality == "image" else "none", modality == "audio")
+        frames = {"msrvtt_captions": 16, "msrvtt_qa": 8, "msvd_qa": 8, "msrvtt_depalm": 8}
+        assert recipe.model.frames == frames.get(name)
+        window = recipe.adapter.start, recipe.adapter.end, recipe.adapter.levels
+        assert (*window, recipe.generation.num_beams) == (19, 31, 6, 3)
 
 
 def test_where_the_data_are_must_be_said(

@@ -1,9 +1,9 @@
-"""Data of others -> a manifest: WebDataset shards, and the folders of files that Hugging Face `datasets` reads.
+"""Data of others -> a manifest: WebDataset shards, and what Hugging Face `datasets` reads and writes.
 
-WebDataset: tar files in which neighbours with one name are one sample: `00042.jpg`, `00042.txt`, `00042.json`. The
-media are unpacked beside the manifest. Folders: `metadata.jsonl` or `metadata.csv` with a `file_name` in every row
-(ImageFolder, VideoFolder, AudioFolder); the media stay where they are. Arrow and Parquet files are not read: they need
-a library that nothing else here needs.
+WebDataset: tar files in which neighbours with one name are one sample: `00042.jpg`, `00042.txt`, `00042.json`. Arrow
+and Parquet: what `save_to_disk` and the hub hold. The media of both are unpacked beside the manifest. Folders:
+`metadata.jsonl` or `metadata.csv` with a `file_name` in every row (ImageFolder, VideoFolder, AudioFolder); the media
+stay where they are. Rows are written as they are read, so that a data set may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -13,95 +13,165 @@ import re
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from epalm.data.arrow_files import ArrowRow, has_arrow_files, read_arrow
 from epalm.data.manifest import write_manifest
 from epalm.data.published.files import captions, one_line, read_csv, read_json
 from epalm.data.published.folder import SUFFIXES
 from epalm.data.rows import Row
-from epalm.errors import DataError
+from epalm.data.unpacked import UnpackedMedia
+from epalm.errors import ConfigError, DataError
 
 _CAPTIONS = ("captions", "caption", "text", "txt")
 _ANSWERS = ("answers", "answer")
 _MODALITY = {suffix: modality for modality in ("audio", "video", "image") for suffix in SUFFIXES[modality]}
 """Of a file by its suffix; a film is a video, though it may be listened to."""
+_TEXTS = (*_CAPTIONS, *_ANSWERS, "raw")
+"""Of a caption or an answer that is an object, such as {"answer": "a dog", "answer_id": 1}."""
+_NO_FILE = "its file is not there"
+_NO_TEXT = "has no caption, and no question with an answer"
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Imported:
     """What came of it."""
 
-    rows: int
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    rows: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
     """Reason -> samples left out for it."""
+
+    def counted(self, rows: Iterable[Row | str]) -> Iterator[Row]:
+        """The rows; of what is left out there is the reason instead."""
+        for row in rows:
+            if isinstance(row, Row):
+                self.rows += 1
+                yield row
+            else:
+                self.left_out[row] += 1
 
     def as_text(self) -> str:
         """One line."""
         return "; ".join([f"{self.rows} rows", *(f"{count} left out: {why}" for why, count in self.left_out.items())])
 
 
-def import_data(source: Path, output: Path) -> Imported:
+def import_data(source: Path, output: Path, split: str | None = None) -> Imported:
     """Write a manifest of what is in `source`.
 
     Args:
-        source: a directory of `.tar` shards, one shard, or a directory with `metadata.jsonl` or `metadata.csv`.
-        output: the manifest; media out of shards go into a directory beside it, named after it.
+        source: a directory of `.tar` shards, one shard, a directory with `metadata.jsonl` or `metadata.csv`, a
+            directory of Arrow or Parquet files, or one such file.
+        output: the manifest; media out of shards and tables go into a directory beside it, named after it.
+        split: of Arrow and Parquet files, where there are several.
 
     Raises:
-        DataError: there is nothing of the kind, a shard is damaged, or no sample can be used.
+        ConfigError: `output` leaves no name for the directory of media.
+        DataError: there is nothing of the kind, a file is damaged, or no sample can be used.
     """
-    if source.is_dir() and (tables := sorted([*source.rglob("metadata.jsonl"), *source.rglob("metadata.csv")])):
-        rows, left_out = _from_tables(tables)
-    elif shards := sorted(source.glob("*.tar")) if source.is_dir() else [source] if source.suffix == ".tar" else []:
-        rows, left_out = _from_shards(shards, output.with_suffix(""))
-    else:
-        raise DataError(f"{source}: holds neither .tar shards nor metadata.jsonl nor metadata.csv{_hint(source)}")
-    if not rows:
-        raise DataError(f"{source}: no sample can be used: {Imported(0, left_out).as_text()}")
-    write_manifest(rows, output)
-    return Imported(len(rows), left_out)
+    if not source.exists():
+        raise DataError(f"{source}: no such file or directory")
+    found = _found(source, output, split)
+    result = Imported()
+    rows = result.counted(found)
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{source}: no sample can be used: {result.as_text()}")
+    write_manifest(chain([first], rows), output)
+    return result
 
 
-def _hint(source: Path) -> str:
-    """What to do with a data set of Arrow or Parquet files, if that is one."""
-    found = source.is_dir() and any(path.suffix in (".arrow", ".parquet") for path in source.rglob("*"))
-    return "; write out its Arrow or Parquet files with the `datasets` library first" if found else ""
+def _found(source: Path, output: Path, split: str | None) -> Iterator[Row | str]:
+    """Rows of whatever is there."""
+    is_folder = source.is_dir()
+    tables = sorted([*source.rglob("metadata.jsonl"), *source.rglob("metadata.csv")]) if is_folder else []
+    shards = sorted(source.glob("*.tar")) if is_folder else [source] if source.suffix == ".tar" else []
+    if not tables and not shards and has_arrow_files(source):
+        return _from_arrow(source, _folder_of(output, source), split)
+    if split is not None:
+        raise DataError(f"{source}: --split is of Arrow and Parquet files, and there are none; leave it out")
+    if tables:
+        return _from_tables(tables)
+    if shards:
+        return _from_shards(shards, _folder_of(output, source))
+    raise DataError(f"{source}: holds neither .tar shards nor metadata.jsonl, metadata.csv, .arrow or .parquet files")
 
 
-def _from_tables(tables: list[Path]) -> tuple[list[Row], dict[str, int]]:
-    rows: list[Row] = []
-    left_out: Counter[str] = Counter()
+def _folder_of(output: Path, source: Path) -> Path:
+    """Where media are unpacked to."""
+    folder = output.with_suffix("")
+    if folder == output:
+        raise ConfigError(
+            f"--output: {output} has no ending; write {output}.jsonl, so that {output} can hold the media"
+        )
+    if folder.absolute() == source.absolute():
+        raise ConfigError(f"--output: media would be put into {source}, which is read; give another name")
+    return folder
+
+
+def _from_tables(tables: list[Path]) -> Iterator[Row | str]:
+    number = 0
     for table in tables:
         for entry in read_json(table) if table.suffix == ".jsonl" else read_csv(table):
             path = table.parent / str(entry.get("file_name", ""))
             modality = _MODALITY.get(path.suffix.lower())
+            number += 1
             if modality is None or not path.is_file():
-                left_out["its file is not there" if modality else "names no media file"] += 1
-            elif (row := _row({modality: path}, entry, str(len(rows) + 1))) is None:
-                left_out["has no caption, and no question with an answer"] += 1
+                yield _NO_FILE if modality else "names no media file"
+            elif (said := _said(entry)) is None:
+                yield _NO_TEXT
             else:
-                rows.append(row)
-    return rows, dict(left_out)
+                yield Row({modality: path}, *said, id=str(number))
 
 
-def _from_shards(shards: list[Path], folder: Path) -> tuple[list[Row], dict[str, int]]:
-    rows: list[Row] = []
-    left_out: Counter[str] = Counter()
+def _from_shards(shards: list[Path], folder: Path) -> Iterator[Row | str]:
     for shard in shards:
         place = folder / shard.stem
         for key, media, fields in _samples(shard, place):
-            row = _row(media, fields, f"{shard.stem}/{key}") if media else None
-            if row is None:
-                left_out["has no caption, and no question with an answer" if media else "has no media file"] += 1
-                for path in media.values():
-                    path.unlink()
-            else:
-                rows.append(row)
-    return rows, dict(left_out)
+            said = _said(fields)
+            if media and said is not None:
+                yield Row(dict(media), *said, id=f"{shard.stem}/{key}")
+                continue
+            yield _NO_TEXT if media else "has no media file"
+            for path in media.values():
+                path.unlink()
+
+
+def _from_arrow(source: Path, folder: Path, split: str | None) -> Iterator[Row | str]:
+    unpacked = UnpackedMedia(folder)
+    for row in read_arrow(source, ("question", *_CAPTIONS, *_ANSWERS), split):
+        said = _said(row.fields)
+        if said is None:
+            yield _NO_TEXT
+        elif all(value is None for value in row.media.values()):
+            yield "has nothing to perceive"
+        elif any(isinstance(value, list) and len(value) != 1 for value in row.media.values()):
+            yield "brings several of a kind, or none"
+        elif (media := _media_of(row, unpacked)) is None:
+            yield _NO_FILE
+        else:
+            yield Row(media, *said, id=row.name)
+
+
+def _media_of(row: ArrowRow, unpacked: UnpackedMedia) -> dict[str, Path] | None:
+    """Files with what a row holds, or those that it names; None where one of these is not there."""
+    media: dict[str, Path] = {}
+    for modality, given in row.media.items():
+        value = given[0] if isinstance(given, list) else given
+        if value is None:
+            continue
+        content, name = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, value)
+        if isinstance(content, bytes):
+            media[modality] = unpacked.put(content, modality, name if isinstance(name, str) else None)
+        elif isinstance(name, str) and (row.folder / name).is_file():
+            media[modality] = row.folder / name
+        else:
+            return None
+    return media
 
 
 def _samples(shard: Path, folder: Path) -> Iterator[tuple[str, dict[str, Path], dict[str, Any]]]:
@@ -140,12 +210,21 @@ def _samples(shard: Path, folder: Path) -> Iterator[tuple[str, dict[str, Path], 
         raise DataError(f"{shard}: cannot be unpacked: {error.strerror or error}") from None
 
 
-def _row(media: Mapping[str, Path], fields: Mapping[str, Any], name: str) -> Row | None:
-    """A row of what the fields say, or None where they say nothing to learn."""
-    question = fields.get("question")
+def _said(fields: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]] | None:
+    """Question, if any, and captions or answers; None where the fields say nothing to learn."""
+    question = next(iter(_texts(fields.get("question"))), None)
     names = _CAPTIONS if question is None else _ANSWERS
-    value = next((fields[key] for key in names if fields.get(key)), ())
-    targets = captions([value] if isinstance(value, str) else map(str, value))
-    if not targets:
-        return None
-    return Row(dict(media), None if question is None else one_line(question), targets, id=name)
+    found = (captions(_texts(fields.get(name))) for name in names)
+    targets = next(filter(None, found), ())
+    return (None if question is None else one_line(question), targets) if targets else None
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts in a field: one, a list, objects that hold them, or a number."""
+    if isinstance(value, list):
+        return [text for part in value for text in _texts(part)]
+    if isinstance(value, dict):
+        return next(([*_texts(value[name])] for name in _TEXTS if name in value), [])
+    if isinstance(value, bool) or value is None:
+        return []
+    return [str(value)]

@@ -2,9 +2,9 @@
 
 Evaluation has one view of every file: the middle frame of each interval, the first window of a sound or all of them,
 the whole picture. Training has that view as well, or random ones: a random frame in each interval, a random stretch of
-a sound that is longer than the window, and of a picture what `augment` says. A random view has a number, and shows what
-seed, name of the file and number make of it: whichever rows share a batch, and whether features are kept or not, the
-same visit sees the same.
+a sound that is longer than the window, masked if `mask_sounds` says so, and of a picture what `augment` says. A random
+view has a number, and shows what seed, name of the file and number make of it: whichever rows share a batch, and
+whether features are kept or not, the same visit sees the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from epalm.encoders import PerceptualEncoder
+from epalm.encoders.masking import MaskedSound
 from epalm.media import load_media
 from epalm.media.augment import Augment, augmented
 
@@ -35,6 +36,8 @@ class Views:
     """Of the run."""
     augment: Augment = "none"
     """What makes another view of a picture; with `none` there is but one."""
+    mask_sounds: bool = False
+    """Random views of sounds have a band of channels and a stretch of time silenced (SpecAugment)."""
     evaluation_frames: Literal["middle", "random"] = "middle"
     """Of each interval of a clip, in the view of evaluation: the middle frame, or one drawn once and for all."""
 
@@ -61,7 +64,13 @@ class Views:
         lot = self._lot(path, f"view {view}")
         if encoder.modality == "image":
             return augmented(load_media("image", path), lot, self.augment)
-        return load_media(encoder.modality, path, lot=lot, **encoder.reading)
+        media = load_media(encoder.modality, path, lot=lot, **encoder.reading)
+        masks = self.mask_sounds and encoder.modality == "audio"
+        return MaskedSound(media, f"{self.seed} {path.name} view {view} masks") if masks else media
+
+    def altered(self, modality: str) -> str:
+        """How random views of a modality are altered beyond what is read of a file; empty where they are not."""
+        return {"image": self.augment, "audio": "masked" if self.mask_sounds else ""}.get(modality, "")
 
     def _is_one(self, modality: str) -> bool:
         return self.number == 1 or (modality == "image" and self.augment == "none")

@@ -10,6 +10,7 @@ Shapes: B sounds, W windows, R windows that hold sound, S tokens, K levels, E wi
 
 from __future__ import annotations
 
+import random
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor
 
 from epalm.encoders.base import PerceptualEncoder
+from epalm.encoders.masking import MaskedSound, masked
 from epalm.errors import ConfigError, MediaError
 
 LongSounds = Literal["first", "windows"]
@@ -77,22 +79,29 @@ class AudioEncoder(PerceptualEncoder):
         return None if self.processor is None else self._window()
 
     @property
+    def silence(self) -> float | None:
+        """What stands for no sound in a spectrogram (T, mel); None of encoders that take no such, and mask nothing."""
+        return None
+
+    @property
     def reading(self) -> dict[str, Any]:
         """At which rate to decode, and how much is perceived at once."""
         return {} if self.rate is None else {"rate": self.rate, "window": self.window}
 
-    def preprocess(self, media: Sequence[np.ndarray]) -> dict[str, Tensor]:
+    def preprocess(self, media: Sequence[np.ndarray | MaskedSound]) -> dict[str, Tensor]:
         """B sounds of any length at `rate` -> the extractor's features (B, W, ...) and `lengths` (B, W).
 
         Raises:
-            ConfigError: the encoder was built without a feature extractor.
+            ConfigError: the encoder was built without a feature extractor, or has no spectrogram to mask.
             MediaError: a sound is no array (N,) of float32, holds no sample, or one that is no finite number.
         """
         if self.window is None:
             raise ConfigError(f"{self.name}: built without a feature extractor; give load_encoder(..., processor=...)")
-        cut = [self._cut(_sound(sound, i), self.window) for i, sound in enumerate(media)]
+        sounds = [sound.samples if isinstance(sound, MaskedSound) else sound for sound in media]
+        cut = [self._cut(_sound(sound, i), self.window) for i, sound in enumerate(sounds)]
         flat = [piece for pieces in cut for piece in pieces]
         values = self._extract([np.pad(piece, (0, max(0, self.shortest - len(piece)))) for piece in flat])  # (R, ...)
+        self._mask(values, [(sound, i) for sound, pieces in zip(media, cut, strict=True) for i in range(len(pieces))])
         lengths = torch.zeros(len(cut), max(map(len, cut)), dtype=torch.long)  # (B, W)
         for row, pieces in zip(lengths, cut, strict=True):
             row[: len(pieces)] = torch.tensor([len(piece) for piece in pieces])
@@ -184,6 +193,14 @@ class AudioEncoder(PerceptualEncoder):
     def _cut(self, sound: np.ndarray, window: int) -> list[np.ndarray]:
         end = len(sound) if self.long_sounds == "windows" else min(len(sound), window)
         return [sound[start : min(start + window, end)] for start in range(0, end, window)]
+
+    def _mask(self, values: Tensor, windows: Sequence[tuple[np.ndarray | MaskedSound, int]]) -> None:
+        """Mask those of the windows (R, ...) whose sounds are to be; each comes with its sound and its number there."""
+        for row, (sound, number) in enumerate(windows):
+            if isinstance(sound, MaskedSound):
+                if self.silence is None:
+                    raise ConfigError(f"{self.name}: takes no spectrogram that could be masked (data.mask_sounds)")
+                values[row] = masked(values[row], random.Random(f"{sound.lot} {number}"), self.silence)
 
     def _windows(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The windows that hold sound (R, ...), their lengths (R,), and where they stood (B, W)."""

@@ -28,6 +28,12 @@ class SpectrogramEncoder(AudioEncoder):
     input_names = ("input_values", "lengths")
     shortest = _AST_FRAME
 
+    @property
+    def silence(self) -> float:
+        """As the extractor's own padding: zero before it norms."""
+        processor = self.processor
+        return -processor.mean / (2 * processor.std) if processor is not None and processor.do_normalize else 0.0
+
     def _window(self) -> int:
         return _AST_FRAME + (self.processor.max_length - 1) * _AST_HOP
 

@@ -9,7 +9,6 @@ from typing import Any
 from epalm.data.features import OnProgress
 from epalm.data.store import StoredFeatures, default_place
 from epalm.data.store.report import StoreReport, report_on
-from epalm.data.views import Views
 from epalm.errors import ConfigError
 from epalm.evaluation.perceiving import perceived_files
 from epalm.models import PerceptualLM
@@ -19,6 +18,7 @@ from epalm.recipe import Recipe
 from epalm.training.describe import weightless_language_model
 from epalm.training.rows import require_rows, training_rows, validation_rows
 from epalm.training.skipping import Skipped, without_bad_media
+from epalm.training.views import training_views
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def build_features(recipe: Recipe, on_progress: OnProgress | None = None) -> Bui
         ),
         recipe.adapter,
     )
-    views = Views(recipe.data.views, recipe.training.seed, recipe.data.augment, recipe.data.evaluation_frames)
+    views = training_views(recipe)
     perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
     started = time.perf_counter()
     perceived.perceive([row.media for row in scored], on_progress)

@@ -18,7 +18,6 @@ import torch
 from epalm.data.features import OnProgress, PerceivedFiles
 from epalm.data.rows import Row
 from epalm.data.store import default_place
-from epalm.data.views import Views
 from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.evaluation.loading import SAVED_GROUPS
@@ -35,6 +34,7 @@ from epalm.training.published import beside
 from epalm.training.rows import RowSource, require_rows, training_rows, validation_rows
 from epalm.training.skipping import Skipped, without_bad_media
 from epalm.training.trackers import require_trackers
+from epalm.training.views import VIEW_SETTINGS, training_views
 
 CHECKPOINTS = "checkpoints"
 """Where in the output directory an unfinished run is kept."""
@@ -140,7 +140,7 @@ def run_recipe(
     model = load_model(recipe)
     checkpoints = Checkpoints(output / CHECKPOINTS, run_identity(recipe, model, rows))
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
-    views = Views(recipe.data.views, recipe.training.seed, recipe.data.augment, recipe.data.evaluation_frames)
+    views = training_views(recipe)
     perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
     answerer = Answerer(model, recipe.text, recipe.generation, perceived)
     check_rows(answerer.tasks.expand(rows), answerer.tasks, model, training.where)
@@ -243,7 +243,7 @@ class TrainingProgress:
 def run_identity(recipe: Recipe, model: PerceptualLM, rows: Sequence[Row]) -> dict[str, Any]:
     """What decides the numbers of a run, by dotted name: a run with other values is another one."""
     groups = recipe.model_dump(mode="json", include={"model", "adapter", "text", "training"})
-    groups["data"] = recipe.data.model_dump(mode="json", include={"views", "augment", "evaluation_frames"})
+    groups["data"] = recipe.data.model_dump(mode="json", include=VIEW_SETTINGS)
     for group, name in _NO_MATTER:
         del groups[group][name]
     dtype = next(model.language_model.parameters()).dtype

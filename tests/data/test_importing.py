@@ -72,16 +72,33 @@ def test_folders_with_metadata(tmp_path, epalm):
     assert {(row.question, row.targets) for row in rows} == {("what?", ("a cat, black",)), (None, ("a dog",))}
 
 
+def test_answers_need_not_be_texts(tmp_path, epalm):
+    answers = (3, [2, "two"], [{"answer": "a cat", "answer_id": 1}], {"raw": "a dog"}, None, {"other": "x"})
+    files = {f"{i}.jpg": b"picture" for i in range(len(answers))}
+    for i, answer in enumerate(answers):
+        files[f"{i}.json"] = {"question": "what?", "answer": answer}
+    _shard(tmp_path / "s.tar", dict(sorted(files.items())))
+    assert epalm("data", "import", tmp_path / "s.tar", "--output", tmp_path / "rows.jsonl").code == 0
+    rows = read_manifest(tmp_path / "rows.jsonl")
+    assert [row.targets for row in rows] == [("3",), ("2", "two"), ("a cat",), ("a dog",)]
+
+
 def test_what_cannot_be_imported(tmp_path, refused):
     output = tmp_path / "rows.jsonl"
-    (tmp_path / "arrow").mkdir()
-    (tmp_path / "arrow" / "data-00000-of-00001.arrow").touch()
+    assert "no such file or directory" in refused("data", "import", tmp_path / "none", "--output", output)
     assert "holds neither .tar shards nor metadata.jsonl" in refused("data", "import", tmp_path, "--output", output)
-    assert "with the `datasets` library first" in refused("data", "import", tmp_path / "arrow", "--output", output)
     (tmp_path / "s.tar").write_bytes(b"no tar" * 200)
     assert "s.tar: is damaged at sample None" in refused("data", "import", tmp_path / "s.tar", "--output", output)
     _shard(tmp_path / "s.tar", {"0.jpg": b"x"})
+    bare = refused("data", "import", tmp_path / "s.tar", "--output", tmp_path / "rows")
+    assert "rows has no ending; write" in bare
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "s.tar").rename(tmp_path / "rows" / "s.tar")
+    assert "media would be put into" in refused("data", "import", tmp_path / "rows", "--output", output)
+    (tmp_path / "rows" / "s.tar").rename(tmp_path / "s.tar")
     assert "no sample can be used: 0 rows; 1 left out" in refused(
         "data", "import", tmp_path / "s.tar", "--output", output
     )
+    told = refused("data", "import", tmp_path / "s.tar", "--split", "train", "--output", output)
+    assert "--split is of Arrow and Parquet files" in told
     assert not output.exists()

@@ -162,6 +162,29 @@ def alike(whole: np.ndarray, stretch: np.ndarray, start: int) -> bool:
     return np.array_equal(whole[start : start + len(stretch)], stretch)
 
 
+def test_masked_views_of_a_short_sound(encoders: dict[str, Any], tmp_path: Path) -> None:
+    """They differ from each other, the same in memory, in a store, or kept nowhere; evaluation has none."""
+    sound = tiny_watchers.sound(0, encoders["audio"].window - 1)
+    soundfile.write(tmp_path / "a.wav", sound, tiny_watchers.RATE, subtype="FLOAT")
+    rows = [{"audio": tmp_path / "a.wav"}]
+    plain, views = Views(V, seed=1), Views(V, seed=1, mask_sounds=True)
+    description = describe_encoder(encoders["audio"], K)
+    seen = []
+    for options in ({}, {"keep": False}):
+        perceived = perceiving(encoders, "audio", views, **options)
+        seen.append(torch.stack(visits(perceived, rows, range(20))))
+        assert torch.equal(perceived.of(rows)["audio"], perceiving(encoders, "audio", plain).of(rows)["audio"])
+    for chosen in (plain, views, plain):  # both in one store, where each has its own items
+        kept = {"audio": StoredFeatures(tmp_path / "store", description, chosen, 8)}
+        perceived = perceiving(encoders, "audio", chosen, kept=kept)
+        seen.append(torch.stack(visits(perceived, rows, range(20))))
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[3])
+    assert len({visit.numpy().tobytes() for visit in seen[0]}) == V
+    for whole in (seen[2], seen[4]):
+        assert len({visit.numpy().tobytes() for visit in whole}) == 1
+
+
 def test_a_sound_no_longer_than_the_window_is_whole(encoders: dict[str, Any], tmp_path: Path) -> None:
     encoder = encoders["audio"]
     for samples in (1, encoder.window - 1, encoder.window):

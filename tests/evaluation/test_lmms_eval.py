@@ -7,6 +7,7 @@ data sets, requests with six arguments.
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import types
 from abc import ABC, abstractmethod
@@ -14,15 +15,32 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tiny
 import torch
 from PIL import Image
+from pyarrow import parquet
 
 from epalm.errors import DataError, UnsupportedModelError
 from epalm.evaluation import Answerer
 
 MODULE = "epalm.evaluation.lmms_eval"
+TASK = """
+task: fake
+dataset_path: parquet
+dataset_kwargs: {data_files: {test: fake.parquet}}
+test_split: test
+output_type: generate_until
+doc_to_visual: !function shown.picture
+doc_to_text: "{{question}}\\nBe brief."
+doc_to_target: answer
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+SHOWN = """
+def picture(doc):
+    return [doc["image"]]
+"""
 
 
 class Base(ABC):
@@ -110,14 +128,14 @@ def test_continuations_are_weighed(module: Any, adapter: Path, task: list[dict[s
     weighed = model.loglikelihood(requests(task, lambda doc: doc["answer"]))
     lm, tasks = model.answerer.model, model.answerer.tasks
     question = tasks["question_answering"]
-    for (likelihood, greedy), one in zip(weighed, task, strict=True):
+    for (loss, greedy), one in zip(weighed, task, strict=True):
         front = question.prompt_ids(one["question"])
         target = question.spelling.target_ids(one["answer"], question.prompt(one["question"]))[:-1]
         encoder = lm.encoders["image"]
         features = encoder.features(encoder.preprocess([np.asarray(one["picture"])]), lm.levels["image"])
         scores = lm(torch.tensor([[*front, *target]]), features=features).logits[0].log_softmax(-1)
         total = sum(float(scores[i - len(target) - 1, token]) for i, token in enumerate(target))
-        assert likelihood == pytest.approx(total, abs=1e-3)
+        assert loss == pytest.approx(-total, abs=1e-3)  # the least is the best
         likeliest = [int(scores[i - len(target) - 1].argmax()) for i in range(len(target))]
         assert greedy == (likeliest == target)
 
@@ -131,6 +149,29 @@ def test_what_cannot_be_served(module: Any, adapter: Path, task: list[dict[str, 
         asked = [Request(("which?", {}, lambda doc, shown=shown: shown, 0, "fake", "test"))]
         with pytest.raises(DataError, match=said):
             model.generate_until(asked)
+    with pytest.raises(UnsupportedModelError, match="a request shows nothing"):
+        model.loglikelihood([Request(("", "red"))])
+
+
+@pytest.mark.parametrize("shown", ["picture", "content", "path"])
+def test_a_picture_in_any_form(module: Any, adapter: Path, task: list[dict[str, Any]], shown: str) -> None:
+    model = module.LmmsEvalModel(str(adapter), device="cpu")
+    model.task_dict["fake"] = {"test": task}
+
+    def show(doc: dict[str, Any]) -> list[Any]:
+        path = Path("pictures", f"{doc['answer']}.png")
+        return [{"picture": doc["picture"], "content": {"bytes": path.read_bytes(), "path": None}, "path": path}[shown]]
+
+    asked = [Request((one["question"], {}, show, i, "fake", "test")) for i, one in enumerate(task)]
+    alone = Answerer.load(adapter, {"model.device": "cpu"})
+    files = [f"pictures/{one['answer']}.png" for one in task]
+    assert model.generate_until(asked) == [
+        alone.ask(file, one["question"]) for file, one in zip(files, task, strict=True)
+    ]
+
+
+def test_it_says_where_it_is(module: Any, adapter: Path) -> None:
+    assert module.LmmsEvalModel(str(adapter), device="cpu").device == torch.device("cpu")
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +182,31 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
         importlib.import_module(MODULE)
 
 
-def test_it_is_a_model_of_the_real_package() -> None:
-    base = pytest.importorskip("lmms_eval.api.model", reason="lmms-eval is not installed")
-    assert issubclass(importlib.import_module(MODULE).LmmsEvalModel, base.lmms)
+@pytest.mark.slow
+def test_the_real_evaluator_scores_a_fake_task(adapter: Path, task: list[dict[str, Any]]) -> None:
+    """Found by its entry point; lmms-eval 0.7 itself can score no task of choices, of any model."""
+    evaluator = pytest.importorskip("lmms_eval.evaluator", reason="lmms-eval is not installed")
+    files = [Path("pictures", f"{one['answer']}.png") for one in task]
+    alone = Answerer.load(adapter, {"model.device": "cpu"})
+    said = [alone.ask(file, one["question"]) for file, one in zip(files, task, strict=True)]
+    rows = [
+        {"image": {"bytes": file.read_bytes(), "path": None}, "question": one["question"], "answer": text}
+        for file, one, text in zip(files, task, ["something else", *said[1:]], strict=True)
+    ]
+    text = {"dtype": "string", "_type": "Value"}
+    features = {"image": {"_type": "Image"}, "question": text, "answer": text}
+    told = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(told), "fake.parquet")
+    Path("tasks").mkdir()
+    Path("tasks", "fake.yaml").write_text(TASK)
+    Path("tasks", "shown.py").write_text(SHOWN)
+    done = evaluator.simple_evaluate(
+        model="epalm",
+        model_args=f"pretrained={adapter}",
+        device="cpu",
+        batch_size=3,
+        tasks=["fake"],
+        task_manager=importlib.import_module("lmms_eval.tasks").TaskManager(include_path="tasks"),
+        bootstrap_iters=0,
+    )
+    assert done["results"]["fake"]["exact_match,none"] == 0.75

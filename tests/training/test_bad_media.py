@@ -127,6 +127,8 @@ def test_settings_that_do_not_go_together(place: Path, backbones: Path, refused:
     for settings, said in (
         (("--data.views", "null"), "data: views null is a new view at every visit, and none can be kept"),
         (("--data.augment", "crop"), "data: augment crop makes random views; set views"),
+        (("--data.mask_sounds", "true"), "data: mask_sounds makes random views; set views"),
+        (("--data.mask_sounds", "true", "--data.views", 2), "data.mask_sounds is for sounds, and there is no audio"),
         (("--data.views", 3), "data.views: a picture has one view unless data.augment makes others"),
         (("--data.views", 0), "data.views: Input should be greater than or equal to 1"),
         (("--data.most_bad_media", 1.5), "data.most_bad_media: Input should be less than or equal to 1"),

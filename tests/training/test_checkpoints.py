@@ -249,7 +249,7 @@ def test_killed_at_twenty_random_points_and_resumed_it_ends_bit_equal(place: Pat
     whole = build_recipe(values | {"data": {"train": place / "captions.jsonl"}, "output": place / "whole"})
     run_recipe(whole)
     lot, folder = random.Random(0), place / "out" / "checkpoints"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         [sys.executable, "-c", _FORKS], cwd=place, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True, bufsize=1,

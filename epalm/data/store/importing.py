@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,6 +152,34 @@ def _read_parquet(source: Path) -> _Brought:
     except ImportError:
         raise DataError(f'{source}: reading it takes the package pyarrow: pip install "epalm[parquet]"') from None
     table = parquet.read_table(source, columns=["id", "features"])
-    features = torch.from_numpy(np.array(table["features"].to_pylist(), dtype=np.float32))
     ids = [str(name) for name in table["id"].to_pylist()]
-    return _Brought(ids, tuple(features.shape), features.dtype, lambda first, last: features[first:last])
+    item = _dense(table["features"].slice(0, 1))
+
+    def part(first: int, last: int) -> Tensor:
+        try:
+            features = _dense(table["features"].slice(first, last - first))
+        except ValueError as error:
+            raise DataError(f"{source}: {error} (rows {first} to {last - 1})") from None
+        if features.shape[1:] != item.shape[1:]:
+            raise DataError(f"{source}: the features of '{ids[first]}' are of another shape than those of '{ids[0]}'")
+        return torch.from_numpy(features)
+
+    return _Brought(ids, (len(ids), *item.shape[1:]), torch.from_numpy(item).dtype, part)
+
+
+def _dense(column: Any) -> np.ndarray:
+    """Lists in lists of a column of Arrow -> one array (n, ...)."""
+    from pyarrow import compute
+
+    values = column.combine_chunks()
+    shape = [len(values)]
+    while hasattr(values.type, "value_type"):
+        lengths = compute.list_value_length(values).unique().to_pylist()
+        if len(lengths) > 1 or None in lengths:
+            raise ValueError("features are not all of one shape")
+        shape += lengths or [0]
+        values = values.flatten()
+    numbers = np.array(values.to_numpy(zero_copy_only=False))
+    if values.null_count or numbers.dtype == object:
+        raise ValueError("features must all be numbers")
+    return numbers.reshape(shape)

@@ -119,6 +119,7 @@ class StoredFeatures(KnownViews):
             return key_of(content, name, f"{self._views.seed} evaluation".encode())
         if view is None:
             return content
-        augment = self._views.augment if self._modality == "image" else ""
-        drawn = f"{self._views.seed} {augment} {view}{' or whole' if self._skip_bad else ''}"
+        drawn = (
+            f"{self._views.seed} {self._views.altered(self._modality)} {view}{' or whole' if self._skip_bad else ''}"
+        )
         return key_of(content, name, drawn.encode())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 from safetensors.torch import save_file
 
 from epalm.data.features import PerceivedFiles
@@ -50,14 +53,56 @@ def test_safetensors(tmp_path: Path, dtype: torch.dtype) -> None:
     assert torch.equal(read(tmp_path / "store", *IDS), features)
 
 
-def test_parquet(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    from pyarrow import parquet
+@pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_parquet(tmp_path: Path, shape: tuple[int, ...], dtype: type) -> None:
+    features = np.random.default_rng(0).normal(size=(5, *shape)).astype(dtype)
+    nested = pa.array(features.ravel())
+    for size in reversed(shape):
+        nested = pa.FixedSizeListArray.from_arrays(nested, size)
+    fixed = pa.table({"id": IDS, "features": nested})
+    lists = pa.table({"id": IDS, "features": pa.array(features.tolist(), list_of(pa.from_numpy_dtype(dtype), shape))})
+    wanted = torch.from_numpy(features).to(torch.float16 if dtype is np.float16 else torch.float32)
+    for number, table in enumerate((fixed, lists)):
+        parquet.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+        import_features(tmp_path / "a.parquet", tmp_path / f"store{number}")
+        assert torch.equal(read(tmp_path / f"store{number}", *IDS), wanted.unsqueeze(1) if len(shape) == 1 else wanted)
 
-    features = np.random.default_rng(0).normal(size=(5, 2, 4)).astype(np.float32)
-    parquet.write_table(arrow.table({"id": IDS, "features": features.tolist()}), tmp_path / "a.parquet")
-    import_features(tmp_path / "a.parquet", tmp_path / "store")
-    assert torch.equal(read(tmp_path / "store", *IDS), torch.from_numpy(features))
+
+def list_of(kind: pa.DataType, shape: tuple[int, ...]) -> pa.DataType:
+    for _ in shape:
+        kind = pa.list_(kind)
+    return kind
+
+
+def test_parquet_of_several_shards(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(5000, 2)).astype(np.float32)
+    names = [f"{i}.jpg" for i in range(5000)]
+    parquet.write_table(pa.table({"id": names, "features": features.tolist()}), tmp_path / "a.parquet")
+    store = import_features(tmp_path / "a.parquet", tmp_path / "store")
+    assert len(store.shards) == 3
+    assert torch.equal(read(tmp_path / "store", *names)[:, 0], torch.from_numpy(features))
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ([[1.0, 2.0], [3.0]], r"features are not all of one shape \(rows 0 to 1\)"),
+        ([[1.0, 2.0], None], "features are not all of one shape"),
+        ([[1.0, 2.0], [3.0, None]], "features must all be numbers"),
+        ([["a"], ["b"]], r"holds no features with their ids \(features must all be numbers\)"),
+        ([1.0, 2.0], r"of shape \(2,\); it must be"),
+        ([[1, 2], [3, 4]], "features are of torch.int64"),
+        ([[1.0]] * 2048 + [[1.0, 2.0]], "the features of '2048' are of another shape than those of '0'"),
+        ([], "holds no features with their ids"),
+    ],
+)
+def test_parquet_without_features(tmp_path: Path, features: list, said: str) -> None:
+    parquet.write_table(
+        pa.table({"id": [str(i) for i in range(len(features))], "features": features}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(DataError, match=said):
+        import_features(tmp_path / "a.parquet", tmp_path / "store")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not there")
@@ -154,12 +199,8 @@ def test_files_that_hold_no_features(tmp_path: Path) -> None:
             import_features(tmp_path / name, tmp_path / "store")
 
 
-def test_parquet_takes_a_package(tmp_path: Path) -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        (tmp_path / "a.parquet").write_bytes(b"")
-        with pytest.raises(DataError, match=r'takes the package pyarrow: pip install "epalm\[parquet\]"'):
-            import_features(tmp_path / "a.parquet", tmp_path / "store")
-    else:
-        pytest.skip("pyarrow is installed")
+def test_parquet_takes_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match=r'takes the package pyarrow: pip install "epalm\[parquet\]"'):
+        import_features(tmp_path / "a.parquet", tmp_path / "store")
