@@ -137,10 +137,11 @@ class _Run:
         self.accelerator = Accelerator(
             device_placement=False,  # the model is where the recipe says
             cpu=without_gpu(),
+            mixed_precision="no",  # what is held in which precision is the recipe's to say, not the launcher's
             log_with=list(settings.report_to) or None,
             project_dir=log_directory,
-            # A batch without sound trains no connector for sounds.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+            # Of several senses a batch may lack one, and then it trains no connector for it.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.levels) > 1)],
         )
         if settings.report_to:
             self.accelerator.init_trackers("epalm")
