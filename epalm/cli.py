@@ -216,9 +216,13 @@ def caption(
     as_json: AsJson = False,
 ) -> None:
     """Say what is in files."""
+    from epalm.processes import is_main_process
+
     heard = _sounds_of(files, sounds)
     asked = _asked(adapter, others, context.obj)
     texts = asked.caption([asked.media(file, sound) for file, sound in zip(files, heard, strict=True)])
+    if not is_main_process():
+        return
     captions = [_said(file, sound, caption=text) for file, sound, text in zip(files, heard, texts, strict=True)]
     if as_json:
         typer.echo(json.dumps(captions))
@@ -238,10 +242,13 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Answer a question about a file."""
+    from epalm.processes import is_main_process
+
     (heard,) = _sounds_of([file], sounds)
     asked = _asked(adapter, others, context.obj)
     text = asked.ask(asked.media(file, heard), question)
-    typer.echo(json.dumps(_said(file, heard, question=question, answer=text)) if as_json else text)
+    if is_main_process():
+        typer.echo(json.dumps(_said(file, heard, question=question, answer=text)) if as_json else text)
 
 
 @app.command(epilog=_INFO_HELP + _SETTINGS)
@@ -373,7 +380,10 @@ def _users_trouble(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in _USERS_TROUBLE:
         return f"{error.filename or 'standard output'}: {error.strerror}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
-        return "out of memory; lower training.batch_size, generation.batch_size or data.perception_batch"
+        return (
+            "out of memory; lower training.batch_size, generation.batch_size or data.perception_batch, or hold the "
+            "language model in less (model.quantization, model.shard)"
+        )
     return None
 
 

@@ -37,6 +37,7 @@ from epalm.models.partly_trained import PartlyTrained
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
 from epalm.models.ranking import AnswersAfter, Ranked, search
 from epalm.models.senses import Features, RawInputs, Senses
+from epalm.models.sharding import is_sharded
 from epalm.models.window import Window
 
 
@@ -289,6 +290,7 @@ class AugmentedLM(PartlyTrained):
             "block adapters are trained below the window, too": self.block_adapters is not None,
             "with the legacy mask the slot sees the padding": self.config.mask == "legacy",
             "the window begins with the first layer": self.window.start == 0,
+            "the layers are shared out among processes (model.shard)": is_sharded(self.language_model),
         }
         for reason, holds in reasons.items():
             if holds:
