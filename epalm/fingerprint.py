@@ -17,6 +17,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 _MOST_ELEMENTS = 65_536
 _REMEMBERED = "remembered_fingerprint"
@@ -24,7 +25,10 @@ _REMEMBERED = "remembered_fingerprint"
 
 @torch.no_grad()
 def fingerprint(module: nn.Module) -> str | None:
-    """Hexadecimal SHA-256 of `module`'s parameters, or None where there is nothing to read (the `meta` device)."""
+    """Hexadecimal SHA-256 of `module`'s parameters.
+
+    None where there is nothing to read (the `meta` device), or nothing of the original signs (what torchao quantised).
+    """
     if hasattr(module, _REMEMBERED):
         return cast(str, getattr(module, _REMEMBERED))
     digest = hashlib.sha256()
@@ -32,7 +36,7 @@ def fingerprint(module: nn.Module) -> str | None:
         id(part.weight): cast(bytes, part.imprint) for part in module.modules() if hasattr(part, "imprint")
     }
     for name, parameter in sorted(module.named_parameters()):
-        if parameter.is_meta:
+        if parameter.is_meta or is_traceable_wrapper_subclass(parameter):
             return None
         digest.update(f"{name} ".encode() + (kept.get(id(parameter)) or imprint(parameter)))
     return digest.hexdigest()

@@ -15,7 +15,14 @@ from epalm.encoders import LongSounds, PerceptualEncoder, Statistics, load_encod
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
 from epalm.models.precision import Precision, best_attention, best_dtype
-from epalm.models.quantised import OF_BITSANDBYTES, Quantization, bitsandbytes_config, quantization_of, to_int8
+from epalm.models.quantised import (
+    OF_BITSANDBYTES,
+    Quantization,
+    bitsandbytes_config,
+    let_gradients_through,
+    quantization_of,
+    to_int8,
+)
 from epalm.models.selfcheck import PROVEN, examine
 from epalm.models.sharding import is_sharded, require_shareable, share_out
 from epalm.sources import resolve_source
@@ -118,6 +125,7 @@ def load_language_model(
     anatomy = study(model, decoder_layers)
     if quantization == "int8":
         to_int8(anatomy.layers)
+    let_gradients_through(model)
     # Those of bitsandbytes cannot be moved; one that is to be shared out stays in main memory until it is.
     if device is not None and quantization_of(model) not in OF_BITSANDBYTES and not shard:
         model = model.to(device)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 
 from epalm.errors import ConfigError
@@ -46,7 +47,12 @@ def share_out(language_model: PreTrainedModel, layers: Sequence[nn.Module], devi
         language_model: frozen and whole, in main memory where it does not fit `device`.
         layers: its decoder layers.
         device: where it runs; each process has its own, of one kind.
+
+    Raises:
+        ConfigError: its files, or whoever made it, quantised it by torchao.
     """
+    if any(is_traceable_wrapper_subclass(parameter) for layer in layers for parameter in layer.parameters()):
+        raise ConfigError("model.shard: a language model that torchao quantised cannot be shared out; take another")
     remember_fingerprint(language_model)
     mesh = init_device_mesh(device.type, (processes().num_processes,))
     in_layers = {parameter for layer in layers for parameter in layer.parameters()}
