@@ -17,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 SCRIPT = Path(__file__).parent / "processes_script.py"
+ROOT = str(Path(__file__).parents[2])
 WEIGHTS = "adapter_model.safetensors"
 STOPPED = "parts"
 """The run that is ended on its way, and gone on with."""
@@ -27,7 +28,7 @@ WHOLE = "whole"
 def launched(processes: int, *arguments: object) -> str:
     """What so many processes print."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes] if processes > 1 else []
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": ROOT}
     command = [*map(str, (sys.executable, *launch, *arguments))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
