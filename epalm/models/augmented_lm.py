@@ -199,7 +199,9 @@ class AugmentedLM(PartlyTrained):
                 return CausalLMOutputWithPast(logits=self.language_model(**given).logits)
             if labels.shape != ids.shape:
                 raise DataError(f"labels: expected {tuple(ids.shape)} like input_ids, got {tuple(labels.shape)}")
-            rows = LabelledRows.find(labels.to(ids.device), mask, len(vectors) + self._prompt_tokens)
+            # Where the mask was given: a search on a GPU would wait for all it has to do.
+            seen = mask if attention_mask is None else attention_mask
+            rows = LabelledRows.find(labels.to(seen.device), seen, len(vectors) + self._prompt_tokens)
             with rows.only(self.language_model.get_output_embeddings()):
                 logits = self.language_model(**given).logits[0]  # (N, V)
         target = rows.target.to(logits.device)

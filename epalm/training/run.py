@@ -151,7 +151,7 @@ def run_recipe(
     perceived.perceive([row.media for row in to_score], on_progress)
     perceived.perceive([row.media for row in rows], on_progress, training=True)
     rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, training.where)
-    scored = partial(_scored, answerer, validation, recipe.training.metric) if recipe.training.validate_every else None
+    scored = partial(_scored, answerer, validation, recipe.training.metric, on_progress)
     log = train_on(
         model,
         rows,
@@ -159,7 +159,7 @@ def run_recipe(
         perceived,
         on_progress,
         checkpoints=checkpoints,
-        score=scored,
+        score=scored if recipe.training.validate_every else None,
         on_warning=on_warning,
         log_directory=output / LOGS,
         where=training.where,
@@ -259,9 +259,9 @@ def run_identity(recipe: Recipe, model: PerceptualLM, rows: Sequence[Row]) -> di
     return {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
 
 
-def _scored(answerer: Answerer, validation: RowSource, metric: str | None) -> float:
+def _scored(answerer: Answerer, validation: RowSource, metric: str | None, on_progress: OnProgress | None) -> float:
     """How good the adapter is now on the rows held out: by the metric that was asked for, else by each task's first."""
-    scores = score_rows(answerer, validation.rows, where=validation.where).scores
+    scores = score_rows(answerer, validation.rows, on_progress, validation.where).scores
     chosen = [
         task[metric] if metric else next(iter(task.values()))
         for task in scores.values()

@@ -95,6 +95,28 @@ def test_resumed_with_scores_on_the_way(recipe: MakeRecipe, place: Path) -> None
     assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
 
 
+@pytest.mark.parametrize("scored", [1, 3, 6], ids=["first", "on its way", "last"])
+def test_ended_while_it_is_scored_it_is_scored_again(recipe: MakeRecipe, place: Path, scored: int) -> None:
+    changes = {"data__validation": place / "questions.jsonl", "training__validate_every": 2}
+    whole = run_recipe(recipe("whole", **changes))
+    begun: list[int] = []
+
+    def end(what: str, done: int, total: int) -> None:
+        if what == "answering":
+            begun.append(done)
+            if len(begun) == scored:
+                raise Killed
+
+    with pytest.raises(Killed):
+        run_recipe(recipe("out", **changes), end)
+    assert max(path.name for path in (place / "out" / "checkpoints").iterdir()) == f"step-{2 * scored:08d}"
+    result = run_recipe(recipe("out", **changes), resume=True)
+    assert result.log.scores == whole.log.scores
+    assert [step for step, _ in result.log.scores] == [2, 4, 6, 8, 10, 12]
+    assert result.log.losses == whole.log.losses
+    assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
+
+
 def test_scores_on_the_way_need_rows(recipe: MakeRecipe, place: Path) -> None:
     with pytest.raises(ConfigError, match=r"training\.validate_every: there are no rows to score"):
         run_recipe(recipe("out", training__validate_every=2))
