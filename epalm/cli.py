@@ -315,7 +315,9 @@ def run(arguments: Sequence[str]) -> int:
     except _UsageError as error:
         return _refuse(_usage(error))
     except TrainingStopped as stopped:
-        return _refuse(str(stopped), stopped.exit_code)
+        from epalm.processes import is_main_process
+
+        return _refuse(str(stopped), stopped.exit_code) if is_main_process() else stopped.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return _refuse("interrupted", _INTERRUPTED)
     except SystemExit:  # typer's answer to a closed pipe: whoever read has seen enough
