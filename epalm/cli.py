@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import sys
 import traceback
@@ -224,9 +225,13 @@ def caption(
     as_json: AsJson = False,
 ) -> None:
     """Say what is in files."""
+    from epalm.processes import is_main_process
+
     heard = _sounds_of(files, sounds)
     asked = _asked(adapter, others, context.obj)
     texts = asked.caption([asked.media(file, sound) for file, sound in zip(files, heard, strict=True)])
+    if not is_main_process():
+        return
     captions = [_said(file, sound, caption=text) for file, sound, text in zip(files, heard, texts, strict=True)]
     if as_json:
         typer.echo(json.dumps(captions))
@@ -246,10 +251,13 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Answer a question about a file."""
+    from epalm.processes import is_main_process
+
     (heard,) = _sounds_of([file], sounds)
     asked = _asked(adapter, others, context.obj)
     text = asked.ask(asked.media(file, heard), question)
-    typer.echo(json.dumps(_said(file, heard, question=question, answer=text)) if as_json else text)
+    if is_main_process():
+        typer.echo(json.dumps(_said(file, heard, question=question, answer=text)) if as_json else text)
 
 
 @app.command(epilog=_INFO_HELP + _SETTINGS)
@@ -315,7 +323,9 @@ def run(arguments: Sequence[str]) -> int:
     except _UsageError as error:
         return _refuse(_usage(error))
     except TrainingStopped as stopped:
-        return _refuse(str(stopped), stopped.exit_code)
+        from epalm.processes import is_main_process
+
+        return _refuse(str(stopped), stopped.exit_code) if is_main_process() else stopped.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return _refuse("interrupted", _INTERRUPTED)
     except SystemExit:  # typer's answer to a closed pipe: whoever read has seen enough
@@ -381,7 +391,10 @@ def _users_trouble(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in _USERS_TROUBLE:
         return f"{error.filename or 'standard output'}: {error.strerror}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
-        return "out of memory; lower training.batch_size, generation.batch_size or data.perception_batch"
+        return (
+            "out of memory; lower training.batch_size, generation.batch_size or data.perception_batch, or hold the "
+            "language model in less (model.quantization, model.shard)"
+        )
     return None
 
 
@@ -408,6 +421,8 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    for name in ("bitsandbytes", "torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

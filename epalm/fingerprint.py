@@ -4,7 +4,8 @@ By the fingerprint an adapter knows the backbone it was trained on, whatever tha
 store knows the very numbers that made its features. The fingerprint is SHA-256 over every parameter's name, shape and
 the signs of up to 65,536 evenly spaced elements. Signs survive rounding, so the same weights give the same print in
 float32, float16 and bfloat16 and on every device. Quantising may round a small weight to 0, which has no sign: a
-quantised layer keeps what its weight was known by.
+quantised layer keeps what its weight was known by. Of a module that is about to be shared out among processes the print
+is remembered, for no process can read it afterwards.
 """
 
 from __future__ import annotations
@@ -16,22 +17,34 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 _MOST_ELEMENTS = 65_536
+_REMEMBERED = "remembered_fingerprint"
 
 
 @torch.no_grad()
 def fingerprint(module: nn.Module) -> str | None:
-    """Hexadecimal SHA-256 of `module`'s parameters, or None where there is nothing to read (the `meta` device)."""
+    """Hexadecimal SHA-256 of `module`'s parameters.
+
+    None where there is nothing to read (the `meta` device), or nothing of the original signs (what torchao quantised).
+    """
+    if hasattr(module, _REMEMBERED):
+        return cast(str, getattr(module, _REMEMBERED))
     digest = hashlib.sha256()
     kept: dict[int, bytes] = {
         id(part.weight): cast(bytes, part.imprint) for part in module.modules() if hasattr(part, "imprint")
     }
     for name, parameter in sorted(module.named_parameters()):
-        if parameter.is_meta:
+        if parameter.is_meta or is_traceable_wrapper_subclass(parameter):
             return None
         digest.update(f"{name} ".encode() + (kept.get(id(parameter)) or imprint(parameter)))
     return digest.hexdigest()
+
+
+def remember_fingerprint(module: nn.Module) -> None:
+    """Have `fingerprint` give what it gives now, whatever becomes of the weights."""
+    setattr(module, _REMEMBERED, fingerprint(module))
 
 
 @torch.no_grad()

@@ -12,7 +12,15 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, parse_flag_from_env
 
+from epalm.errors import ConfigError
+
 _One = TypeVar("_One")
+_WRAPPERS = {
+    "FSDP": "ACCELERATE_USE_FSDP",
+    "DeepSpeed": "ACCELERATE_USE_DEEPSPEED",
+    "Megatron-LM": "ACCELERATE_USE_MEGATRON_LM",
+}
+"""What accelerate would make of a model, and where its launcher says so."""
 
 
 def processes() -> PartialState:
@@ -23,6 +31,20 @@ def processes() -> PartialState:
 def without_gpu() -> bool:
     """Whether a run here is one of CPUs, as accelerate must be told."""
     return not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
+def require_plain_launch() -> None:
+    """See that accelerate is to start processes, and nothing more: it cannot know what of a model is frozen.
+
+    Raises:
+        ConfigError: its configuration asks for more.
+    """
+    for name, flag in _WRAPPERS.items():
+        if parse_flag_from_env(flag):
+            raise ConfigError(
+                f"{name} is turned on in accelerate's configuration ({flag}), which is not supported; turn it off "
+                "there, and share a language model that does not fit one device out with --model.shard true"
+            )
 
 
 def is_main_process() -> bool:

@@ -49,6 +49,8 @@ class ModelSettings(Settings):
     quantization: Literal["none", "int8", "8bit", "4bit"] | None = None
     """Of the language model's decoder layers: `int8`, a quarter of float32's memory, on every device; `8bit` or `4bit`,
     by the package bitsandbytes; unset: none, or as the adapter was trained."""
+    shard: bool = False
+    """Share the language model's decoder layers out among all processes, for one that does not fit one device."""
     device: str | None = None
     """Such as `cpu` or `cuda:0`; unset: a GPU where there is one."""
     attn_implementation: Literal["eager", "sdpa"] | None = None

@@ -255,7 +255,8 @@ def test_features_that_do_not_fit(brought: Path, backbones: Path, epalm: Command
             "every",
             (4, 3, 2, 5),
             "my eye",
-            "every: holds features of shape (3, 2, 5); what is trained here takes (K, E)",
+            "every: holds every token, features of shape (K, S, E) = (3, 2, 5), and which of them sums up its level is "
+            "not known; adapters take (K, E): import those tokens, or the means, alone",
         ),
     ):
         np.savez(f"{name}.npz", ids=names, features=np.zeros(shape, np.float32))

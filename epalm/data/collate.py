@@ -47,6 +47,7 @@ def collate(
     *,
     loss_on: Literal["answer", "all"] = "answer",
     side: Literal["left", "right"] = "right",
+    least: int = 0,
 ) -> TextBatch:
     """Prompt and target of each row, one after the other, padded to the longest row.
 
@@ -56,13 +57,14 @@ def collate(
         loss_on: `answer`: labels on the target alone; `all`: on the prompt as well, but never on a row's first token,
             which is begin-of-text, or else has no text in front of it to be predicted from.
         side: where the padding goes; generation needs `left`.
+        least: fewest columns, where padding is to be as long as in a larger batch.
 
     Raises:
         ValueError: there are no rows, or a prompt is empty.
     """
     if not rows or not all(prompt for prompt, _ in rows):
         raise ValueError("collate needs at least one row, and a prompt in every row")
-    width = max(len(prompt) + len(target) for prompt, target in rows)
+    width = max(least, *(len(prompt) + len(target) for prompt, target in rows))
     input_ids = torch.full((len(rows), width), pad_id, dtype=torch.long)  # (B, T)
     attention_mask = torch.zeros_like(input_ids)
     labels = torch.full_like(input_ids, IGNORED)

@@ -13,6 +13,7 @@ from typing import Any
 from epalm.admission import name_of, require_known_tokens, require_perceived, require_room, require_tokenizer
 from epalm.data.collate import TextBatch, collate
 from epalm.data.features import OnProgress, PerceivedFiles
+from epalm.data.processes import ALONE, Processes, all_processes
 from epalm.data.rows import Row
 from epalm.data.views import Views
 from epalm.errors import AdapterError, DataError
@@ -21,6 +22,7 @@ from epalm.evaluation.loading import load_adapter
 from epalm.evaluation.perceiving import perceived_files
 from epalm.evaluation.vocabulary import read_answers
 from epalm.models import PerceptualLM
+from epalm.models.sharding import is_sharded
 from epalm.recipe import DataSettings, GenerationSettings
 from epalm.tasks import Tasks, TextTemplate
 
@@ -93,6 +95,9 @@ class Answerer(Asked):
     def answer(self, rows: Sequence[Row], on_progress: OnProgress | None = None, where: str = "") -> list[str]:
         """An answer for every row, in their order; which rows share a batch changes nothing.
 
+        Where the language model is shared out among processes, all of them must call this with the same rows: each
+        answers its share of every batch, and all get the whole.
+
         Args:
             rows: their targets are not looked at.
             on_progress: told of perceiving and answering.
@@ -104,24 +109,32 @@ class Answerer(Asked):
         """
         self.check(rows, where)
         media, perceived = self._media(rows), self._perceived()
-        perceived.perceive(media, on_progress, alone=True)
         prompts = [self.tasks.prompt_ids(row) for row in rows]
+        batches = list(self._groups(rows, media, prompts))
+        own = [self._own(rows, group) for group, _ in batches]
+        perceived.perceive([media[i] for some in own for i in some], on_progress, alone=True)
         answers = [""] * len(rows)
         done = 0
-        for group, new_tokens in self._groups(rows, media, prompts):
-            batch = collate([(prompts[i], []) for i in group], self.tasks.pad_id, side=self.generation.padding)
+        for (group, new_tokens), some in zip(batches, own, strict=True):
+            batch = collate([(prompts[i], []) for i in some], self.tasks.pad_id, side=self.generation.padding)
             require_known_tokens(batch.input_ids, self.model)
-            features = perceived.of([media[i] for i in group]) or None
+            features = perceived.of([media[i] for i in some]) or None
             if self._is_ranked(rows[group[0]]):
                 said = self._ranked(rows[group[0]], batch, features)
             else:
-                said = self._generated([rows[i] for i in group], batch, features, new_tokens)
-            for i, text in zip(group, said, strict=True):
-                answers[i] = text
+                said = self._generated([rows[i] for i in some], batch, features, new_tokens)
+            for share in self._sharers(rows[group[0]]).share(list(zip(some, said, strict=True))):
+                for i, text in share:
+                    answers[i] = text
             done += len(group)
             if on_progress is not None:
                 on_progress("answering", done, len(rows))
         return answers
+
+    @property
+    def answers_together(self) -> bool:
+        """Whether all processes must answer the same rows together, and not each its own."""
+        return is_sharded(self.model.language_model)
 
     def perceive(self, rows: Sequence[Row], on_progress: OnProgress | None = None) -> None:
         """Fill a store of features together with all other processes, each of which calls this with the same rows.
@@ -190,6 +203,19 @@ class Answerer(Asked):
         )
         return [self.vocabulary[number] for number in ranked.best]
 
+    def _sharers(self, row: Row) -> Processes:
+        """Who shares the batches of such rows.
+
+        A language model that is shared out must be called by all processes equally often. Generation sees to that;
+        how many calls a ranking takes depends on its rows, so there every process takes them all.
+        """
+        return all_processes() if self.answers_together and not self._is_ranked(row) else ALONE
+
+    def _own(self, rows: Sequence[Row], group: list[int]) -> list[int]:
+        """Share of this process in a batch; where none is left for it, it takes the first row for company."""
+        sharers = self._sharers(rows[group[0]])
+        return group[sharers.rank :: sharers.count] or group[:1]
+
     def _media(self, rows: Sequence[Row]) -> list[dict[str, Path]]:
         """Of every row the files that are perceived."""
         return [{name: path for name, path in row.media.items() if name in self.modalities} for row in rows]
@@ -202,7 +228,7 @@ class Answerer(Asked):
     def _groups(
         self, rows: Sequence[Row], media: Sequence[Mapping[str, Path]], prompts: Sequence[list[int]]
     ) -> Iterator[tuple[list[int], int]]:
-        """Rows of each batch, and how many new tokens each of them may have.
+        """Rows of each batch, over the processes that share it, and how many new tokens each of them may have.
 
         Rows of one batch bring the same modalities and may say equally much, so that none of them depends on another;
         prompts of like length go together, which leaves less padding. With the legacy mask, whose slot sees padding,
@@ -219,5 +245,6 @@ class Answerer(Asked):
         order = sorted(range(len(prompts)), key=lambda i: (kind(i), len(prompts[i])))
         for (_, _, new_tokens, _), same in groupby(order, key=kind):
             group = list(same)
-            for first in range(0, len(group), self.generation.batch_size):
-                yield group[first : first + self.generation.batch_size], new_tokens
+            size = self.generation.batch_size * self._sharers(rows[group[0]]).count
+            for first in range(0, len(group), size):
+                yield group[first : first + size], new_tokens

@@ -10,6 +10,7 @@ from epalm.errors import AdapterError, ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import SavedAdapter, read_adapter
 from epalm.models.cards import first_difference
+from epalm.processes import own_device
 from epalm.recipe import Recipe, build_recipe
 
 SAVED_GROUPS = ("model", "text", "generation")
@@ -56,9 +57,10 @@ def load_adapter(
         adapter,
         **backbones,
         torch_dtype=recipe.model.dtype(),
-        device=recipe.model.device_or_best() if language_model is None else recipe.model.device,
+        device=own_device(recipe.model.device_or_best()) if language_model is None else recipe.model.device,
         attn_implementation=recipe.model.attn_implementation,
         quantization=recipe.model.quantization,
+        shard=recipe.model.shard,
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
         statistics=recipe.model.statistics,

@@ -63,14 +63,17 @@ def ready_cards(features: Mapping[str, Path]) -> dict[str, EncoderCard]:
         features: directories of stores, by modality.
 
     Raises:
-        DataError: there is no store, or it holds something else than (K, E).
+        DataError: there is no store, or it holds every token and not (K, E).
     """
     return {modality: _card(folder, ReadyFeatures(folder).store.description) for modality, folder in features.items()}
 
 
 def _card(folder: Path, known: StoreDescription) -> EncoderCard:
     if len(known.shape) != 2:
-        raise DataError(f"{folder}: holds features of shape {known.shape}; what is trained here takes (K, E)")
+        raise DataError(
+            f"{folder}: holds every token, features of shape (K, S, E) = {known.shape}, and which of them sums up its "
+            "level is not known; adapters take (K, E): import those tokens, or the means, alone"
+        )
     levels, width = known.shape
     return EncoderCard(
         source=None,

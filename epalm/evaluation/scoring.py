@@ -120,7 +120,10 @@ def score_rows(
     started = time.perf_counter()
     answerer.check(rows, where)
     answerer.perceive(rows, on_progress)
-    texts = divide_work(rows, lambda share: answerer.answer(share, on_progress, where) if share else [])
+    if answerer.answers_together:
+        texts = answerer.answer(rows, on_progress, where)
+    else:
+        texts = divide_work(rows, lambda share: answerer.answer(share, on_progress, where) if share else [])
     predictions = tuple(Prediction(row, text) for row, text in zip(rows, texts, strict=True))
     splits: dict[TaskName, SplitScores] = {}
     for task in scored:

@@ -37,6 +37,7 @@ from epalm.models.partly_trained import PartlyTrained
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
 from epalm.models.ranking import AnswersAfter, Ranked, search
 from epalm.models.senses import Features, RawInputs, Senses
+from epalm.models.sharding import is_sharded
 from epalm.models.window import Window
 
 
@@ -198,7 +199,9 @@ class AugmentedLM(PartlyTrained):
                 return CausalLMOutputWithPast(logits=self.language_model(**given).logits)
             if labels.shape != ids.shape:
                 raise DataError(f"labels: expected {tuple(ids.shape)} like input_ids, got {tuple(labels.shape)}")
-            rows = LabelledRows.find(labels.to(ids.device), mask, len(vectors) + self._prompt_tokens)
+            # Where the mask was given: a search on a GPU would wait for all it has to do.
+            seen = mask if attention_mask is None else attention_mask
+            rows = LabelledRows.find(labels.to(seen.device), seen, len(vectors) + self._prompt_tokens)
             with rows.only(self.language_model.get_output_embeddings()):
                 logits = self.language_model(**given).logits[0]  # (N, V)
         target = rows.target.to(logits.device)
@@ -289,6 +292,7 @@ class AugmentedLM(PartlyTrained):
             "block adapters are trained below the window, too": self.block_adapters is not None,
             "with the legacy mask the slot sees the padding": self.config.mask == "legacy",
             "the window begins with the first layer": self.window.start == 0,
+            "the layers are shared out among processes (model.shard)": is_sharded(self.language_model),
         }
         for reason, holds in reasons.items():
             if holds:

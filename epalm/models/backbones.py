@@ -15,8 +15,16 @@ from epalm.encoders import LongSounds, PerceptualEncoder, Statistics, load_encod
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
 from epalm.models.precision import Precision, best_attention, best_dtype
-from epalm.models.quantised import OF_BITSANDBYTES, Quantization, bitsandbytes_config, quantization_of, to_int8
+from epalm.models.quantised import (
+    OF_BITSANDBYTES,
+    Quantization,
+    bitsandbytes_config,
+    let_gradients_through,
+    quantization_of,
+    to_int8,
+)
 from epalm.models.selfcheck import PROVEN, examine
+from epalm.models.sharding import is_sharded, require_shareable, share_out
 from epalm.sources import resolve_source
 
 Source = str | Path | nn.Module
@@ -43,6 +51,7 @@ class SharedLanguageModel:
         device: str | torch.device | None,
         attn_implementation: str | None,
         quantization: Quantization | None,
+        shard: bool,
     ) -> None:
         """See that it is held as is asked: any change would change what its other adapters say.
 
@@ -57,6 +66,7 @@ class SharedLanguageModel:
             (place, self.device, same_place),
             (attn_implementation, attention, attn_implementation in (None, attention)),
             (f"quantization {quantization}", f"quantization {held}", quantization in (None, held)),
+            ("shard true", "whole", not shard or is_sharded(self.model)),
         ):
             if not same:
                 raise ConfigError(
@@ -72,6 +82,7 @@ def load_language_model(
     device: str | torch.device | None = None,
     attn_implementation: str | None = None,
     quantization: Quantization | None = None,
+    shard: bool = False,
 ) -> tuple[PreTrainedModel, Anatomy, str | None]:
     """A frozen language model known to be one that can be served, its parts, and the name of where it came from.
 
@@ -82,18 +93,23 @@ def load_language_model(
         device: where it goes; unset: the CPU, or where the live model is.
         attn_implementation: `eager` or `sdpa`; unset: `eager` for bfloat16 on the CPU, else transformers' choice.
         quantization: see `epalm.models.quantised`; unset: none, or as the live model is held.
+        shard: share it out among all processes, see `epalm.models.sharding`.
 
     Raises:
-        ConfigError: nothing can be loaded from there, or not quantised so, or a shared model would have to change.
+        ConfigError: nothing can be loaded from there, or not quantised or shared out so, or a shared model would have
+            to change.
         UnsupportedModelError: what is there cannot be served.
     """
     if isinstance(source, SharedLanguageModel):
-        source.require(dtype, device, attn_implementation, quantization)
+        source.require(dtype, device, attn_implementation, quantization, shard)
         return source.model, study(source.model, decoder_layers), source.source
+    held = quantization_of(source) if isinstance(source, nn.Module) else quantization
+    if shard:
+        require_shareable(held)
     if isinstance(source, nn.Module):
         model: Any = source
         name = getattr(getattr(source, "config", None), "_name_or_path", None) or None
-        _require_way(name, quantization_of(source), quantization)
+        _require_way(name, held or "none", quantization)
         if attn_implementation is not None:
             try:
                 model.set_attn_implementation(attn_implementation)
@@ -109,11 +125,15 @@ def load_language_model(
     anatomy = study(model, decoder_layers)
     if quantization == "int8":
         to_int8(anatomy.layers)
-    if device is not None and quantization_of(model) not in OF_BITSANDBYTES:  # those cannot be moved
+    let_gradients_through(model)
+    # Those of bitsandbytes cannot be moved; one that is to be shared out stays in main memory until it is.
+    if device is not None and quantization_of(model) not in OF_BITSANDBYTES and not shard:
         model = model.to(device)
     model.eval().requires_grad_(False)
     if anatomy.family not in PROVEN:
         examine(model, anatomy)
+    if shard and not is_sharded(model):
+        share_out(model, anatomy.layers, torch.device(device or "cpu"))
     return model, anatomy, name
 
 

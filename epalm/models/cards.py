@@ -44,7 +44,7 @@ class LanguageModelCard(Settings):
     vocabulary: int
     """Rows of the output embedding."""
     fingerprint: str | None
-    """Of the weights; none where they could not be read (the `meta` device, bitsandbytes)."""
+    """Of the weights; none where they could not be read (the `meta` device, bitsandbytes, torchao)."""
     quantization: Quantization = "none"
     """How it was held."""
 

@@ -59,6 +59,8 @@ class Loading:
     """Of the language model."""
     quantization: Quantization | None = None
     """Likewise."""
+    shard: bool = False
+    """Likewise."""
     frames: int | None = None
     long_sounds: LongSounds | None = None
     statistics: Statistics | None = None
@@ -80,6 +82,7 @@ class Loading:
             device=self.device,
             attn_implementation=self.attn_implementation,
             quantization=self.quantization,
+            shard=self.shard,
         )
 
     def encoders(self, sources: Source | Mapping[str, Source] | None) -> dict[str, PerceptualEncoder]:

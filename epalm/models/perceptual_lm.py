@@ -85,6 +85,7 @@ class PerceptualLM(AugmentedLM):
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
         quantization: Quantization | None = None,
+        shard: bool = False,
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
         statistics: Statistics | None = None,
@@ -109,6 +110,8 @@ class PerceptualLM(AugmentedLM):
                 that is faster, else transformers' choice.
             quantization: of the language model's decoder layers: `int8`, on every device; `8bit` or `4bit`, by the
                 package bitsandbytes, from files alone; unset: `none`, or as a live model is held.
+            shard: share the language model's decoder layers out among all processes, which then must call the model
+                equally often; see `epalm.models.sharding`.
             frames: frames of a clip; unset: what the encoder was trained with, or 8.
             long_sounds: what is perceived of sounds longer than the encoder's window: `first`, the first window, which
                 is the default, or all `windows`, averaged.
@@ -124,7 +127,7 @@ class PerceptualLM(AugmentedLM):
             _shared(language_model),
             encoders,
             config,
-            Loading(torch_dtype, device, attn_implementation, quantization, frames, long_sounds, statistics),
+            Loading(torch_dtype, device, attn_implementation, quantization, shard, frames, long_sounds, statistics),
             tokenizer=tokenizer,
             encoder_width=encoder_width,
             encoder_levels=encoder_levels,
@@ -145,6 +148,7 @@ class PerceptualLM(AugmentedLM):
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
         quantization: Quantization | None = None,
+        shard: bool = False,
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
         statistics: Statistics | None = None,
@@ -160,6 +164,7 @@ class PerceptualLM(AugmentedLM):
             device: see `build`.
             attn_implementation: see `build`.
             quantization: see `build`; unset: as the adapter was trained, or as a live model is held.
+            shard: see `build`.
             frames: see `build`; unset: as the adapter was trained.
             long_sounds: see `build`; unset: as the adapter was trained.
             statistics: see `build`; unset: as the adapter was trained.
@@ -170,7 +175,9 @@ class PerceptualLM(AugmentedLM):
             UnsupportedModelError: a backbone cannot be served.
         """
         saved = read_adapter(adapter)
-        loading = Loading(torch_dtype, device, attn_implementation, quantization, frames, long_sounds, statistics)
+        loading = Loading(
+            torch_dtype, device, attn_implementation, quantization, shard, frames, long_sounds, statistics
+        )
         parts = saved_parts(saved, _shared(language_model), encoders, loading, tokenizer=tokenizer)
         try:
             model = cls(**vars(parts))

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
@@ -26,15 +27,26 @@ from epalm.fingerprint import imprint
 Quantization = Literal["none", "int8", "8bit", "4bit"]
 OF_BITSANDBYTES = ("8bit", "4bit")
 _LARGEST = 127
+_PACKS = "support_avx512bf16_for_cpu"
+"""What a layer of bitsandbytes packs its weights by."""
 
 
 class Int8Linear(nn.Module):
-    """`x W^T + b` with W in int8, from a linear layer or GPT-2's `Conv1D`."""
+    """`x W^T + b` with W in int8, from a linear layer or GPT-2's `Conv1D`.
+
+    Raises:
+        ConfigError: the layer's weights are quantised already.
+    """
 
     def __init__(self, linear: nn.Linear | Conv1D) -> None:
         super().__init__()
         floats: Tensor = linear.weight
         bias: Any = linear.bias
+        if not floats.is_floating_point() or is_traceable_wrapper_subclass(floats):
+            raise ConfigError(
+                "model.quantization: the language model is quantised already, by its files or by whoever made it, and "
+                "cannot be given int8; leave it out"
+            )
         self.imprint = imprint(floats)
         """Of the weight as it was, for `fingerprint`."""
         rows = (floats.T if isinstance(linear, Conv1D) else floats).detach().float()  # (O, I)
@@ -91,6 +103,24 @@ def quantization_of(language_model: Any) -> Quantization:
     return "8bit" if getattr(language_model, "is_loaded_in_8bit", False) else "none"
 
 
+def let_gradients_through(language_model: nn.Module) -> None:
+    """Keep bitsandbytes from packing 4-bit weights for the CPU's bfloat16, which no gradient passes any more.
+
+    It does so at the first pass without gradients, such as a score on the way, of layers in evaluation mode.
+
+    Raises:
+        ConfigError: it has done so.
+    """
+    for module in language_model.modules():
+        if hasattr(module, _PACKS):
+            if getattr(getattr(module.weight, "quant_state", None), "packing_format_for_cpu", False):
+                raise ConfigError(
+                    "model.quantization: the live language model's 4-bit weights have been packed for inference; "
+                    "load it anew"
+                )
+            setattr(module, _PACKS, False)
+
+
 def bitsandbytes_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig:
     """The settings in transformers for `8bit` and `4bit`.
 
@@ -100,7 +130,7 @@ def bitsandbytes_config(quantization: Quantization, dtype: torch.dtype) -> BitsA
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"model.quantization: {quantization} needs the package bitsandbytes, which is not installed; "
-            "install it, or choose int8 or none"
+            'install it (pip install "epalm[quant]"), or choose int8 or none'
         )
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)

@@ -58,4 +58,10 @@ class Summary:
 
 
 def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    return sum(map(_values, module.parameters()))
+
+
+def _values(parameter: nn.Parameter) -> int:
+    """How many values it stands for; bitsandbytes packs two into a byte."""
+    packed = getattr(parameter, "quant_state", None)
+    return parameter.numel() if packed is None else packed.shape.numel()

@@ -1,8 +1,8 @@
 """One optimizer step on one batch: every process learns from its share, and all come to what one alone would.
 
 Each process takes its share of a batch in as many parts as `accumulation` says. A part's loss weighs as much as it has
-of the batch's labels, so that the sum over parts and processes is the loss of the whole batch. Padding, drawn answers
-and views do not depend on who takes which row.
+of the batch's labels, so that the sum over parts and processes is the loss of the whole batch. Drawn answers and views
+do not depend on who takes which row, and nor does padding where it is seen.
 
 Shapes: B batch, T text tokens, K levels, E encoder width.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from epalm.admission import require_known_tokens
 from epalm.data.collate import Encoded, collate
@@ -59,6 +60,7 @@ class Learner:
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), eps=settings.adam_epsilon)
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate_factor)
+        _keep_frozen_to_itself(model)
         self.model = accelerator.prepare(model)
         half = next(model.language_model.parameters()).dtype == torch.float16
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=half)
@@ -88,6 +90,8 @@ class Learner:
         settings = self.settings
         draws = random.Random(f"{settings.seed} {step}")  # of the step alone
         pairs = [self.tasks.encode(row, draws) for row in rows]
+        # The legacy mask lets the slot see padding: then every part has that of the whole batch.
+        columns = max(sum(map(len, pair)) for pair in pairs) if self.bare.config.mask == "legacy" else 0
         share = torch.zeros((), device=self.bare.device)
         first = self.accelerator.process_index * settings.accumulation
         last = first + settings.accumulation - 1
@@ -96,8 +100,9 @@ class Learner:
             places = share_of(range(len(rows)), part, self.parts)
             weight = self._weight([pairs[place] for place in places], pairs)
             places = places or range(1)
+            some = [pairs[place] for place in places]
             with nullcontext() if part == last else self.accelerator.no_sync(self.model):
-                loss = weight * self._loss(step, [pairs[place] for place in places], [media[place] for place in places])
+                loss = weight * self._loss(step, some, [media[place] for place in places], columns)
                 # Processes' gradients are averaged, and here they are to be summed.
                 self.accelerator.backward(self.scaler.scale(loss * self.accelerator.num_processes))
             share += loss.detach()
@@ -151,9 +156,9 @@ class Learner:
             return sum(len(pair.target_ids) for pair in pairs)
         return sum(len(pair.prompt_ids) + len(pair.target_ids) - 1 for pair in pairs)
 
-    def _loss(self, step: int, pairs: Sequence[Encoded], media: Sequence[Media]) -> Tensor:
-        """Of some rows of a batch."""
-        batch = collate(pairs, self.tasks.pad_id, loss_on=self.settings.loss_on)
+    def _loss(self, step: int, pairs: Sequence[Encoded], media: Sequence[Media], columns: int) -> Tensor:
+        """Of some rows of a batch, padded to so many columns at least."""
+        batch = collate(pairs, self.tasks.pad_id, loss_on=self.settings.loss_on, least=columns)
         require_known_tokens(batch.input_ids, self.bare)
         output = self.model(
             batch.input_ids,
@@ -166,6 +171,13 @@ class Learner:
         )
         loss: Tensor = output.loss
         return loss
+
+
+def _keep_frozen_to_itself(model: PerceptualLM) -> None:
+    """Have processes not send each other what is frozen: all have it from the same files, maybe a part of it alone."""
+    tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    frozen = [name for name, tensor in tensors if not tensor.requires_grad]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen)
 
 
 def parameter_groups(model: PerceptualLM, settings: TrainingSettings) -> list[dict[str, object]]:

@@ -137,10 +137,11 @@ class _Run:
         self.accelerator = Accelerator(
             device_placement=False,  # the model is where the recipe says
             cpu=without_gpu(),
+            mixed_precision="no",  # what is held in which precision is the recipe's to say, not the launcher's
             log_with=list(settings.report_to) or None,
             project_dir=log_directory,
-            # A batch without sound trains no connector for sounds.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+            # Of several senses a batch may lack one, and then it trains no connector for it.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.levels) > 1)],
         )
         if settings.report_to:
             self.accelerator.init_trackers("epalm")
@@ -163,17 +164,17 @@ class _Run:
         look_every = 1 if self.accelerator.num_processes == 1 and self.model.device.type == "cpu" else _LOOK_EVERY
         batches = self.batches.after(self.step)
         self.model.train()
+        if score is not None and self._is_scored() and not self.selection.has(self.step):
+            self._select(score)  # the run ended before, or while, it was done
         while self.step < self.steps and not self.selection.is_over:
             self._learn(next(batches))
-            last = self.step == self.steps
-            saves = checkpoints is not None and self.step % settings.checkpoint_every == 0
-            scores = score is not None and (last or self.step % (settings.validate_every or self.steps) == 0)
+            last, scores = self.step == self.steps, score is not None and self._is_scored()
+            # Scores may take long: whatever happens meanwhile, the run goes on from there.
+            saves = scores or (not last and self.step % settings.checkpoint_every == 0)
             stops = False
-            if last or saves or scores or self.step % look_every == 0:
-                stops = self._look(requests, on_step)
-            if score is not None and scores:
-                self._select(score)
-            if checkpoints is not None and not last and (saves or stops):
+            if last or saves or self.step % look_every == 0:
+                stops = self._look(requests, on_step) and (scores or not last)
+            if checkpoints is not None and (saves or stops):
                 self._save(checkpoints)
                 if stops:
                     raise TrainingStopped(
@@ -181,6 +182,8 @@ class _Run:
                         f"{checkpoints.directory}; the same command with --resume goes on from there",
                         requests.number or signal.SIGTERM,  # it may have come to another process
                     )
+            if score is not None and scores:
+                self._select(score)
         if self.selection.best is not None:
             self.model.load_trained_state_dict(self.selection.best)
         self.model.eval()
@@ -222,6 +225,11 @@ class _Run:
             if on_step is not None:
                 on_step(step, self.steps, loss)
         return bool(stops)
+
+    def _is_scored(self) -> bool:
+        """Whether the adapter is scored after this step, in a run that scores at all."""
+        every = self.settings.validate_every or self.steps
+        return self.step > 0 and (self.step == self.steps or self.step % every == 0)
 
     def _select(self, score: Callable[[], float]) -> None:
         """Score the adapter as it is now, and keep it if it is the best so far."""

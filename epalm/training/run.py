@@ -25,7 +25,7 @@ from epalm.evaluation.perceiving import perceived_files, ready_cards
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import CONFIG_FILE
 from epalm.models.summary import Summary
-from epalm.processes import is_main_process, own_device, wait_for_everyone
+from epalm.processes import is_main_process, own_device, require_plain_launch, wait_for_everyone
 from epalm.recipe import PublishedScores, Recipe
 from epalm.tasks import Tasks
 from epalm.training.checkpoints import Checkpoints
@@ -42,6 +42,7 @@ LOGS = "logs"
 """Where in the output directory trackers write."""
 _NO_MATTER = (
     ("model", "device"),
+    ("model", "shard"),
     ("training", "accumulation"),
     ("training", "checkpoint_every"),
     ("training", "report_to"),
@@ -118,12 +119,14 @@ def run_recipe(
     Raises:
         AdapterError: the adapter or a checkpoint cannot be written.
         ConfigError: rows to learn from or `output` are missing or cannot be used, a backbone is wrong, or there is an
-            unfinished run and `resume` is not asked for, or the other way round.
+            unfinished run and `resume` is not asked for, or the other way round; or the processes were not launched
+            as they must be.
         DataError: a manifest is wrong, or a row does not suit the backbones; rows are named by number.
         MediaError: a file cannot be read, and must not be skipped, or too many cannot.
         TrainingStopped: Ctrl-C or SIGTERM ended the run in order.
         UnsupportedModelError: a backbone cannot be served.
     """
+    require_plain_launch()
     require_rows(recipe.data)
     output = _named_output(recipe.output)
     if is_main_process():  # trying whether it can be written, processes would be in each other's way
@@ -148,7 +151,7 @@ def run_recipe(
     perceived.perceive([row.media for row in to_score], on_progress)
     perceived.perceive([row.media for row in rows], on_progress, training=True)
     rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, training.where)
-    scored = partial(_scored, answerer, validation, recipe.training.metric) if recipe.training.validate_every else None
+    scored = partial(_scored, answerer, validation, recipe.training.metric, on_progress)
     log = train_on(
         model,
         rows,
@@ -156,7 +159,7 @@ def run_recipe(
         perceived,
         on_progress,
         checkpoints=checkpoints,
-        score=scored,
+        score=scored if recipe.training.validate_every else None,
         on_warning=on_warning,
         log_directory=output / LOGS,
         where=training.where,
@@ -189,6 +192,7 @@ def load_model(recipe: Recipe) -> PerceptualLM:
         device=own_device(recipe.model.device_or_best()),
         attn_implementation=recipe.model.attn_implementation,
         quantization=recipe.model.quantization,
+        shard=recipe.model.shard,
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
         statistics=recipe.model.statistics,
@@ -255,9 +259,9 @@ def run_identity(recipe: Recipe, model: PerceptualLM, rows: Sequence[Row]) -> di
     return {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
 
 
-def _scored(answerer: Answerer, validation: RowSource, metric: str | None) -> float:
+def _scored(answerer: Answerer, validation: RowSource, metric: str | None, on_progress: OnProgress | None) -> float:
     """How good the adapter is now on the rows held out: by the metric that was asked for, else by each task's first."""
-    scores = score_rows(answerer, validation.rows, where=validation.where).scores
+    scores = score_rows(answerer, validation.rows, on_progress, validation.where).scores
     chosen = [
         task[metric] if metric else next(iter(task.values()))
         for task in scores.values()
@@ -283,8 +287,17 @@ def _require_resumable(output: Path, resume: bool) -> None:
 def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
     """What the adapter keeps of its recipe: what it takes to answer as it was trained, and how it was trained."""
     settings = recipe.model_dump(mode="json", include={*SAVED_GROUPS, "training"})
-    # The card describes the backbones; a device is anybody's own.
-    for name in ("language_model", "encoders", "frames", "long_sounds", "quantization", "statistics", "device"):
+    # The card describes the backbones; devices and processes are anybody's own.
+    for name in (
+        "language_model",
+        "encoders",
+        "frames",
+        "long_sounds",
+        "quantization",
+        "statistics",
+        "device",
+        "shard",
+    ):
         del settings["model"][name]
     del settings["generation"]["answers"], settings["generation"]["rank_top_k"]  # a file on this machine
     return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows)}

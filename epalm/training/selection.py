@@ -38,6 +38,10 @@ class Selection:
             self.best_step = step
         self.scores.append((step, score))
 
+    def has(self, step: int) -> bool:
+        """Whether the adapter of this step was scored."""
+        return any(scored == step for scored, _ in self.scores)
+
     @property
     def is_over(self) -> bool:
         """Whether patience has run out."""

@@ -1,9 +1,15 @@
-"""What every process of `test_processes.py` runs: a short training, and a score, told by the main process as JSON."""
+"""What every process runs for `test_processes.py` and `test_sharding.py`: short trainings with scores, told as JSON.
+
+    processes_script.py TOLD RECIPE...
+
+A recipe that ends in `@N` is ended after step N, and gone on with.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from epalm.processes import processes
@@ -11,11 +17,30 @@ from epalm.recipe import read_recipe
 from epalm.training import run_recipe
 
 
+class Ended(Exception):
+    """Stands for the end of the process."""
+
+
+def ending_at(step: int) -> Callable[[str, int, int], None]:
+    def tell(what: str, done: int, total: int) -> None:
+        if what.startswith("training") and done == step:
+            raise Ended
+
+    return tell
+
+
 def main() -> None:
     told = []
     for name in sys.argv[2:]:
-        recipe = read_recipe(name)
-        result = run_recipe(recipe)
+        path, _, step = name.partition("@")
+        recipe = read_recipe(path)
+        if step:
+            try:
+                run_recipe(recipe, ending_at(int(step)))
+                raise AssertionError("it was to end")
+            except Ended:
+                pass
+        result = run_recipe(recipe, resume=bool(step))
         assert result.evaluation is not None
         predictions = [(each.row.id, each.text) for each in result.evaluation.predictions]
         told.append({"losses": result.log.losses, "predictions": predictions, "scores": result.evaluation.scores})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from epalm.training import run_recipe
 from epalm.training.checkpoints import Checkpoint, Checkpoints
 
 WEIGHTS = "adapter_model.safetensors"
+ROOT = str(Path(__file__).parents[2])
+NO_COMPILER = shutil.which(os.environ.get("CXX") or {"darwin": "clang++"}.get(sys.platform, "g++")) is None
 MakeRecipe = Callable[..., Recipe]
 
 
@@ -89,6 +92,28 @@ def test_resumed_with_scores_on_the_way(recipe: MakeRecipe, place: Path) -> None
     result = run_recipe(recipe("out", **changes), resume=True)
     assert result.log.scores == whole.log.scores
     assert result.log.chosen_step == whole.log.chosen_step
+    assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("scored", [1, 3, 6], ids=["first", "on its way", "last"])
+def test_ended_while_it_is_scored_it_is_scored_again(recipe: MakeRecipe, place: Path, scored: int) -> None:
+    changes = {"data__validation": place / "questions.jsonl", "training__validate_every": 2}
+    whole = run_recipe(recipe("whole", **changes))
+    begun: list[int] = []
+
+    def end(what: str, done: int, total: int) -> None:
+        if what == "answering":
+            begun.append(done)
+            if len(begun) == scored:
+                raise Killed
+
+    with pytest.raises(Killed):
+        run_recipe(recipe("out", **changes), end)
+    assert max(path.name for path in (place / "out" / "checkpoints").iterdir()) == f"step-{2 * scored:08d}"
+    result = run_recipe(recipe("out", **changes), resume=True)
+    assert result.log.scores == whole.log.scores
+    assert [step for step, _ in result.log.scores] == [2, 4, 6, 8, 10, 12]
+    assert result.log.losses == whole.log.losses
     assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
 
 
@@ -249,7 +274,7 @@ def test_killed_at_twenty_random_points_and_resumed_it_ends_bit_equal(place: Pat
     whole = build_recipe(values | {"data": {"train": place / "captions.jsonl"}, "output": place / "whole"})
     run_recipe(whole)
     lot, folder = random.Random(0), place / "out" / "checkpoints"
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT}
     with subprocess.Popen(
         [sys.executable, "-c", _FORKS], cwd=place, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True, bufsize=1,
@@ -278,3 +303,41 @@ def test_killed_at_twenty_random_points_and_resumed_it_ends_bit_equal(place: Pat
     assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
     assert {path.name for path in (place / "out").iterdir()} == {WEIGHTS, "adapter_config.json", "README.md"}
     assert json.loads((place / "out" / "adapter_config.json").read_text())["metadata"]["rows"] == 4
+
+
+# -- compiled ----------------------------------------------------------------------------------------------------------
+
+_COMPILED = """
+import sys
+from epalm.recipe import read_recipe
+from epalm.training import run_recipe
+
+class Ended(Exception):
+    pass
+
+def end(what, done, total):
+    if what.startswith("training") and done == 5:
+        raise Ended
+
+for way in sys.argv[1:]:
+    recipe = read_recipe("recipe.yaml", {"output": "whole" if way == "whole" else "out"})
+    try:
+        run_recipe(recipe, end if way == "ended" else None, resume=way == "resumed")
+    except Ended:
+        pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_COMPILER, reason="there is no C++ compiler here")
+def test_a_compiled_run_is_resumed_to_the_bit_in_a_process_that_compiles_anew(place: Path, backbones: Path) -> None:
+    values = tiny.recipe_values(backbones, steps=10, batch_size=3, checkpoint_every=2, compile=True)
+    tiny.write_lines(place / "rows.jsonl", [*tiny.captions(), *tiny.questions()])
+    (place / "recipe.yaml").write_text(yaml.safe_dump(values | {"data": {"train": "rows.jsonl"}}))
+    for ways in (("whole", "ended"), ("resumed",)):  # batches of other lengths come first in the second
+        own = {"TORCHINDUCTOR_CACHE_DIR": str(place / f"code-{ways[0]}"), "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT}
+        command = [sys.executable, "-c", _COMPILED, *ways]
+        done = subprocess.run(command, cwd=place, env=os.environ | own, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert (place / "out" / "checkpoints" / "step-00000004").exists() == ("ended" in ways)
+    assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()

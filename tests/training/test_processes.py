@@ -17,8 +17,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "processes_script.py"
+ROOT = str(Path(__file__).parents[2])
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -59,7 +59,7 @@ def told(runs: Path) -> dict[int, list[list[dict[str, Any]]]]:
         recipes = [str(runs / f"{name}-{processes}.yaml") for name in names]
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         command = [sys.executable, *(launch if processes > 1 else ()), str(SCRIPT), str(runs / "told"), *recipes]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": ROOT}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         told[processes] = [json.loads((runs / f"told.{process}").read_text()) for process in range(processes)]

@@ -107,6 +107,48 @@ def test_what_does_not_fit_the_precision_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_every_token_is_built_read_and_mended(tmp_path: Path, dtype: str) -> None:
+    torch.manual_seed(0)
+    shape, kind = (2, 3, 5), getattr(torch, dtype)  # (K, S, E)
+    given = torch.randn(len(ITEMS), *shape)
+    description = StoreDescription.build({"identity": "id", "shape": shape, "dtype": dtype})
+
+    def perceive(batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        for batch in batches:
+            yield list(batch), given[list(batch)]
+
+    def build_all() -> FeatureStore:
+        store = FeatureStore(tmp_path, description)
+        build(
+            store,
+            ITEMS,
+            perceive,
+            batch_size=3,
+            per_shard=PER_SHARD,
+            processes=ALONE,
+            told=lambda done, total: None,
+        )
+        return store
+
+    store = build_all()
+    before = contents(tmp_path)
+    order = torch.randperm(len(ITEMS)).tolist()
+    read = store.read(store.find(as_keys(ITEMS[number][1] for number in order)))
+    assert read.dtype == kind
+    assert torch.equal(read, given[order].to(kind))
+    assert all(shard.is_whole() for shard in store.shards)
+    damaged = store.shards[1].path
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert [shard.path for shard in FeatureStore(tmp_path).shards if not shard.is_whole()] == [damaged]
+    damaged.write_bytes(content[:-9])
+    assert list(FeatureStore(tmp_path).damaged) == [damaged]
+    build_all()
+    assert contents(tmp_path) == before
+
+
 def test_shards_are_no_larger_than_they_should_be() -> None:
     assert items_per_shard((6, 768), "float16") == 2048
     assert items_per_shard((6, 1024), "float32") == 2048
