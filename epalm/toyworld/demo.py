@@ -57,7 +57,7 @@ QUICK = {
     "image": Budget(things=4000, steps=1600),
     "video": Budget(things=2600, steps=1050),
     "audio": Budget(things=2600, steps=1050),
-    "image+audio": Budget(things=9000, steps=3300),  # what two senses have in common takes more examples
+    "image+audio": Budget(things=7500, steps=3000),  # what two senses have in common takes more examples
 }
 LONG = {
     "image": Budget(things=9000, steps=4000),
