@@ -53,6 +53,8 @@ def main() -> None:
     for command, folder in (("make demo", options.quick), ("make demo-long", options.long)):
         if (folder / "results.json").is_file():
             results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+            if any("alone" in str(row["mechanism"]) for row in results):
+                command = "python -m epalm.toyworld.demo --long --apart"
             said = f"What `{command}` gives (seed 0); `text_only` is the same budget without perception:"
             parts.append(f"{said}\n\n{table(results)}")
     fill(Path("README.md"), "demo", "\n\n".join(parts))
