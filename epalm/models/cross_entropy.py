@@ -52,7 +52,7 @@ class _CrossEntropy(torch.autograd.Function):
         logits, targets, normalizers = context.saved_tensors
         gradient = torch.empty_like(logits)
         for rows in _parts(logits):
-            part = logits[rows].float().sub_(normalizers[rows, None]).exp_()  # probabilities
+            part = (logits[rows].float() - normalizers[rows, None]).exp_()  # probabilities
             if context.smoothing:
                 part -= context.smoothing / logits.shape[1]
             hit = part.gather(1, targets[rows, None]) - (1 - context.smoothing)

@@ -22,6 +22,7 @@ def test_value_and_gradient_are_those_of_torch(dtype, smoothing):
     (3 * expected / ROWS).backward()
     assert mine.grad.dtype == dtype
     torch.testing.assert_close(mine.grad, theirs.grad)
+    assert torch.equal(mine.detach(), logits)  # whoever asked for the logits still has them
 
 
 def test_logits_far_from_zero_do_not_overflow():
