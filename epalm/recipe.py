@@ -18,14 +18,11 @@ from pydantic import Field, field_validator, model_validator
 from epalm.config import AdapterConfig, Settings, read_yaml
 from epalm.data.rows import MODALITIES
 from epalm.errors import ConfigError
+from epalm.recipe_paths import settle_paths
 from epalm.setting_names import find_setting, nearest
 from epalm.tasks import TextTemplate
 
 RECIPES = Path(__file__).parent / "recipes"
-_PATHS = (
-    ("data", "train"), ("data", "validation"), ("data", "root"), ("data", "store"), ("generation", "answers"),
-    ("output",),
-)  # fmt: skip
 
 
 class ModelSettings(Settings):
@@ -205,8 +202,15 @@ class TrainingSettings(Settings):
     compile: bool = False
     """Compile the decoder layers. The first step takes half a minute more; on the CPU every other takes a tenth to a
     third less in float32 (`model.torch_dtype`), and longer in bfloat16."""
+    start_from: tuple[str, ...] = ()
+    """Adapters to start from, of the same backbones: one to go on with, or one for each modality."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of initial values, order and drawn answers."""
+
+    @field_validator("start_from", mode="before")
+    @classmethod
+    def _one_is_enough(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) and value else value
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainingSettings:
@@ -328,7 +332,7 @@ def read_recipe(source: str | Path | None, overrides: Mapping[str, Any] | None =
     if source is None:
         return build_recipe({}, overrides)
     path = _recipe_file(source)
-    return build_recipe(_settled(read_yaml(path), path.parent), overrides, where=str(path))
+    return build_recipe(settle_paths(read_yaml(path), path.parent), overrides, where=str(path))
 
 
 def list_recipes() -> dict[str, str]:
@@ -358,7 +362,7 @@ def build_recipe(
     for dotted, value in overrides.items():
         find_setting(Recipe, dotted)
         _put(merged, dotted.split("."), value)
-    return Recipe.build(_settled(merged, Path()), "command line")
+    return Recipe.build(settle_paths(merged, Path()), "command line")
 
 
 def _recipe_file(source: str | Path) -> Path:
@@ -371,40 +375,6 @@ def _recipe_file(source: str | Path) -> Path:
             f"{source}: no such recipe file, and the package has none of that name{nearest(str(source), of_package)}"
         )
     return Path(source)
-
-
-def _settled(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """`values` with paths that start at `folder`, and directories of backbones that can be found from anywhere."""
-    settled = copy.deepcopy(dict(values))
-    for *groups, name in _PATHS:
-        group = settled.get(groups[0]) if groups else settled
-        if isinstance(group, dict) and isinstance(group.get(name), str | Path):
-            group[name] = folder / Path(group[name]).expanduser()
-    data = settled.get("data")
-    if isinstance(data, dict) and isinstance(data.get("features"), dict):
-        data["features"] = {
-            name: folder / Path(place).expanduser() if isinstance(place, str | Path) else place
-            for name, place in data["features"].items()
-        }
-    model = settled.get("model")
-    if isinstance(model, dict):
-        _find_backbones(model, ("language_model",), folder)
-        if isinstance(model.get("encoders"), dict):
-            _find_backbones(model["encoders"], tuple(model["encoders"]), folder)
-    return settled
-
-
-def _find_backbones(sources: dict[str, Any], names: tuple[str, ...], folder: Path) -> None:
-    """Write directories in full, so that a saved adapter finds its backbones wherever it is used."""
-    for name in names:
-        source = sources.get(name)
-        if not isinstance(source, str):
-            continue
-        path = os.path.abspath(folder / Path(source).expanduser())  # noqa: PTH100  resolve() would follow links
-        if source and os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises on long paths
-            sources[name] = path
-        elif not source or source.startswith(("/", ".", "~")):
-            raise ConfigError(f"model: there is no directory {path if source else 'without a name'} for {name}")
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -62,6 +62,30 @@ def test_four_colours_are_learned_saved_loaded_and_told_apart(place: Path, backb
     assert predictions[0]["references"] == ["r"]
 
 
+def test_a_run_starts_from_an_adapter(place: Path, backbones: Path, epalm: Command, refused: Refused) -> None:
+    """Named on the command line from where one stands, in a recipe from where that is."""
+    Path("learn.yaml").write_text(yaml.safe_dump(tiny.learning_recipe(backbones)))
+    data = ("--data.train", "questions.jsonl")
+    assert epalm("train", "learn.yaml", *data, "--output", "adapters/first", "--json", "first.json").code == 0
+    more = tiny.learning_recipe(backbones)
+    more["training"] |= {"steps": 2, "start_from": ["first"]}
+    Path("adapters/more.yaml").write_text(yaml.safe_dump(more))
+    losses = json.loads(Path("first.json").read_text())
+    for command in (
+        ("learn.yaml", "--training.steps", "2", "--training.start_from", "adapters/first"),
+        ("adapters/more.yaml",),
+    ):
+        assert epalm("train", *command, *data, "--output", "second", "--json", "second.json").code == 0
+        assert json.loads(Path("second.json").read_text())["first_loss"] < 0.5 * losses["first_loss"]
+    kept = json.loads(Path("second/adapter_config.json").read_text())["metadata"]
+    assert kept["training"]["start_from"] == [str(place / "adapters" / "first")]
+    said = refused("train", "learn.yaml", *data, "--output", "third", "--training.start_from", "adapters/frist")
+    assert "adapters/frist: no such directory" in said
+    said = refused("train", "learn.yaml", *data, "--output", "third", "--training.start_from", "3")
+    assert "training.start_from" in said
+    assert not Path("third").exists()
+
+
 def test_captions_and_json(adapter: Path, epalm: Command) -> None:
     red, blue = "pictures/red.png", "pictures/blue.png"
     one, two = epalm("caption", adapter, red), epalm("caption", adapter, red, blue)

@@ -25,6 +25,7 @@ from epalm.models.cards import AdapterCard, EncoderCard, LanguageModelCard, new_
 from epalm.models.parts import Loading, new_parts, saved_parts
 from epalm.models.precision import Precision
 from epalm.models.quantised import Quantization
+from epalm.models.starting import join_tensors
 
 
 class PerceptualLM(AugmentedLM):
@@ -186,6 +187,21 @@ class PerceptualLM(AugmentedLM):
         check_tensors(saved, model.trained_state_dict())
         model.load_trained_state_dict(saved.tensors)
         return model.eval()
+
+    def start_from(self, *adapters: str | Path) -> None:
+        """Start from what saved adapters have learned: one of the same modalities, or one for each of several.
+
+        What several of them hold, such as the soft prompt, starts as their mean; what none holds stays as it is. The
+        window may be another than theirs.
+
+        Args:
+            adapters: local directories or hub ids.
+
+        Raises:
+            AdapterError: one is damaged, or does not fit the backbones or the settings, or two have the same modality.
+        """
+        saved = [read_adapter(adapter) for adapter in adapters]
+        self.load_trained_state_dict(join_tensors(saved, self.card(), self.trained_state_dict()))
 
     # -- keeping one -----------------------------------------------------------------------------------------------
 

@@ -3,10 +3,10 @@
     python -m epalm.toyworld.demo            (`make demo`)
     python -m epalm.toyworld.demo --long     (`make demo-long`)
 
-For each modality one adapter learns captions and questions together and is asked about things held out; one more
-answers what takes two modalities at once. Beside each stands `text_only`: the same rows, steps and settings without
-perception; with `--apart` also what either of two modalities comes to alone. Writes `results.json`, `report.html` and
-its pictures, the adapters and every prediction into the output folder.
+For each modality one adapter learns captions and questions together and is asked about things held out; one more,
+which starts from those of its modalities, answers what takes two at once. Beside each stands `text_only`: the same
+rows, steps and settings without perception; with `--apart` also what either of two modalities comes to alone. Writes
+`results.json`, `report.html` and its pictures, the adapters and every prediction into the output folder.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ QUICK = {
     "image": Budget(things=4000, steps=1600),
     "video": Budget(things=2600, steps=1050),
     "audio": Budget(things=2600, steps=1050),
-    "image+audio": Budget(things=7500, steps=3000),  # what two senses have in common takes more examples
+    "image+audio": Budget(things=4000, steps=1200),
 }
 LONG = {
     "image": Budget(things=9000, steps=4000),
     "video": Budget(things=6000, steps=3000),
     "audio": Budget(things=6000, steps=3000),
-    "image+audio": Budget(things=12_000, steps=5000),
+    "image+audio": Budget(things=9000, steps=4000),
 }
 
 
@@ -74,6 +74,8 @@ class Arm:
     name: str
     overrides: dict[str, Any]
     """Of the recipe of its kind of things."""
+    start_from: tuple[str, ...] = ()
+    """Where in the output folder the adapters are that it starts from."""
 
     @property
     def folder(self) -> str:
@@ -83,11 +85,19 @@ class Arm:
 
 def arms(kind: str, *, apart: bool) -> list[Arm]:
     """All of a kind of things; `apart`: where it takes several modalities, each of them alone as well."""
-    chosen = [Arm(preset, {"adapter.preset": preset}) for preset in MECHANISMS]
     encoders = read_recipe(_recipe_of(kind), {}).model.encoders
-    if apart and len(encoders) > 1:
+    if len(encoders) == 1:
+        return [Arm(preset, {"adapter.preset": preset}) for preset in MECHANISMS]
+    learned = {preset: {name: f"{name}/{preset}" for name in encoders} for preset in MECHANISMS}
+    chosen = [Arm(preset, {"adapter.preset": preset}, tuple(learned[preset].values())) for preset in MECHANISMS]
+    if apart:
+        preset = MECHANISMS[0]
         chosen += [
-            Arm(f"{MECHANISMS[0]}, {name} alone", {"adapter.preset": MECHANISMS[0], "model.encoders": {name: encoder}})
+            Arm(
+                f"{preset}, {name} alone",
+                {"adapter.preset": preset, "model.encoders": {name: encoder}},
+                (learned[preset][name],),
+            )
             for name, encoder in encoders.items()
         ]
     return chosen
@@ -171,7 +181,13 @@ def _run_kind(
     outcomes: list[Outcome] = []
     kept: PerceivedFiles | None = None
     for arm in arms(kind, apart=apart):
-        recipe = read_recipe(_recipe_of(kind), {**arm.overrides, "training.seed": seed, "training.steps": budget.steps})
+        settings = {
+            **arm.overrides,
+            "training.seed": seed,
+            "training.steps": budget.steps,
+            "training.start_from": [str(output.parent / place) for place in arm.start_from],
+        }
+        recipe = read_recipe(_recipe_of(kind), settings)
         reused = None if "model.encoders" in arm.overrides else kept
         outcome, perceived = _train_and_score(
             kind, arm.name, recipe, rows, asked, held_out, output / arm.folder, reused, on_progress
@@ -256,13 +272,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="train longer, on more")
     parser.add_argument("--apart", action="store_true", help="of two modalities at once, train on each alone as well")
-    parser.add_argument("--only", choices=KINDS, action="append", help="these kinds of things alone")
+    parser.add_argument(
+        "--only", choices=KINDS, action="append", help="these kinds of things alone, and those that they start from"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=None, help="default: runs/demo, with --long runs/demo-long")
     options = parser.parse_args()
     logging.disable_progress_bar()  # of loading weights, which takes no time here
     output = options.output or Path("runs/demo-long" if options.long else "runs/demo")
-    budgets = {kind: (LONG if options.long else QUICK)[kind] for kind in options.only or KINDS}
+    wanted = {part for kind in options.only or KINDS for part in (kind, *kind.split("+"))}
+    budgets = {kind: (LONG if options.long else QUICK)[kind] for kind in KINDS if kind in wanted}
     only = "".join(f" --only {kind}" for kind in options.only or ())
     switches = "".join(f" --{name}" for name in ("long", "apart") if getattr(options, name))
     command = f"python -m epalm.toyworld.demo{switches}{only} --seed {options.seed}"

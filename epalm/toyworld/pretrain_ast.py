@@ -22,7 +22,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 from transformers.audio_utils import mel_filter_bank, window_function
 
 from epalm.toyworld.pictures.world import COUNTS, SHAPES
-from epalm.toyworld.pretrain import options_parser, pretrain
+from epalm.toyworld.pretrain import half_where_it_pays, options_parser, pretrain
 from epalm.toyworld.pretrain_vit import ABSENT, AttributeHeads
 from epalm.toyworld.sounds.synthesize import RATE, SAMPLES, Call, synthesize_with_calls
 from epalm.toyworld.sounds.world import BEDS, LOUDNESS, MOTIONS, Event, Sound, draw_sound
@@ -163,7 +163,7 @@ def main() -> None:
 
     def loss_at(step: int) -> Tensor:
         values, labels, column_labels = draw_batch(random.Random(f"ast {options.seed} {step}"), options.batch)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_where_it_pays():
             states = tuple(state.float() for state in ast(values, output_hidden_states=True).hidden_states)
         levels = zip(WEIGHTS, states[-len(WEIGHTS) :], strict=True)
         whole = sum(weight * heads.loss(ast.layernorm(state[:, 0]), labels) for weight, state in levels)

@@ -35,7 +35,7 @@ from epalm.toyworld.pages import (
     train_tokenizer,
     write_page,
 )  # fmt: skip
-from epalm.toyworld.pretrain import options_parser, pretrain
+from epalm.toyworld.pretrain import half_where_it_pays, options_parser, pretrain
 from epalm.toyworld.wording import Statement
 
 HOME = Path(__file__).parent / "backbones" / "lm"
@@ -50,7 +50,7 @@ _GUIDES = {  # which layout guides which layers, and the first of the heads
 def read(model: OPTForCausalLM, batch: Batch) -> CausalLMOutputWithPast:
     """Logits (B, T, V) and, of each layer, attention probabilities (B, heads, T, T)."""
     mask = torch.zeros(batch.visible.shape).masked_fill(~batch.visible, torch.finfo(torch.float32).min)
-    with torch.autocast("cpu", torch.bfloat16):
+    with half_where_it_pays():
         return model(
             input_ids=batch.input_ids, attention_mask=mask, position_ids=batch.position_ids, use_cache=False,
             output_attentions=True,

@@ -23,7 +23,7 @@ from transformers import TimesformerConfig, TimesformerModel, VideoMAEImageProce
 from epalm.toyworld.clips.render import SIDE, draw_with_owners
 from epalm.toyworld.clips.world import DEEDS, Act, Clip, draw_clip
 from epalm.toyworld.pictures.world import COLORS, SHAPES
-from epalm.toyworld.pretrain import options_parser, pretrain
+from epalm.toyworld.pretrain import half_where_it_pays, options_parser, pretrain
 from epalm.toyworld.pretrain_vit import ABSENT, MEAN, STD, AttributeHeads
 from epalm.toyworld.pretrain_vit import HOME as PICTURES
 
@@ -188,7 +188,7 @@ def main() -> None:
         alone = 0.6 * max(0.0, 1 - 3 * step / options.steps)  # easy ones first
         pixels, labels, patch_labels = draw_batch(lot, options.batch, alone=alone)
         pixels = as_from_files(pixels, torch.Generator().manual_seed(step))
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_where_it_pays():
             states = [state.float() for state in model(pixels, output_hidden_states=True).hidden_states]
         levels = zip(WEIGHTS, states[-len(WEIGHTS) :], strict=True)
         losses = [weight * heads.loss(model.layernorm(state[:, 0]), labels) for weight, state in levels]

@@ -37,7 +37,7 @@ from epalm.toyworld.pictures.world import (
     Scene,
     draw_scene,
 )
-from epalm.toyworld.pretrain import options_parser, pretrain
+from epalm.toyworld.pretrain import half_where_it_pays, options_parser, pretrain
 
 HOME = Path(__file__).parent / "backbones" / "vit"
 MEAN = STD = 0.5
@@ -203,7 +203,7 @@ def pretrain_stage(vit: ViTModel, stage: Stage, steps: int, rate: float, options
         pixels, labels, patch_labels = draw_batch(
             lot, options.batch, stage.keys, crowded=crowded, foreign=stage.foreign
         )
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_where_it_pays():
             states = [state.float() for state in vit(pixel_values=pixels, output_hidden_states=True).hidden_states]
         levels = zip(stage.weights, states[-len(stage.weights) :], strict=True)
         whole = sum(weight * heads.loss(vit.layernorm(state[:, 0]), labels) for weight, state in levels)

@@ -176,14 +176,15 @@ def run_recipe(
 
 
 def load_model(recipe: Recipe) -> PerceptualLM:
-    """The untrained model of a recipe, seeded.
+    """The model of a recipe as training begins, seeded.
 
     Raises:
+        AdapterError: one to start from is damaged or does not fit.
         ConfigError: a backbone or a setting is wrong.
         UnsupportedModelError: a backbone cannot be served.
     """
     torch.manual_seed(recipe.training.seed)
-    return PerceptualLM.build(
+    model = PerceptualLM.build(
         recipe.model.language_model,
         recipe.model.encoders,
         recipe.adapter,
@@ -197,6 +198,9 @@ def load_model(recipe: Recipe) -> PerceptualLM:
         long_sounds=recipe.model.long_sounds,
         statistics=recipe.model.statistics,
     )
+    if recipe.training.start_from:
+        model.start_from(*recipe.training.start_from)
+    return model
 
 
 def train_on(
