@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,40 @@ def test_two_processes_come_to_what_one_does(
     assert first[run]["predictions"] == alone[run]["predictions"]
     assert [identity for identity, _ in first[run]["predictions"]] == [str(row) for row in range(1, 13)]
     assert first[run]["scores"] == alone[run]["scores"]
+
+
+@pytest.mark.slow
+def test_two_machines_come_to_what_one_process_does(runs: Path, told: dict[int, list[list[dict[str, Any]]]]) -> None:
+    """Both launchers are on this machine, and know of each other by address and port alone."""
+    values = yaml.safe_load((runs / "plain-2.yaml").read_text())
+    values["output"] = str(runs / "plain-machines")
+    (runs / "plain-machines.yaml").write_text(yaml.safe_dump(values))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": ROOT}
+    launchers = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run"),
+                *("--nnodes", "2", "--node-rank", str(machine), "--nproc-per-node", "1"),
+                *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"),
+                *(str(SCRIPT), str(runs / "machines"), str(runs / "plain-machines.yaml")),
+            ],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for machine in range(2)
+    ]
+    errors = [launcher.communicate(timeout=300)[1] for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [0, 0], errors[0][-2000:] + errors[1][-2000:]
+    first, second = (json.loads((runs / f"machines.{process}").read_text())[0] for process in range(2))
+    assert first == second
+    assert first["losses"] == pytest.approx(told[1][0][0]["losses"], abs=1e-5)
+    assert first["predictions"] == told[1][0][0]["predictions"]
+    one, two = (load_file(runs / name / WEIGHTS) for name in ("plain-1", "plain-machines"))
+    assert all(torch.allclose(one[key], two[key], atol=1e-5, rtol=0) for key in one)
 
 
 @pytest.mark.slow
