@@ -48,7 +48,7 @@ def build(
     wanted = read_recipe(recipe, context.obj)
     if json_file is not None:
         check_writable(json_file, "--json")
-    from epalm.data.processes import all_processes
+    from epalm.processes import all_processes
     from epalm.progress import show_progress
     from epalm.training.feature_building import build_features
 

@@ -5,7 +5,9 @@ Alone, a process is the main one and does everything.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +23,32 @@ _WRAPPERS = {
     "Megatron-LM": "ACCELERATE_USE_MEGATRON_LM",
 }
 """What accelerate would make of a model, and where its launcher says so."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Those that share the work, of which this is one."""
+
+    rank: int = 0
+    """Which of them this is, from 0."""
+    count: int = 1
+    """How many there are."""
+
+    def share(self, value: _One) -> list[_One]:
+        """What each of them gives, in the order of their ranks; all of them must ask, and wait for the last."""
+        return [value] if self.count == 1 else gather_object([value])
+
+
+ALONE = Processes()
+
+
+def all_processes() -> Processes:
+    """Those that `accelerate launch` or torchrun started, on this machine and others, or this one alone."""
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1 or torch.distributed.is_initialized()
+    if not launched:
+        return ALONE
+    state = processes()
+    return Processes(state.process_index, state.num_processes)
 
 
 def processes() -> PartialState:
@@ -71,11 +99,8 @@ def divide_work(items: Sequence[Any], work: Callable[[Sequence[Any]], Sequence[_
         items: the same in every process.
         work: gives one result for each of the items it gets.
     """
-    state = processes()
-    if state.num_processes == 1:
-        return list(work(items))
-    shares: list[list[_One]] = gather_object([list(work(items[state.process_index :: state.num_processes]))])
+    own = all_processes()
     results: list[_One | None] = [None] * len(items)
-    for process, share in enumerate(shares):
-        results[process :: state.num_processes] = share
+    for rank, share in enumerate(own.share(list(work(items[own.rank :: own.count])))):
+        results[rank :: own.count] = share
     return results  # type: ignore[return-value]

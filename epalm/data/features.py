@@ -15,10 +15,10 @@ from torch import Tensor
 
 from epalm.data.kept import InMemory, Kept
 from epalm.data.perceiving import perceive_batches
-from epalm.data.processes import ALONE, Processes, all_processes
 from epalm.data.views import Seen, View, Views
 from epalm.encoders import PerceptualEncoder
 from epalm.errors import MediaError
+from epalm.processes import ALONE, Processes, all_processes
 
 Media = Mapping[str, Path]
 """Modality -> file of one row."""

@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from epalm.data.processes import Processes
 from epalm.data.views import Seen
+from epalm.processes import Processes
 
 PerceiveViews = Callable[[Sequence[Sequence[Seen]]], Iterator[tuple[list[Seen], Tensor]]]
 """Batches of views -> of each batch those that could be perceived, and their features (B, K, E) in main memory."""

@@ -13,7 +13,6 @@ from typing import Any
 from epalm.admission import name_of, require_known_tokens, require_perceived, require_room, require_tokenizer
 from epalm.data.collate import TextBatch, collate
 from epalm.data.features import OnProgress, PerceivedFiles
-from epalm.data.processes import ALONE, Processes, all_processes
 from epalm.data.rows import Row
 from epalm.data.views import Views
 from epalm.errors import AdapterError, DataError
@@ -23,6 +22,7 @@ from epalm.evaluation.perceiving import perceived_files
 from epalm.evaluation.vocabulary import read_answers
 from epalm.models import PerceptualLM
 from epalm.models.sharding import is_sharded
+from epalm.processes import ALONE, Processes, all_processes
 from epalm.recipe import DataSettings, GenerationSettings
 from epalm.tasks import Tasks, TextTemplate
 

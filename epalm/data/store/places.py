@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from epalm.data.processes import Processes
 from epalm.data.store.keys import KEY_BYTES, KeyIndex, as_keys, key_of
 from epalm.data.store.shards import write_atomically
 from epalm.errors import DataError
+from epalm.processes import Processes
 
 _AT_ONCE = 4096
 """Files that a process identifies in one go."""

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from epalm.data.kept import PerceiveViews, Told
-from epalm.data.processes import Processes
 from epalm.data.store.keys import as_keys, key_of
 from epalm.data.store.places import Places, place_of
 from epalm.data.store.store import FeatureStore
 from epalm.data.store.stored import KnownViews
 from epalm.data.views import Seen
 from epalm.errors import DataError
+from epalm.processes import Processes
 
 _AT_ONCE = 4096
 

@@ -14,7 +14,6 @@ import numpy as np
 from torch import Tensor
 
 from epalm.data.kept import PerceiveViews, Told
-from epalm.data.processes import Processes
 from epalm.data.store.builder import build, items_per_shard
 from epalm.data.store.description import StoreDescription
 from epalm.data.store.keys import as_keys, key_of
@@ -22,6 +21,7 @@ from epalm.data.store.places import Places, place_of
 from epalm.data.store.store import FeatureStore
 from epalm.data.views import Seen, Views
 from epalm.errors import MediaError
+from epalm.processes import Processes
 
 
 class KnownViews:
