@@ -15,7 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from epalm.errors import ConfigError
-from epalm.setting_names import kinds, nearest, unknown_setting
+from epalm.nearest import nearest
+from epalm.setting_names import kinds, unknown_setting
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from epalm.errors import ConfigError
-from epalm.setting_names import all_settings, find_setting, kinds, nearest
+from epalm.nearest import nearest
+from epalm.setting_names import all_settings, find_setting, kinds
 
 _SETTING = re.compile(r"--(?P<name>[A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(?P<value>.*))?", re.DOTALL)
 

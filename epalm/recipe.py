@@ -18,8 +18,9 @@ from pydantic import Field, field_validator, model_validator
 from epalm.config import AdapterConfig, Settings, read_yaml
 from epalm.data.rows import MODALITIES
 from epalm.errors import ConfigError
+from epalm.nearest import nearest
 from epalm.recipe_paths import settle_paths
-from epalm.setting_names import find_setting, nearest
+from epalm.setting_names import find_setting
 from epalm.tasks import TextTemplate
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -49,9 +49,13 @@ def settle_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return settled
 
 
+def _in_full(source: str, folder: Path) -> str:
+    return os.path.abspath(folder / Path(source).expanduser())  # noqa: PTH100  resolve() would follow links
+
+
 def _directory(source: str, folder: Path) -> str | None:
     """The directory that `source` names, in full, if there is one."""
-    path = os.path.abspath(folder / Path(source).expanduser())  # noqa: PTH100  resolve() would follow links
+    path = _in_full(source, folder)
     return path if source and os.path.isdir(path) else None  # noqa: PTH112  Path.is_dir raises on long paths
 
 
@@ -64,5 +68,5 @@ def _find_backbones(sources: dict[str, Any], names: tuple[str, ...], folder: Pat
         if path := _directory(source, folder):
             sources[name] = path
         elif not source or source.startswith(("/", ".", "~")):
-            missing = (folder / Path(source).expanduser()).absolute() if source else "without a name"
+            missing = _in_full(source, folder) if source else "without a name"
             raise ConfigError(f"model: there is no directory {missing} for {name}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from epalm.errors import ConfigError
+from epalm.nearest import nearest
 
 _WORDS = {bool: "true|false", int: "WHOLE_NUMBER", float: "NUMBER", Path: "PATH"}
 
@@ -53,15 +53,6 @@ def unknown_setting(cls: type[BaseModel], dotted: str) -> str:
     else:
         remedy = nearest(dotted, names if group else cls.model_fields)
     return f"unknown setting '{dotted}'{remedy}"
-
-
-def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.5, prefix: str = "") -> str:
-    """'; did you mean ...?' where one name is near, else the names to choose from."""
-    names = list(names)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
-    if near:
-        return f"; did you mean '{prefix}{near[0]}'?"
-    return f"; choose from {', '.join(names)}" if names else ""
 
 
 def kinds(annotation: Any) -> set[Any]:

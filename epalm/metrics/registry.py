@@ -8,7 +8,6 @@ Scale: everything is in percent, 0 to 100, but CIDEr, which has no upper end at 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.errors import ConfigError
+from epalm.nearest import nearest
 
 FloatArray = NDArray[np.float64]
 Reference = Sequence[str] | Mapping[str, float]
@@ -79,6 +79,4 @@ def get_metric(name: str) -> Metric:
     """
     if name in _METRICS:
         return _METRICS[name]
-    near = difflib.get_close_matches(name, _METRICS, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(_METRICS)}"
-    raise ConfigError(f"unknown metric '{name}'; {hint}")
+    raise ConfigError(f"unknown metric '{name}'{nearest(name, _METRICS)}")

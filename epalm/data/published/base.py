@@ -6,7 +6,6 @@ the files of one layout into items; here, items become rows, by finding the medi
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from epalm.data.published.folder import Folder
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError
+from epalm.nearest import nearest
 
 _LAYOUT_TROUBLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What a reader runs into where a file is not laid out as it expects."""
@@ -137,9 +137,7 @@ def get_dataset(name: str) -> Published:
     """
     if name in _DATASETS:
         return _DATASETS[name]
-    near = difflib.get_close_matches(name, _DATASETS, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(dataset_names())}"
-    raise ConfigError(f"unknown data set '{name}'; {hint}")
+    raise ConfigError(f"unknown data set '{name}'{nearest(name, dataset_names())}")
 
 
 def read_split(dataset: Published, split: str, folder: Folder) -> PublishedSplit:

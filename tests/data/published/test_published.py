@@ -16,6 +16,8 @@ def test_names():
     )
     with pytest.raises(ConfigError, match=r"^unknown data set 'vqa2'; did you mean 'vqav2'\?$"):
         get_dataset("vqa2")
+    with pytest.raises(ConfigError, match=r"did you mean 'vizwiz_captions' or 'vizwiz_vqa'\?$"):
+        get_dataset("vizwiz")
     with pytest.raises(ConfigError, match=r"choose from audiocaps, clotho"):
         get_dataset("zzzz")
 
