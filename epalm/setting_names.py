@@ -73,7 +73,7 @@ def describe_settings(cls: type[BaseModel]) -> str:
             name, default = f"{name}.NAME", ", ".join(f"{key}: {value}" for key, value in default.items())
         elif isinstance(default, bool):
             default = str(default).lower()
-        shown = "unset" if default is None else "empty" if default == "" else default
+        shown = "unset" if default is None else "empty" if default in ("", ()) else default
         lines.append(f"--{name} {_takes(field.annotation)}  [{shown}]")
         lines.append(f"    {' '.join((field.description or '').split())}")
     return "\n".join(lines)
