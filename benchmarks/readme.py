@@ -14,6 +14,12 @@ from pathlib import Path
 
 from epalm.toyworld.measure import ENCODERS, encoder_sees, language_model_reads
 
+COMMANDS = {
+    "python -m epalm.toyworld.demo --seed 0": "make demo",
+    "python -m epalm.toyworld.demo --long --seed 0": "make demo-long",
+}
+"""Shorter names of some."""
+
 
 def table(results: list[dict[str, object]]) -> str:
     """The rows of `results.json` as Markdown."""
@@ -47,15 +53,15 @@ def fill(page: Path, name: str, text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--long", type=Path, default=Path("runs/demo-long"))
+    parser.add_argument("--long", type=Path, nargs="*", default=[Path("runs/demo-long")])
     options = parser.parse_args()
     parts = []
-    for command, folder in (("make demo", options.quick), ("make demo-long", options.long)):
+    for folder in (options.quick, *options.long):
         if (folder / "results.json").is_file():
             results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-            if any("alone" in str(row["mechanism"]) for row in results):
-                command = "python -m epalm.toyworld.demo --long --apart"
-            said = f"What `{command}` gives (seed 0); `text_only` is the same budget without perception:"
+            command, settings, *_ = (folder / "settings.txt").read_text(encoding="utf-8").splitlines()
+            command, seed = COMMANDS.get(command, command), settings.partition(";")[0]
+            said = f"What `{command}` gives ({seed}); `text_only` is the same budget without perception:"
             parts.append(f"{said}\n\n{table(results)}")
     fill(Path("README.md"), "demo", "\n\n".join(parts))
     fill(Path("docs/toyworld.md"), "measure", measured())

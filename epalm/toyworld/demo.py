@@ -6,7 +6,7 @@
 For each modality one adapter learns captions and questions together and is asked about things held out; one more,
 which starts from those of its modalities, answers what takes two at once. Beside each stands `text_only`: the same
 rows, steps and settings without perception; with `--apart` also what either of two modalities comes to alone. Writes
-`results.json`, `report.html` and its pictures, the adapters and every prediction into the output folder.
+`results.json`, `settings.txt`, `report.html` and its pictures, adapters and all predictions into the output folder.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ LONG = {
     "image": Budget(things=9000, steps=4000),
     "video": Budget(things=6000, steps=3000),
     "audio": Budget(things=6000, steps=3000),
-    "image+audio": Budget(things=9000, steps=4000),
+    "image+audio": Budget(things=6000, steps=2500),
 }
 
 
@@ -164,6 +164,7 @@ def run(
     )
     seconds = time.perf_counter() - started
     settings = f"{command}\nseed {seed}; {sizes}; {HELD_OUT} held out of each\nwhole demo: {seconds:.0f} s"
+    (output / "settings.txt").write_text(settings + "\n", encoding="utf-8")
     _report(output, outcomes, results, settings, seed)
     return results
 

@@ -27,6 +27,7 @@ def test_every_cell_has_its_row_and_the_page_needs_no_other_file(tmp_path, monke
         }  # fmt: skip
         assert 0 <= row["score"] <= 100
         assert 0 < row["trained_share"] < 0.01 * len(row["modality"].split("+"))
+    assert (tmp_path / "settings.txt").read_text().startswith("the command\nseed 0; ")
     page = (tmp_path / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert page.count("<img") == len(KINDS) + 1
