@@ -20,6 +20,9 @@ MEANINGS = {
     "generation_overhead": "what perception adds to the time of generating 64 tokens, batch 32",
     "generation_cache_speedup": "the same with the cache: times as fast as without",
     "feature_build_share": "building the feature store: share of the bare encoder's rate",
+    "image_share": "pictures from files to features: share of the bare encoder's rate",
+    "video_share": "the same of films",
+    "audio_share": "the same of recordings",
 }
 
 
@@ -30,8 +33,11 @@ def read(name: str) -> Any:
 def main() -> None:
     training, generation = read("training"), read("generation")["batches"][0]
     by_batch = {size["batch"]: size for size in training["sizes"] if size["lm"] == "opt-125m"}
+    perception = read("perception")
     summary = {
         "device": training["device"],
+        "threads": training["threads"],
+        "dtype": by_batch[8]["lean_dtype"].removeprefix("torch."),
         "train_speedup_b8": by_batch[8]["speedup_lean"],
         "train_speedup_b32": by_batch[32]["speedup_lean"],
         "lm_matmul_share_b32": by_batch[32]["lm_matmul_share"],
@@ -39,10 +45,12 @@ def main() -> None:
         "generation_cache_speedup": generation["generation_cache_speedup"],
         "feature_build_share": read("features")["build_share_of_bare_encoder"],
         "peak_memory_ratio": by_batch[8]["peak_memory_ratio"],
+        **{f"{name}_share": perception[name]["share"] for name in ("image", "video", "audio")},
     }
     (RESULTS / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     lines = [f"| {meaning} | {summary[name]:.2f} |" for name, meaning in MEANINGS.items()]
-    table = "\n".join([f"| measured on: {summary['device']} | |", "|---|---|", *lines])
+    place = f"{summary['device']}, {summary['threads']} threads, language model in {summary['dtype']}"
+    table = "\n".join([f"| measured on: {place} | |", "|---|---|", *lines])
     fill(Path("docs/training.md"), "bench", table)
     print(table)
 

@@ -7,7 +7,7 @@
 original does. `store` is the package's loop on features that were perceived before, in float32. `lean` is the same loop
 with frozen weights in bfloat16 where the hardware multiplies it (a recipe's default), and rows of like length together
 (`training.group_by_length`). Weights are random, which changes no speed. Every way runs in a process of its own, one
-after the other, several times in turn; ratios are of medians of those runs' mean steps: six of the naive way, whose
+after the other, several times in turn; ratios are of medians of those runs' mean steps: four of the naive way, whose
 steps are all alike, and a whole visit to all rows of the others. Writes benchmarks/results/training.json.
 
 `lm_matmul_share` counts what a step must multiply: two products forwards and two backwards for each parameter of the
@@ -243,8 +243,8 @@ def main() -> None:
     parser.add_argument("--lm", choices=LANGUAGE_MODELS)
     parser.add_argument("--encoder", choices=ENCODERS, default="vit-b")
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
-    parser.add_argument("--steps", type=int, default=6, help="of the naive way, after the warm-up")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4, help="of the naive way, after the warm-up")
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.json"))
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
@@ -259,7 +259,7 @@ def main() -> None:
         else [("opt-125m", 8), ("opt-125m", 32), ("opt-350m", 8)]
     )
     with tempfile.TemporaryDirectory() as scratch:
-        write_dataset(Path(scratch), 256, seed=0)
+        write_dataset(Path(scratch), 128, seed=0)
         options.rows, options.lm = Path(scratch) / "all.jsonl", sizes[0][0]
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         result = {

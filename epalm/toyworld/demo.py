@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
@@ -33,6 +34,7 @@ from epalm.progress import show_progress
 from epalm.recipe import Recipe, read_recipe
 from epalm.toyworld.dataset import read_truths, write_dataset
 from epalm.toyworld.report import Shown, draw_contact_sheet, draw_losses, draw_table, write_page
+from epalm.toyworld.side_by_side import side_by_side
 from epalm.toyworld.worlds import WORLDS
 from epalm.training.loop import TrainingLog
 from epalm.training.run import load_model, train_on
@@ -151,51 +153,83 @@ def run(
     on_progress: OnProgress,
     *,
     apart: bool = False,
+    held_out: int = HELD_OUT,
+    workers: int = 1,
 ) -> list[dict[str, Any]]:
-    """The demo of every kind that has a budget, with its `arms`; gives the rows of `results.json`."""
+    """The demo of every kind that has a budget, with its `arms`; gives the rows of `results.json`.
+
+    Args:
+        output: folder of all that is written.
+        budgets: by kind of things; what a kind starts from must have one, too.
+        seed: of all that is drawn and trained.
+        command: for the page.
+        on_progress: told of everything that takes time.
+        apart: see `arms`.
+        held_out: things of each kind to be asked about.
+        workers: kinds that are under way at the same time, each in a process of its own with its share of the threads.
+    """
     started = time.perf_counter()
-    outcomes: list[Outcome] = []
-    for kind, budget in budgets.items():
-        outcomes += _run_kind(kind, output / kind, budget, seed, on_progress, apart)
+    tasks = {kind: _Task(kind, output / kind, budget, seed, apart, held_out) for kind, budget in budgets.items()}
+    if workers == 1:
+        done = {kind: task.run(on_progress) for kind, task in tasks.items()}
+    else:
+        done = side_by_side(tasks, workers, on_progress)
+    outcomes = [outcome for kind in budgets for outcome in done[kind]]
     results = [row for outcome in outcomes for row in outcome.rows()]
     (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     sizes = "; ".join(
         f"{kind}: {budget.things} to learn from, {budget.steps} steps" for kind, budget in budgets.items()
     )
     seconds = time.perf_counter() - started
-    settings = f"{command}\nseed {seed}; {sizes}; {HELD_OUT} held out of each\nwhole demo: {seconds:.0f} s"
+    settings = f"{command}\nseed {seed}; {sizes}; {held_out} held out of each\nwhole demo: {seconds:.0f} s"
     (output / "settings.txt").write_text(settings + "\n", encoding="utf-8")
     _report(output, outcomes, results, settings, seed)
     return results
 
 
-def _run_kind(
-    kind: str, output: Path, budget: Budget, seed: int, on_progress: OnProgress, apart: bool
-) -> list[Outcome]:
-    """Every arm on one kind of things."""
-    training, held_out = output / "data" / "training", output / "data" / "held_out"
-    on_progress(f"{kind} drawing", 0, 1)
-    write_dataset(training, budget.things, seed=seed, kind=kind)
-    write_dataset(held_out, HELD_OUT, seed=seed + 1, kind=kind, held_out=True, captions=1, questions=4)
-    on_progress(f"{kind} drawing", 1, 1)
-    rows, asked = read_manifest(training / "all.jsonl"), read_manifest(held_out / "all.jsonl")
-    outcomes: list[Outcome] = []
-    kept: PerceivedFiles | None = None
-    for arm in arms(kind, apart=apart):
-        settings = {
-            **arm.overrides,
-            "training.seed": seed,
-            "training.steps": budget.steps,
-            "training.start_from": [str(output.parent / place) for place in arm.start_from],
-        }
-        recipe = read_recipe(_recipe_of(kind), settings)
-        reused = None if "model.encoders" in arm.overrides else kept
-        outcome, perceived = _train_and_score(
-            kind, arm.name, recipe, rows, asked, held_out, output / arm.folder, reused, on_progress
+@dataclass(frozen=True)
+class _Task:
+    """All arms of one kind of things."""
+
+    kind: str
+    output: Path
+    budget: Budget
+    seed: int
+    apart: bool
+    held_out: int
+
+    @property
+    def starts_from(self) -> set[str]:
+        """Kinds that must be done before."""
+        return {place.partition("/")[0] for arm in arms(self.kind, apart=self.apart) for place in arm.start_from}
+
+    def run(self, on_progress: OnProgress) -> list[Outcome]:
+        """Draw, train and score."""
+        training, held_out = self.output / "data" / "training", self.output / "data" / "held_out"
+        on_progress(f"{self.kind} drawing", 0, 1)
+        write_dataset(training, self.budget.things, seed=self.seed, kind=self.kind)
+        write_dataset(
+            held_out, self.held_out, seed=self.seed + 1, kind=self.kind, held_out=True, captions=1, questions=4
         )
-        kept = kept or perceived
-        outcomes.append(outcome)
-    return outcomes
+        on_progress(f"{self.kind} drawing", 1, 1)
+        rows, asked = read_manifest(training / "all.jsonl"), read_manifest(held_out / "all.jsonl")
+        outcomes: list[Outcome] = []
+        kept: PerceivedFiles | None = None
+        for arm in arms(self.kind, apart=self.apart):
+            settings = {
+                **arm.overrides,
+                "training.seed": self.seed,
+                "training.steps": self.budget.steps,
+                "training.start_from": [str(self.output.parent / place) for place in arm.start_from],
+            }
+            recipe = read_recipe(_recipe_of(self.kind), settings)
+            reused = None if "model.encoders" in arm.overrides else kept
+            outcome, perceived = _train_and_score(
+                self.kind, arm.name, recipe, rows, asked, held_out, self.output / arm.folder, reused, on_progress
+            )
+            kept = kept or perceived
+            outcomes.append(outcome)
+        return outcomes
 
 
 def _train_and_score(
@@ -286,8 +320,9 @@ def main() -> None:
     only = "".join(f" --only {kind}" for kind in options.only or ())
     switches = "".join(f" --{name}" for name in ("long", "apart") if getattr(options, name))
     command = f"python -m epalm.toyworld.demo{switches}{only} --seed {options.seed}"
+    workers = 1 if torch.cuda.is_available() else min(torch.get_num_threads(), len(budgets))
     with show_progress() as told:
-        results = run(output, budgets, options.seed, command, told, apart=options.apart)
+        results = run(output, budgets, options.seed, command, told, apart=options.apart, workers=workers)
     table = Table("task", "mechanism", "metric", "score", "trained", "share", "seconds")
     for row in results:
         table.add_row(

@@ -5,18 +5,20 @@ import re
 
 import pytest
 
-from epalm.toyworld import demo
 from epalm.toyworld.demo import KINDS, Budget, arms, run
 
 
 @pytest.mark.slow
-def test_every_cell_has_its_row_and_the_page_needs_no_other_file(tmp_path, monkeypatch):
+def test_every_cell_has_its_row_and_the_page_needs_no_other_file(tmp_path):
     pytest.importorskip("matplotlib")
     pytest.importorskip("av")
-    monkeypatch.setattr(demo, "HELD_OUT", 12)
-    told = []
+    told: list[tuple[str, int, int]] = []
     budgets = dict.fromkeys(KINDS, Budget(things=8, steps=3))
-    run(tmp_path, budgets, 0, "the command", lambda *what: told.append(what), apart=True)
+
+    def tell(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+
+    run(tmp_path, budgets, 0, "the command", tell, apart=True, held_out=12, workers=2)
     rows = json.loads((tmp_path / "results.json").read_text())
     cells = {(row["modality"], row["task"], row["mechanism"]) for row in rows}
     assert len(cells) == len(rows) == 2 * (2 * 3 + 1) + 2  # of two modalities each alone
@@ -39,3 +41,19 @@ def test_every_cell_has_its_row_and_the_page_needs_no_other_file(tmp_path, monke
     alone = json.loads((tmp_path / "image+audio" / "epalm_pt-audio-alone" / "adapter_config.json").read_text())
     assert set(alone["encoders"]) == {"audio"}
     assert {what.split()[0] for what, _, _ in told} == set(KINDS)
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(tmp_path):
+    pytest.importorskip("matplotlib")
+    budgets = dict.fromkeys(("image", "audio"), Budget(things=8, steps=3))
+    for workers in (1, 2):
+        run(tmp_path / str(workers), budgets, 0, "", lambda *what: None, held_out=12, workers=workers)
+    one, two = (
+        [row | {"seconds": 0} for row in json.loads((tmp_path / workers / "results.json").read_text())]
+        for workers in ("1", "2")
+    )
+    assert one == two
+    for kind in budgets:
+        file = f"{kind}/epalm_pt/adapter_model.safetensors"
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()

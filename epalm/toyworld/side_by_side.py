@@ -1,0 +1,72 @@
+"""Several trainings at the same time, each in a process of its own.
+
+On models as small as the toy world's one thread does almost as much as several, which wait for each other all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from queue import Queue
+from typing import Protocol, TypeVar
+
+import torch
+from transformers.utils import logging
+
+from epalm.data.features import OnProgress
+
+_Result = TypeVar("_Result", covariant=True)
+
+
+class Task(Protocol[_Result]):
+    """Something that takes a while, and can be handed to another process."""
+
+    @property
+    def starts_from(self) -> set[str]:
+        """The tasks that must be done before, by name."""
+
+    def run(self, on_progress: OnProgress) -> _Result:
+        """Do it."""
+
+
+def side_by_side(tasks: Mapping[str, Task[_Result]], workers: int, on_progress: OnProgress) -> dict[str, _Result]:
+    """What every task comes to, each begun as soon as a worker is free and what it starts from is done.
+
+    Args:
+        tasks: by name.
+        workers: processes, which share the threads that torch has here.
+        on_progress: told of what the tasks tell.
+
+    Raises:
+        ValueError: a task starts from one that is not there.
+    """
+    spawn = get_context("spawn")
+    waiting, done = dict(tasks), dict[str, _Result]()
+    wanted = {name for task in tasks.values() for name in task.starts_from}
+    threads = max(1, torch.get_num_threads() // workers)
+    with spawn.Manager() as manager:
+        told = manager.Queue()
+        with ProcessPoolExecutor(workers, spawn, _begin, (threads,)) as pool:
+            running: dict[Future[_Result], str] = {}
+            while waiting or running:
+                ready = [name for name, task in waiting.items() if task.starts_from <= done.keys()]
+                if not ready and not running:
+                    raise ValueError(f"{', '.join(waiting)}: what it starts from is not among the tasks")
+                for name in sorted(ready, key=lambda name: name not in wanted):  # what others wait for goes first
+                    running[pool.submit(_work, waiting.pop(name), told)] = name
+                finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                while not told.empty():
+                    on_progress(*told.get())
+                for future in finished:
+                    done[running.pop(future)] = future.result()
+    return done
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    logging.disable_progress_bar()
+
+
+def _work(task: Task[_Result], told: Queue[tuple[str, int, int]]) -> _Result:
+    return task.run(lambda *progress: told.put(progress))
