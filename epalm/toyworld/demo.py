@@ -56,10 +56,10 @@ class Budget:
 
 
 QUICK = {
-    "image": Budget(things=4000, steps=1600),
-    "video": Budget(things=2600, steps=1050),
-    "audio": Budget(things=2600, steps=1050),
-    "image+audio": Budget(things=4000, steps=1200),
+    "image": Budget(things=3200, steps=1250),
+    "video": Budget(things=2200, steps=850),
+    "audio": Budget(things=2000, steps=800),
+    "image+audio": Budget(things=3000, steps=800),
 }
 LONG = {
     "image": Budget(things=9000, steps=4000),
