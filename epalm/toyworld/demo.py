@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -321,8 +322,12 @@ def main() -> None:
     switches = "".join(f" --{name}" for name in ("long", "apart") if getattr(options, name))
     command = f"python -m epalm.toyworld.demo{switches}{only} --seed {options.seed}"
     workers = 1 if torch.cuda.is_available() else min(torch.get_num_threads(), len(budgets))
-    with show_progress() as told:
-        results = run(output, budgets, options.seed, command, told, apart=options.apart, workers=workers)
+    try:
+        with show_progress() as told:
+            results = run(output, budgets, options.seed, command, told, apart=options.apart, workers=workers)
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        sys.exit(130)
     table = Table("task", "mechanism", "metric", "score", "trained", "share", "seconds")
     for row in results:
         table.add_row(

@@ -5,9 +5,10 @@ On models as small as the toy world's one thread does almost as much as several,
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from queue import Queue
 from typing import Protocol, TypeVar
 
@@ -49,21 +50,27 @@ def side_by_side(tasks: Mapping[str, Task[_Result]], workers: int, on_progress: 
         told = manager.Queue()
         with ProcessPoolExecutor(workers, spawn, _begin, (threads,)) as pool:
             running: dict[Future[_Result], str] = {}
-            while waiting or running:
-                ready = [name for name, task in waiting.items() if task.starts_from <= done.keys()]
-                if not ready and not running:
-                    raise ValueError(f"{', '.join(waiting)}: what it starts from is not among the tasks")
-                for name in sorted(ready, key=lambda name: name not in wanted):  # what others wait for goes first
-                    running[pool.submit(_work, waiting.pop(name), told)] = name
-                finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                while not told.empty():
-                    on_progress(*told.get())
-                for future in finished:
-                    done[running.pop(future)] = future.result()
+            try:
+                while waiting or running:
+                    ready = [name for name, task in waiting.items() if task.starts_from <= done.keys()]
+                    if not ready and not running:
+                        raise ValueError(f"{', '.join(waiting)}: what it starts from is not among the tasks")
+                    for name in sorted(ready, key=lambda name: name not in wanted):  # what others wait for goes first
+                        running[pool.submit(_work, waiting.pop(name), told)] = name
+                    finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                    while not told.empty():
+                        on_progress(*told.get())
+                    for future in finished:
+                        done[running.pop(future)] = future.result()
+            except BaseException:  # nobody waits for the others any more
+                for process in active_children():
+                    process.terminate()
+                raise
     return done
 
 
 def _begin(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process as well, which ends the others
     torch.set_num_threads(threads)
     logging.disable_progress_bar()
 
