@@ -15,8 +15,8 @@ from pathlib import Path
 from epalm.toyworld.measure import ENCODERS, encoder_sees, language_model_reads
 
 COMMANDS = {
-    "python -m epalm.toyworld.demo --seed 0": "make demo",
-    "python -m epalm.toyworld.demo --long --seed 0": "make demo-long",
+    "python -m epalm.toyworld.demo": "make demo",
+    "python -m epalm.toyworld.demo --long": "make demo-long",
 }
 """Shorter names of some."""
 
@@ -60,8 +60,9 @@ def main() -> None:
         if (folder / "results.json").is_file():
             results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
             command, settings, *_ = (folder / "settings.txt").read_text(encoding="utf-8").splitlines()
-            command, seed = COMMANDS.get(command, command), settings.partition(";")[0]
-            said = f"What `{command}` gives ({seed}); `text_only` is the same budget without perception:"
+            seed = settings.partition(";")[0]
+            command = command.removesuffix(f" --{seed}")
+            said = f"What `{COMMANDS.get(command, command)}` gives ({seed}); `text_only` is the same budget without perception:"
             parts.append(f"{said}\n\n{table(results)}")
     fill(Path("README.md"), "demo", "\n\n".join(parts))
     fill(Path("docs/toyworld.md"), "measure", measured())

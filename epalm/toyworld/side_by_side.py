@@ -45,6 +45,8 @@ def side_by_side(tasks: Mapping[str, Task[_Result]], workers: int, on_progress: 
     spawn = get_context("spawn")
     waiting, done = dict(tasks), dict[str, _Result]()
     wanted = {name for task in tasks.values() for name in task.starts_from}
+    if missing := sorted(wanted - tasks.keys()):
+        raise ValueError(f"{', '.join(missing)}: not among the tasks, and others start from it")
     threads = max(1, torch.get_num_threads() // workers)
     with spawn.Manager() as manager:
         told = manager.Queue()
@@ -53,8 +55,6 @@ def side_by_side(tasks: Mapping[str, Task[_Result]], workers: int, on_progress: 
             try:
                 while waiting or running:
                     ready = [name for name, task in waiting.items() if task.starts_from <= done.keys()]
-                    if not ready and not running:
-                        raise ValueError(f"{', '.join(waiting)}: what it starts from is not among the tasks")
                     for name in sorted(ready, key=lambda name: name not in wanted):  # what others wait for goes first
                         running[pool.submit(_work, waiting.pop(name), told)] = name
                     finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)

@@ -46,7 +46,7 @@ def test_every_cell_has_its_row_and_the_page_needs_no_other_file(tmp_path):
 @pytest.mark.slow
 def test_workers_change_nothing(tmp_path):
     pytest.importorskip("matplotlib")
-    budgets = dict.fromkeys(("image", "audio"), Budget(things=8, steps=3))
+    budgets = {"image": Budget(things=8, steps=3)}
     for workers in (1, 2):
         run(tmp_path / str(workers), budgets, 0, "", lambda *what: None, held_out=12, workers=workers)
     one, two = (
@@ -54,6 +54,5 @@ def test_workers_change_nothing(tmp_path):
         for workers in ("1", "2")
     )
     assert one == two
-    for kind in budgets:
-        file = f"{kind}/epalm_pt/adapter_model.safetensors"
-        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+    files = (tmp_path / workers / "image" / "epalm_pt" / "adapter_model.safetensors" for workers in ("1", "2"))
+    assert len({file.read_bytes() for file in files}) == 1

@@ -63,5 +63,5 @@ def test_a_failure_ends_the_others() -> None:
 
 
 def test_a_task_that_can_never_begin(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^both: what it starts from is not among the tasks$"):
+    with pytest.raises(ValueError, match=r"^one: not among the tasks, and others start from it$"):
         side_by_side({"both": Note("both", tmp_path, {"one"})}, 2, lambda *what: None)
