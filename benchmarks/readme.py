@@ -62,7 +62,8 @@ def main() -> None:
             command, settings, *_ = (folder / "settings.txt").read_text(encoding="utf-8").splitlines()
             seed = settings.partition(";")[0]
             command = command.removesuffix(f" --{seed}")
-            said = f"What `{COMMANDS.get(command, command)}` gives ({seed}); `text_only` is the same budget without perception:"
+            command = COMMANDS.get(command, command)
+            said = f"What `{command}` gives ({seed}); `text_only` is the same budget without perception:"
             parts.append(f"{said}\n\n{table(results)}")
     fill(Path("README.md"), "demo", "\n\n".join(parts))
     fill(Path("docs/toyworld.md"), "measure", measured())
