@@ -17,7 +17,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from epalm.errors import AdapterError, ConfigError
@@ -49,8 +49,9 @@ def write_adapter(directory: str | Path, card: AdapterCard, tensors: Mapping[str
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory, prefix=".unfinished-") as scratch:
             fresh = Path(scratch)
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, fresh / TENSOR_FILE
+            # Not by save_file, which leaves a file that nobody else may read.
+            (fresh / TENSOR_FILE).write_bytes(
+                save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
             )
             (fresh / CARD_FILE).write_text(model_card(card), encoding="utf-8")
             text = json.dumps(card.model_dump(mode="json"), indent=2, allow_nan=False)

@@ -56,6 +56,7 @@ def refusal(action: Callable[[], Any]) -> str:
 
 def test_three_files_and_the_trained_tensors_alone(saved: Path) -> None:
     assert {path.name for path in saved.iterdir()} == FILES
+    assert len({path.stat().st_mode for path in saved.iterdir()}) == 1  # whoever may read one may read all
     tensors = load_file(saved / "adapter_model.safetensors")
     assert set(tensors) == {
         *(f"connector.image.{level}.{kind}" for level in (0, 1) for kind in ("weight", "bias")),
