@@ -47,23 +47,23 @@ def why_not(*jars: str) -> str | None:
     return None
 
 
-def run_java(what: str, arguments: Sequence[str], jar: str, text: str = "") -> str:
-    """What a program of `jar` writes when it is given `text`.
+def run_java(what: str, arguments: Sequence[str], jars: Sequence[str], text: str = "") -> str:
+    """What a program made of `jars` writes when it is given `text`.
 
     Args:
         what: names it in messages.
-        arguments: after `java`; run in the jar's own directory, where it finds its data.
-        jar: its path inside pycocoevalcap.
+        arguments: after `java`; run in the first jar's own directory, where it finds its data.
+        jars: their paths inside pycocoevalcap.
         text: standard input, UTF-8.
 
     Raises:
-        ConfigError: Java or the jar is missing, or the program fails.
+        ConfigError: Java or a jar is missing, or the program fails.
     """
-    reason = why_not(jar)
+    reason = why_not(*jars)
     if reason is not None:
         raise ConfigError(f"{what}: {reason}")
     done = subprocess.run(
-        [str(find_java()), *arguments], input=text.encode(), capture_output=True, check=False, cwd=_folder(jar)
+        [str(find_java()), *arguments], input=text.encode(), capture_output=True, check=False, cwd=_folder(jars[0])
     )
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()

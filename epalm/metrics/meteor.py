@@ -52,7 +52,7 @@ def meteor(predictions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
         f" {_SEPARATOR} ".join(["SCORE", *map(_line, row), _line(prediction)])
         for prediction, row in zip(predictions, references, strict=True)
     ]
-    told = run_java("METEOR", _COMMAND, _JAR, "".join(f"{line}\n" for line in lines)).splitlines()
+    told = run_java("METEOR", _COMMAND, (_JAR,), "".join(f"{line}\n" for line in lines)).splitlines()
     if len(told) != len(lines):
         raise RuntimeError(f"METEOR gave {len(told)} lines for {len(lines)} rows")
     found = np.array([line.split() for line in told], dtype=np.float64)

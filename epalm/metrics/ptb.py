@@ -61,7 +61,7 @@ def tokenize_with_java(captions: Sequence[str]) -> list[list[str]]:
     distinct = list(dict.fromkeys(captions))
     # One caption a line: whatever else Java may take for the end of a line becomes a space.
     lines = "".join(" ".join(caption.split()) + "\n" for caption in distinct)
-    told = run_java("PTBTokenizer", ("-Dfile.encoding=UTF-8", *_COMMAND), _JAR, lines).split("\n")
+    told = run_java("PTBTokenizer", ("-Dfile.encoding=UTF-8", *_COMMAND), (_JAR,), lines).split("\n")
     if len(told) != len(distinct) + 1:
         raise RuntimeError(f"PTBTokenizer gave {len(told) - 1} lines for {len(distinct)} captions")
     tokens = {

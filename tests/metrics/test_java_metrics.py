@@ -102,3 +102,12 @@ def test_missing_jars_are_named(needs_java, monkeypatch):
     assert get_metric("meteor").why_not() == 'meteor-1.5.jar is not there; pip install "epalm[metrics]"'
     with pytest.raises(ConfigError, match=r"^METEOR: meteor-1\.5\.jar is not there"):
         score(["meteor"], ["a"], [["a"]], tokenizer="python")
+
+
+def test_spice_names_the_parser_that_it_lacks(needs_java, monkeypatch):
+    reason = "stanford-corenlp-3.6.0.jar is not there; put it into "
+    found = java.find_jar
+    monkeypatch.setattr(java, "find_jar", lambda jar: None if "corenlp" in jar else found(jar))
+    assert get_metric("spice").why_not().startswith(reason)
+    with pytest.raises(ConfigError, match=f"^SPICE: {reason}"):
+        score(["spice"], ["a dog"], [["a dog"]], tokenizer="python")
