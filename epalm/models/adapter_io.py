@@ -8,6 +8,7 @@ that a directory never holds half an adapter that looks whole.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from epalm.models.cards import FORMAT, AdapterCard, model_card
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
+UNFINISHED = ".unfinished-"
+"""How names begin in an adapter's directory that mean nothing: what was written when the process was killed."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ def write_adapter(directory: str | Path, card: AdapterCard, tensors: Mapping[str
     _refuse_non_finite(tensors, f"{directory}: not written")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".unfinished-") as scratch:
+        for left in directory.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=UNFINISHED) as scratch:
             fresh = Path(scratch)
             # Not by save_file, which leaves a file that nobody else may read.
             (fresh / TENSOR_FILE).write_bytes(

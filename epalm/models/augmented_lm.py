@@ -193,7 +193,9 @@ class AugmentedLM(PartlyTrained):
             running = self._running(layout, vectors)
         known: AbstractContextManager[None] = nullcontext()
         if lower_layers is not None and vectors:
-            known = lower_layers.standing_in(lower_layers.states(ids, mask), len(vectors))
+            # By the texts as they came: to read them off a GPU would be to wait for it.
+            told = mask if attention_mask is None else attention_mask
+            known = lower_layers.standing_in(lower_layers.states(input_ids, told), len(vectors))
         with known, running:
             if labels is None:
                 return CausalLMOutputWithPast(logits=self.language_model(**given).logits)
@@ -204,7 +206,7 @@ class AugmentedLM(PartlyTrained):
             rows = LabelledRows.find(labels.to(seen.device), seen, len(vectors) + self._prompt_tokens)
             with rows.only(self.language_model.get_output_embeddings()):
                 logits = self.language_model(**given).logits[0]  # (N, V)
-        target = rows.target.to(logits.device)
+        target = rows.target.to(logits.device, non_blocking=True)
         loss = label_loss(logits, target, len(ids), loss_scale, label_smoothing)
         return CausalLMOutputWithPast(loss=loss, logits=logits)
 
@@ -366,7 +368,7 @@ class AugmentedLM(PartlyTrained):
         limit = self.anatomy.position_limit
         if limit is not None and ids.shape[1] > limit and (longest := int(mask.sum(1).max())) > limit:
             raise DataError(f"input_ids: {longest} tokens, but the language model has positions for {limit}")
-        return ids.to(self.device), mask.to(self.device)
+        return ids.to(self.device, non_blocking=True), mask.to(self.device, non_blocking=True)
 
     def _beginning(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """(B, 1): what generation starts from without any text."""

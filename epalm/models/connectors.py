@@ -24,7 +24,7 @@ class LinearConnector(nn.ModuleList):
 
         Input shape: (B, K, E). Output shape: (B, K, D), float32.
         """
-        features = features.to(next(self.parameters()))
+        features = features.to(next(self.parameters()), non_blocking=True)
         if len(self) == 1:
             return self[0](features)
         return torch.stack([linear(features[:, level]) for level, linear in enumerate(self)], dim=1)

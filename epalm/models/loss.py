@@ -62,7 +62,9 @@ class LabelledRows:
 
         def pick(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             hidden = args[0]
-            rows = hidden[self.batch.to(hidden.device), self.column.to(hidden.device)]  # (N, D)
+            # Without waiting for a GPU, which is busy with the layers before.
+            batch, column = (index.to(hidden.device, non_blocking=True) for index in (self.batch, self.column))
+            rows = hidden[batch, column]  # (N, D)
             return (rows.unsqueeze(0), *args[1:])
 
         hook = head.register_forward_pre_hook(pick)

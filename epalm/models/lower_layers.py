@@ -65,7 +65,7 @@ class LowerLayers:
         for number, (row, first) in enumerate(rows):
             if row:
                 whole[number, first : first + len(row)] = fresh[row] if row in fresh else self._kept[row]
-        return whole.to(weight.device)
+        return whole.to(weight.device, non_blocking=True)
 
     @contextmanager
     def standing_in(self, states: Tensor, slots: int) -> Iterator[None]:

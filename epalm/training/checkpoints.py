@@ -56,7 +56,7 @@ class Checkpoints:
     """How many are kept."""
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write one, then drop the oldest beyond `keep`.
+        """Write one, then drop the oldest beyond `keep`, and later ones, which are damaged or would be in its place.
 
         Raises:
             AdapterError: it cannot be written; those that are there stay as they are.
@@ -84,8 +84,9 @@ class Checkpoints:
             raise AdapterError(
                 f"checkpoint: {target} cannot be written: {reason}; the earlier ones are as they were"
             ) from None
-        for old in self._all()[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        upto = [path for path in self._all() if path <= target]
+        for other in {*self._all()}.difference(upto[-self.keep :]):
+            shutil.rmtree(other, ignore_errors=True)
         return target
 
     def newest(self, tell: Callable[[str], None] = lambda line: None) -> Checkpoint | None:
@@ -97,11 +98,13 @@ class Checkpoints:
         Raises:
             ConfigError: it was written under other settings.
         """
-        for path in reversed(self._all()):
+        paths = self._all()
+        for path in reversed(paths):
             try:
                 checkpoint = _read(path)
-            except (OSError, ValueError, KeyError, SafetensorError) as error:
-                tell(f"checkpoint: {path} is damaged ({error}) and passed over for the one before")
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+                instead = "the run begins anew, for there is none before" if path == paths[0] else "the one before"
+                tell(f"checkpoint: {path} is damaged ({error}) and passed over: {instead}")
                 continue
             self._require_same(checkpoint.state["identity"], path)
             return checkpoint
@@ -125,7 +128,7 @@ class Checkpoints:
 
     def _require_same(self, before: Mapping[str, Any], path: Path) -> None:
         now = json.loads(json.dumps(dict(self.identity)))
-        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        changed = sorted(name for name in now if before.get(name) != now[name])
         if changed:
             name = changed[0]
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""

@@ -61,7 +61,11 @@ class Learner:
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate_factor)
         _keep_frozen_to_itself(model)
-        self.model = accelerator.prepare(model)
+        self.model: torch.nn.Module = model
+        if accelerator.num_processes > 1:
+            # Without devices named: inputs go where they are needed, and until then the CPU looks at them. Of several
+            # senses a batch may lack one, and then it trains no connector for it.
+            self.model = DistributedDataParallel(model, find_unused_parameters=len(model.levels) > 1)
         half = next(model.language_model.parameters()).dtype == torch.float16
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=half)
         self.lower_layers = model.lower_layers() if settings.cache_lower_layers else None
@@ -70,7 +74,7 @@ class Learner:
     @property
     def rate(self) -> float:
         """Of the next step, of connectors and block adapters."""
-        return float(self.schedule.get_last_lr()[-1])
+        return float(self.optimizer.param_groups[-1]["lr"])
 
     def learn(self, step: int, rows: Sequence[Row], media: Sequence[Media]) -> Tensor:
         """One optimizer step.
@@ -104,11 +108,11 @@ class Learner:
             with nullcontext() if part == last else self.accelerator.no_sync(self.model):
                 loss = weight * self._loss(step, some, [media[place] for place in places], columns)
                 # Processes' gradients are averaged, and here they are to be summed.
-                self.accelerator.backward(self.scaler.scale(loss * self.accelerator.num_processes))
+                self.scaler.scale(loss * self.accelerator.num_processes).backward()
             share += loss.detach()
         if settings.clip is not None:
             self.scaler.unscale_(self.optimizer)
-            self.accelerator.clip_grad_norm_(self.trained, settings.clip)
+            torch.nn.utils.clip_grad_norm_(self.trained, settings.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()

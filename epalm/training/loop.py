@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
@@ -28,14 +28,16 @@ from epalm.recipe import TrainingSettings
 from epalm.tasks import Tasks
 from epalm.training.batches import Batches
 from epalm.training.checkpoints import Checkpoint, Checkpoints
-from epalm.training.learner import Learner
+from epalm.training.learner import Learner, parameter_groups
 from epalm.training.randomness import random_states, restore_random_states
 from epalm.training.schedule import total_steps
 from epalm.training.selection import Selection
 from epalm.training.stopping import StopRequests, heeding_signals
 from epalm.training.trackers import require_trackers
 
-_LOOK_EVERY = 10
+_SECONDS_BETWEEN_LOOKS = 1.0
+"""Whoever asks for the end has an answer in about this time, and a step."""
+_STEPS_BETWEEN_LOOKS = 10
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,14 @@ def train(
 
     Raises:
         AdapterError: a checkpoint cannot be written.
-        ConfigError: nothing in the model can be trained, or a checkpoint is of a run with other settings.
+        ConfigError: the model cannot be trained as `settings` say, or a checkpoint is of a run with others.
         DataError: there are no rows, a row cannot be trained on, or a loss is not a finite number.
         MediaError: a file cannot be read.
         TrainingStopped: the run was asked to stop, and has been saved.
         UnsupportedModelError: the language model's tokenizer is missing or another model's.
     """
     check_rows(rows, tasks, model, where)
-    require_trackers(settings.report_to)
+    check_settings(model, settings)
     set_seed(settings.seed)
     perceived = perceived or PerceivedFiles.of_model(model)
     media = [{name: path for name, path in row.media.items() if name in model.levels} for row in rows]
@@ -140,13 +142,13 @@ class _Run:
             mixed_precision="no",  # what is held in which precision is the recipe's to say, not the launcher's
             log_with=list(settings.report_to) or None,
             project_dir=log_directory,
-            # Of several senses a batch may lack one, and then it trains no connector for it.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=len(model.levels) > 1)],
         )
         if settings.report_to:
             self.accelerator.init_trackers("epalm")
         self.learner = Learner(model, self.accelerator, tasks, perceived, settings, self.steps)
         self.step, self.losses = 0, list[float]()
+        self.looked, self.look_at = time.perf_counter(), 1
+        """When losses were looked at, and the step after which they are next."""
         self.pending: list[tuple[Tensor, float]] = []
         """Of the steps that have not been looked at yet: this process's share of the loss, and the rate."""
         self.selection = Selection(settings.patience)
@@ -160,30 +162,25 @@ class _Run:
     ) -> TrainingLog:
         """All steps that are left."""
         started, settings = time.perf_counter(), self.settings
-        # A look at the losses waits for the device and for the other processes; a CPU alone has nothing to wait for.
-        look_every = 1 if self.accelerator.num_processes == 1 and self.model.device.type == "cpu" else _LOOK_EVERY
+        self.looked, self.look_at = started, self.step + 1
         batches = self.batches.after(self.step)
         self.model.train()
         if score is not None and self._is_scored() and not self.selection.has(self.step):
             self._select(score)  # the run ended before, or while, it was done
         while self.step < self.steps and not self.selection.is_over:
             self._learn(next(batches))
-            last, scores = self.step == self.steps, score is not None and self._is_scored()
-            # Scores may take long: whatever happens meanwhile, the run goes on from there.
-            saves = scores or (not last and self.step % settings.checkpoint_every == 0)
-            stops = False
-            if last or saves or self.step % look_every == 0:
-                stops = self._look(requests, on_step) and (scores or not last)
+            scores = score is not None and self._is_scored()
+            # Scores and what comes after the last step may take long: whatever happens there, all is learned.
+            saves = scores or self.step == self.steps or self.step % settings.checkpoint_every == 0
+            stops = (saves or self.step >= self.look_at) and self._look(requests, on_step)
             if checkpoints is not None and (saves or stops):
                 self._save(checkpoints)
                 if stops:
-                    raise TrainingStopped(
-                        f"stopped after step {self.step} of {self.steps}; what was learned is in "
-                        f"{checkpoints.directory}; the same command with --resume goes on from there",
-                        requests.number or signal.SIGTERM,  # it may have come to another process
-                    )
+                    raise self._stopped(requests, checkpoints)
             if score is not None and scores:
                 self._select(score)
+        if checkpoints is not None and score is not None and self._look(requests, on_step):
+            raise self._stopped(requests, checkpoints)
         if self.selection.best is not None:
             self.model.load_trained_state_dict(self.selection.best)
         self.model.eval()
@@ -210,10 +207,19 @@ class _Run:
         self.step += 1
 
     def _look(self, requests: StopRequests, on_step: Callable[[int, int, float], None] | None) -> bool:
-        """Read the losses that are pending, and whether any process was asked to stop."""
-        asked = torch.tensor(float(requests.number > 0), device=self.model.device)
-        shares, rates = zip(*self.pending, strict=True)
-        *losses, stops = self.accelerator.reduce(torch.stack([*shares, asked]), reduction="sum").tolist()
+        """Read the losses that are pending, and whether any process was asked to stop.
+
+        It waits for the device and for the other processes, which all look after the same steps: by how long theirs
+        took. A CPU alone has nothing to wait for.
+        """
+        device, processes = self.model.device, self.accelerator.num_processes
+        asked, taken = float(requests.number > 0), time.perf_counter() - self.looked
+        mine = torch.stack([*(share for share, _ in self.pending), *torch.tensor([asked, taken], device=device)])
+        *losses, stops, taken = self.accelerator.reduce(mine, reduction="sum").tolist()
+        rates, steps = [rate for _, rate in self.pending], 1
+        if processes > 1 or device.type != "cpu":
+            steps = round(_SECONDS_BETWEEN_LOOKS / max(taken / processes / max(1, len(losses)), 1e-3))
+        self.looked, self.look_at = time.perf_counter(), self.step + min(max(1, steps), _STEPS_BETWEEN_LOOKS)
         self.pending.clear()
         for loss, rate in zip(losses, rates, strict=True):
             step = len(self.losses) + 1
@@ -225,6 +231,14 @@ class _Run:
             if on_step is not None:
                 on_step(step, self.steps, loss)
         return bool(stops)
+
+    def _stopped(self, requests: StopRequests, checkpoints: Checkpoints) -> TrainingStopped:
+        """What tells of the end that was asked for."""
+        return TrainingStopped(
+            f"stopped after step {self.step} of {self.steps}; what was learned is in {checkpoints.directory}; the same "
+            "command with --resume goes on from there",
+            requests.number or signal.SIGTERM,  # it may have come to another process
+        )
 
     def _is_scored(self) -> bool:
         """Whether the adapter is scored after this step, in a run that scores at all."""
@@ -271,6 +285,21 @@ def check_rows(rows: Sequence[Row], tasks: Tasks, model: PerceptualLM, where: st
     require_tokenizer(model)
     require_perceived(rows, model.levels, where)
     require_room(rows, tasks, model, with_targets=True, where=where)
+
+
+def check_settings(model: PerceptualLM, settings: TrainingSettings) -> None:
+    """See that `model` can be trained so.
+
+    Raises:
+        ConfigError: nothing in it can be trained, its lower layers cannot be kept, its layers cannot be compiled, or a
+            tracker is not there.
+    """
+    require_trackers(settings.report_to)
+    parameter_groups(model, settings)
+    if settings.cache_lower_layers:
+        model.lower_layers()
+    if settings.compile:
+        model.compiled_layers()
 
 
 def _length(row: Row) -> int:

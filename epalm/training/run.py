@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.evaluation.loading import SAVED_GROUPS
 from epalm.evaluation.perceiving import perceived_files, ready_cards
 from epalm.models import PerceptualLM
-from epalm.models.adapter_io import CONFIG_FILE
+from epalm.models.adapter_io import CARD_FILE, CONFIG_FILE, TENSOR_FILE, UNFINISHED
 from epalm.models.summary import Summary
 from epalm.processes import is_main_process, own_device, require_plain_launch, wait_for_everyone
 from epalm.recipe import PublishedScores, Recipe
 from epalm.tasks import Tasks
 from epalm.training.checkpoints import Checkpoints
-from epalm.training.loop import TrainingLog, check_rows, train
+from epalm.training.loop import TrainingLog, check_rows, check_settings, train
 from epalm.training.published import beside
 from epalm.training.rows import RowSource, require_rows, training_rows, validation_rows
 from epalm.training.skipping import Skipped, without_bad_media
@@ -141,16 +141,22 @@ def run_recipe(
     if recipe.training.validate_every is not None and not to_score:
         raise ConfigError("training.validate_every: there are no rows to score; give --data.validation ROWS.jsonl")
     model = load_model(recipe)
-    checkpoints = Checkpoints(output / CHECKPOINTS, run_identity(recipe, model, rows))
+    check_settings(model, recipe.training)
+    identity = run_identity(recipe, model, rows, to_score)
+    checkpoints = Checkpoints(output / CHECKPOINTS, identity)
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
     views = training_views(recipe)
     perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
     answerer = Answerer(model, recipe.text, recipe.generation, perceived)
     check_rows(answerer.tasks.expand(rows), answerer.tasks, model, training.where)
     answerer.check(to_score, validation.where)
+    if recipe.training.validate_every is not None:
+        _require_metric(recipe.training.metric, answerer.tasks, validation)
     perceived.perceive([row.media for row in to_score], on_progress)
     perceived.perceive([row.media for row in rows], on_progress, training=True)
     rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, training.where)
+    left_out = f"{skipped.rows} ({_digest(rows)[:8]})"  # a mended file would give every batch other rows
+    checkpoints = replace(checkpoints, identity={**identity, "data.rows left out": left_out})
     scored = partial(_scored, answerer, validation, recipe.training.metric, on_progress)
     log = train_on(
         model,
@@ -248,19 +254,44 @@ class TrainingProgress:
         self.on_progress(f"training: loss {self.smoothed:.3f}, {rate:.0f} rows/s", step, steps)
 
 
-def run_identity(recipe: Recipe, model: PerceptualLM, rows: Sequence[Row]) -> dict[str, Any]:
+def run_identity(
+    recipe: Recipe, model: PerceptualLM, rows: Sequence[Row], to_score: Sequence[Row] = ()
+) -> dict[str, Any]:
     """What decides the numbers of a run, by dotted name: a run with other values is another one."""
     groups = recipe.model_dump(mode="json", include={"model", "adapter", "text", "training"})
-    groups["data"] = recipe.data.model_dump(mode="json", include=VIEW_SETTINGS)
+    groups["data"] = recipe.data.model_dump(mode="json", include={*VIEW_SETTINGS, "features", "store_dtype"})
     for group, name in _NO_MATTER:
         del groups[group][name]
     dtype = next(model.language_model.parameters()).dtype
     groups["model"]["torch_dtype"] = str(dtype).removeprefix("torch.")
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(repr((row.id, sorted(row.media.items()), row.question, row.targets, row.weights)).encode())
-    groups["data"]["rows"] = digest.hexdigest()
+    card = model.card()
+    groups["model"]["weights"] = {"language model": card.language_model.fingerprint} | {
+        name: encoder.fingerprint for name, encoder in card.encoders.items()
+    }
+    groups["data"]["rows"] = _digest(rows)
+    if recipe.training.validate_every is not None:  # what is scored decides which adapter stays
+        groups["data"]["rows to score"] = _digest(to_score)
+        groups["generation"] = recipe.generation.model_dump(mode="json", exclude={"batch_size"})
     return {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
+
+
+def _digest(rows: Sequence[Row]) -> str:
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(repr((row.id, sorted(row.media.items()), row.question, row.targets, row.weights)).encode())
+    return found.hexdigest()
+
+
+def _require_metric(metric: str | None, tasks: Tasks, validation: RowSource) -> None:
+    """See that the best adapter can be told, and by `metric` if that was asked for."""
+    with_answers = [row for row in validation.rows if row.targets]
+    by_task = {task: [row for row in with_answers if row.task == task] for task in {row.task for row in with_answers}}
+    known = {name for task, rows in by_task.items() for name in tasks[task].metrics_for(rows)}
+    if not known:
+        raise ConfigError(f"training.validate_every: no row of {validation.where} has an answer to score by")
+    if metric is not None and metric not in known:
+        told = ", ".join(sorted(known))
+        raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {told}")
 
 
 def _scored(answerer: Answerer, validation: RowSource, metric: str | None, on_progress: OnProgress | None) -> float:
@@ -271,9 +302,6 @@ def _scored(answerer: Answerer, validation: RowSource, metric: str | None, on_pr
         for task in scores.values()
         if not metric or metric in task
     ]
-    if not chosen:
-        known = ", ".join(sorted({name for task in scores.values() for name in task})) or "none: no row has an answer"
-        raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {known}")
     return sum(chosen) / len(chosen)
 
 
@@ -318,8 +346,11 @@ def _require_writable(output: Path) -> None:
     """See that it is a new or empty directory, or one that holds an earlier adapter or run, and can be written."""
     made: list[Path] = []
     try:
-        others = [path.name for path in output.iterdir()] if os.path.isdir(output) else []  # noqa: PTH112
-        if others and CONFIG_FILE not in others and not {CHECKPOINTS, LOGS}.issuperset(others):
+        names = {path.name for path in output.iterdir()} if os.path.isdir(output) else set()  # noqa: PTH112
+        others = {name for name in names if not name.startswith(UNFINISHED)} - {CHECKPOINTS, LOGS}
+        if CHECKPOINTS in names:  # the run may have ended while it wrote its adapter
+            others -= {TENSOR_FILE, CARD_FILE}
+        if others and CONFIG_FILE not in names:
             raise ConfigError(
                 f"output: {output} holds other files, such as {min(others)}; give a new or empty directory"
             )
@@ -327,7 +358,7 @@ def _require_writable(output: Path) -> None:
             if not os.path.isdir(folder):  # noqa: PTH112
                 folder.mkdir()
                 made.append(folder)
-        with tempfile.TemporaryDirectory(dir=output, prefix=".epalm-"):
+        with tempfile.TemporaryDirectory(dir=output, prefix=UNFINISHED):
             pass
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"output: {error.filename} is there and not a directory; give another") from None

@@ -26,19 +26,22 @@ def vocabulary(count: int = 40, seed: int = 0) -> list[list[int]]:
 
 @torch.no_grad()
 def by_force(model: PerceptualLM, answers: list[list[int]], ids: torch.Tensor, row: int, given: dict) -> list[float]:
-    """Log-likelihood of every answer after one row, each in a pass of its own, without padding or cache."""
-    own = {name: tensor[row : row + 1] for name, tensor in given.items()}
-    totals = []
-    for answer in answers:
+    """Log-likelihood of every answer after one row: those of one length together, without padding or cache."""
+    totals = [0.0] * len(answers)
+    for length in {len(answer) for answer in answers}:
+        alike = [number for number, answer in enumerate(answers) if len(answer) == length]
+        own = {name: tensor[[row] * len(alike)] for name, tensor in given.items()}
+        said = torch.tensor([answers[number] for number in alike])
+        whole = torch.cat([ids.expand(len(alike), -1), said], dim=1)
         if model.config.mask == "legacy":  # token by token: there the slot sees what is in front of each
-            wholes = [torch.tensor([[*ids.tolist(), *answer[:said]]]) for said in range(len(answer))]
-            scores = [model(whole, features=own).logits[0, -1].log_softmax(-1) for whole in wholes]
-            totals.append(sum(float(each[token]) for each, token in zip(scores, answer, strict=True)))
-            continue
-        whole = torch.tensor([[*ids.tolist(), *answer]])
-        scores = model(whole, features=own).logits[0].log_softmax(-1)
-        at = torch.arange(len(answer)) + scores.shape[0] - len(answer) - 1
-        totals.append(float(scores[at, torch.tensor(answer)].sum()))
+            scores = torch.stack(
+                [model(whole[:, : len(ids) + at], features=own).logits[:, -1] for at in range(length)], dim=1
+            )
+        else:
+            scores = model(whole, features=own).logits[:, -length - 1 : -1]
+        each = scores.log_softmax(-1).gather(2, said[..., None])[..., 0].sum(1)
+        for number, total in zip(alike, each.tolist(), strict=True):
+            totals[number] = total
     return totals
 
 

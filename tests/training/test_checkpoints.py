@@ -19,7 +19,8 @@ import tiny
 import torch
 import yaml
 
-from epalm.errors import AdapterError, ConfigError
+from epalm.errors import AdapterError, ConfigError, TrainingStopped
+from epalm.models import PerceptualLM
 from epalm.recipe import Recipe, build_recipe
 from epalm.training import run_recipe
 from epalm.training.checkpoints import Checkpoint, Checkpoints
@@ -178,6 +179,104 @@ def test_another_run_does_not_go_on_from_it(recipe: MakeRecipe, place: Path, cha
     assert [path.name for path in (place / "out" / "checkpoints").iterdir()] == ["step-00000002"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"data__store_dtype": "float16"}, {"generation__num_beams": 2}, {"data__validation": "captions.jsonl"}],
+    ids=["features", "how answers are generated", "what is scored"],
+)
+def test_what_decides_which_adapter_is_best_must_be_the_same(
+    recipe: MakeRecipe, place: Path, changes: dict[str, Any]
+) -> None:
+    scored = {"training__validate_every": 2, "data__validation": place / "questions.jsonl"}
+    with pytest.raises(Killed):
+        run_recipe(recipe("out", **scored), killed_at(3))
+    with pytest.raises(ConfigError, match="was written with"):
+        run_recipe(recipe("out", **scored | changes), resume=True)
+
+
+def test_other_weights_in_the_same_place_are_noticed(recipe: MakeRecipe, backbones: Path, tmp_path: Path) -> None:
+    changes = {"model__encoders": {"image": str(tmp_path / "vit")}, "training__checkpoint_every": 2}
+    shutil.copytree(backbones / "vit", tmp_path / "vit")
+    with pytest.raises(Killed):
+        run_recipe(recipe("out", **changes), killed_at(3))
+    shutil.rmtree(tmp_path / "vit")
+    tiny.save_encoder(tmp_path / "vit", seed=1)
+    with pytest.raises(ConfigError, match=r"was written with model\.weights"):
+        run_recipe(recipe("out", **changes), resume=True)
+
+
+# -- its end ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_learned_outlives_an_adapter_that_cannot_be_written(
+    recipe: MakeRecipe, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_recipe(recipe("whole"))
+    written = PerceptualLM.save_pretrained
+
+    def full(*args: Any) -> None:
+        (place / "out" / ".unfinished-abc").mkdir()  # and what a kill would leave
+        raise AdapterError("no room")
+
+    monkeypatch.setattr(PerceptualLM, "save_pretrained", full)
+    with pytest.raises(AdapterError, match="no room"):
+        run_recipe(recipe("out"))
+    monkeypatch.setattr(PerceptualLM, "save_pretrained", written)
+    (place / "out" / WEIGHTS).write_bytes(b"half of an adapter, without its configuration")
+    taken: list[str] = []
+    result = run_recipe(recipe("out"), lambda what, done, total: taken.append(what), resume=True)
+    assert not [what for what in taken if what.startswith("training")]
+    assert result.log.losses == whole.log.losses
+    assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
+    assert {path.name for path in (place / "out").iterdir()} == {path.name for path in (place / "whole").iterdir()}
+
+
+@pytest.mark.parametrize("during", ["training", "answering"])
+def test_asked_for_at_the_very_end_the_stop_is_heeded(recipe: MakeRecipe, place: Path, during: str) -> None:
+    changes = {"data__validation": place / "questions.jsonl", "training__validate_every": 6}
+    whole = run_recipe(recipe("whole", **changes))
+    learned, asked = [0], []
+
+    def ask(what: str, done: int, total: int) -> None:
+        learned.extend([done] if what.startswith("training") else [])
+        if learned[-1] == 12 and what.startswith(during) and not asked:
+            asked.append(what)
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(TrainingStopped) as stopped:
+        run_recipe(recipe("out", **changes), ask)
+    assert stopped.value.exit_code == 143
+    assert not (place / "out" / WEIGHTS).exists()
+    result = run_recipe(recipe("out", **changes), resume=True)
+    assert result.log.scores == whole.log.scores
+    assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
+
+
+# -- what cannot be is told first --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"training__metric": "exact_matc"},
+            "training.metric: 'exact_matc' is not among the scores of .*: exact_match",
+        ),
+        ({"training__cache_lower_layers": True}, "training.cache_lower_layers: a soft prompt is trained"),
+        ({"training__compile": True, "adapter__preset": "epalm_ada"}, "training.compile: block adapters"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_is_perceived(
+    recipe: MakeRecipe, place: Path, changes: dict[str, Any], message: str
+) -> None:
+    told: list[str] = []
+    scored = {"training__validate_every": 2, "data__validation": place / "questions.jsonl"}
+    with pytest.raises(ConfigError, match=message):
+        run_recipe(recipe("out", **scored | changes), lambda what, done, total: told.append(what))
+    assert not told
+    assert not (place / "out").exists()
+
+
 # -- the files -------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +291,20 @@ def test_they_come_back_as_they_were_and_only_some_are_kept(tmp_path: Path) -> N
     assert newest.step == 15
     assert torch.equal(newest.tensors["adapter"]["w"], torch.full((2, 3), 15 / 7))
     assert newest.state["losses"] == [0.5] * 15
+
+
+def test_damaged_ones_do_not_take_the_place_of_a_new_one(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1000, 1500):
+        (checkpoints.save(checkpoint(step)) / "checksums.json").write_text("[]")
+    lines: list[str] = []
+    assert checkpoints.newest(lines.append) is None
+    assert [line.partition(" passed over: ")[2] for line in lines] == [
+        "the one before",
+        "the run begins anew, for there is none before",
+    ]
+    checkpoints.save(checkpoint(700))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000700"]
 
 
 @pytest.mark.parametrize("name", ["adapter.safetensors", "state.json", "checksums.json"])
