@@ -143,6 +143,9 @@ def _told(dataset: Published, split: PublishedSplit) -> str:
     parts = [f"{len(split.rows)} rows ({split.layout})"]
     if answered < len(split.rows):
         parts.append(f"{len(split.rows) - answered} of them without answers or captions")
+    wrong = sum(row.counts_as_wrong for row in split.rows)
+    if wrong:
+        parts.append(f"{wrong} of them without an answer that scores, which count as wrong")
     if split.missing:
         names = list(split.missing)
         named = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")

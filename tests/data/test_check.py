@@ -69,3 +69,13 @@ def test_soft_scores_and_groups_survive_the_manifest(tmp_path, epalm):
     (found,) = read_manifest(output)
     assert (found.id, found.targets, found.weights) == ("42", ("2", "3"), (1.0, 0.3))
     assert found.groups == {"answer_type": "number"}
+
+
+def test_rows_that_count_as_wrong_survive_the_manifest(tmp_path, epalm):
+    row = {"img_id": "COCO_val2014_000000000042", "sent": "How many?", "question_id": 42, "label": {}}
+    content = [row, row | {"question_id": 43, "label": {"2": 1}}]
+    fill(tmp_path, {"karpathy_test.json": content}, ["COCO_val2014_000000000042.jpg"])
+    output = tmp_path / "rows.jsonl"
+    _, out, _ = epalm("data", "rows", "vqav2", tmp_path, "--split", "karpathy_test", "--output", output)
+    assert "2 rows (rows with soft scores); 1 of them without an answer that scores, which count as wrong; " in out
+    assert [(row.id, row.counts_as_wrong) for row in read_manifest(output)] == [("42", True), ("43", False)]

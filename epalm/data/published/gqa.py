@@ -20,7 +20,7 @@ def _official(split: str, path: Path) -> Iterator[Item]:
 
 def _rows(split: str, path: Path) -> Iterator[Item | LeftOut]:
     for row in read_json(path):
-        yield labelled_item(row, (f"{row['img_id']}.jpg",), soft=False)
+        yield labelled_item(row, (f"{row['img_id']}.jpg",), soft=False, trained=split == "train")
 
 
 GQA = register(
