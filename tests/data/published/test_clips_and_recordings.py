@@ -31,6 +31,30 @@ def test_msrvtt_captions(tmp_path):
     assert (test.missing, test.media) == ({"video3": 1}, 2)
 
 
+def test_msrvtt_as_it_comes_with_the_films(tmp_path):
+    """Splits go by the clips' numbers."""
+    names = ["video0", "video6512", "video6513", "video7009", "video7010", "video9999"]
+    content = {
+        "info": {},
+        "images": [{"id": name} for name in names],
+        "annotations": [
+            {"image_id": name, "id": i, "caption": f" {name}  moves", "category": 9}
+            for i, name in enumerate([*names, "video0"])
+        ],
+    }
+    fill(tmp_path, {"MSRVTT/annotation/MSR_VTT.json": content}, [f"MSRVTT/videos/all/{name}.mp4" for name in names])
+    for i, split in enumerate(("train", "val", "test")):
+        found = read("msrvtt_captions", tmp_path, split)
+        assert [row.id for row in found.rows] == names[2 * i : 2 * i + 2]
+    assert read("msrvtt_captions", tmp_path, "train").rows[0].targets == ("video0 moves", "video0 moves")
+
+
+def test_msrvtt_says_where_its_annotations_and_its_films_are():
+    dataset = get_dataset("msrvtt_captions")
+    assert "CLIP4Clip/releases/download/v0.0/msrvtt_data.zip" in dataset.home
+    assert "frozen-in-time/data/MSRVTT.zip" in dataset.media_home
+
+
 def test_msrvtt_caption_rows(tmp_path):
     rows = [
         {"video": "video0.mp4", "caption": "a man"},
