@@ -35,19 +35,27 @@ def find_jar(inside: str) -> Path | None:
     return next((Path(place, inside) for place in places or () if Path(place, inside).is_file()), None)
 
 
-def why_not(*jars: str) -> str | None:
-    """Why programs made of `jars` cannot run, and what to do; None where they can."""
+def why_not(*jars: str, source: str | None = None) -> str | None:
+    """Why programs made of `jars` cannot run, and what to do; None where they can.
+
+    Args:
+        jars: their paths inside pycocoevalcap.
+        source: where those beside the first are to be had, if they do not come with that package.
+    """
     if find_java() is None:
         return "there is no Java runtime; install one, so that `java -version` works"
     if find_jar(jars[0]) is None:
         return f'{Path(jars[0]).name} is not there; pip install "epalm[metrics]"'
     missing = next((jar for jar in jars if find_jar(jar) is None), None)
     if missing is not None:
-        return f"{Path(missing).name} is not there; put it into {_folder(jars[0]) / Path(missing).parent.name}"
+        place = _folder(jars[0]) / Path(missing).parent.name
+        return f"{Path(missing).name} is not there; put it into {place}{f', out of {source}' if source else ''}"
     return None
 
 
-def run_java(what: str, arguments: Sequence[str], jars: Sequence[str], text: str = "") -> str:
+def run_java(
+    what: str, arguments: Sequence[str], jars: Sequence[str], text: str = "", source: str | None = None
+) -> str:
     """What a program made of `jars` writes when it is given `text`.
 
     Args:
@@ -55,11 +63,12 @@ def run_java(what: str, arguments: Sequence[str], jars: Sequence[str], text: str
         arguments: after `java`; run in the first jar's own directory, where it finds its data.
         jars: their paths inside pycocoevalcap.
         text: standard input, UTF-8.
+        source: see `why_not`.
 
     Raises:
         ConfigError: Java or a jar is missing, or the program fails.
     """
-    reason = why_not(*jars)
+    reason = why_not(*jars, source=source)
     if reason is not None:
         raise ConfigError(f"{what}: {reason}")
     done = subprocess.run(

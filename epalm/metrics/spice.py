@@ -1,7 +1,7 @@
 """SPICE (Anderson et al., ECCV 2016) by its own Java program, and SPIDEr (Liu et al., ICCV 2017), its mean with CIDEr.
 
-The program parses captions with Stanford CoreNLP 3.6.0, which is not part of any Python package: its two jars are to be
-put beside the program once.
+The program parses captions with Stanford CoreNLP 3.6.0, which is not part of any Python package: two jars out of its
+release are to be put beside the program once.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ _JARS = (
     "spice/lib/stanford-corenlp-3.6.0.jar",
     "spice/lib/stanford-corenlp-3.6.0-models.jar",
 )
+_SOURCE = (
+    "the release of Stanford CoreNLP 3.6.0 (https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip)"
+)
 
 
 def _missing() -> str | None:
-    return why_not(*_JARS)
+    return why_not(*_JARS, source=_SOURCE)
 
 
 @metric("spice", "spider", reads="tokens", why_not=_missing)
@@ -43,7 +46,8 @@ def spice(predictions: Sequence[Tokens], references: Sequence[Sequence[Tokens]])
     with tempfile.TemporaryDirectory() as folder:
         asked, told = Path(folder, "captions.json"), Path(folder, "scores.json")
         asked.write_text(json.dumps(rows), encoding="utf-8")
-        run_java("SPICE", ("-jar", "-Xmx8G", "spice-1.0.jar", str(asked), "-out", str(told), "-silent"), _JARS)
+        command = ("-jar", "-Xmx8G", "spice-1.0.jar", str(asked), "-out", str(told), "-silent")
+        run_java("SPICE", command, _JARS, source=_SOURCE)
         scores = {item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(told.read_text(encoding="utf-8"))}
     agreement = 100 * np.array([[scores[row["image_id"]]] for row in rows], dtype=np.float64)
     return np.hstack([agreement, (agreement + cider(predictions, references)) / 2])
