@@ -16,6 +16,11 @@ from pathlib import Path
 from epalm.errors import ConfigError
 
 _PACKAGE = "pycocoevalcap"
+_RELEASES = {
+    "stanford-corenlp-3.6.0": "Stanford CoreNLP 3.6.0 "
+    "(https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip)"
+}
+"""Start of the names of jars that do not come with that package -> the release that holds them."""
 
 
 @lru_cache(maxsize=1)
@@ -35,27 +40,21 @@ def find_jar(inside: str) -> Path | None:
     return next((Path(place, inside) for place in places or () if Path(place, inside).is_file()), None)
 
 
-def why_not(*jars: str, source: str | None = None) -> str | None:
-    """Why programs made of `jars` cannot run, and what to do; None where they can.
-
-    Args:
-        jars: their paths inside pycocoevalcap.
-        source: where those beside the first are to be had, if they do not come with that package.
-    """
+def why_not(*jars: str) -> str | None:
+    """Why programs made of `jars` cannot run, and what to do; None where they can."""
     if find_java() is None:
         return "there is no Java runtime; install one, so that `java -version` works"
     if find_jar(jars[0]) is None:
         return f'{Path(jars[0]).name} is not there; pip install "epalm[metrics]"'
     missing = next((jar for jar in jars if find_jar(jar) is None), None)
     if missing is not None:
-        place = _folder(jars[0]) / Path(missing).parent.name
-        return f"{Path(missing).name} is not there; put it into {place}{f', out of {source}' if source else ''}"
+        name, place = Path(missing).name, _folder(jars[0]) / Path(missing).parent.name
+        release = next((f", out of {told}" for start, told in _RELEASES.items() if name.startswith(start)), "")
+        return f"{name} is not there; put it into {place}{release}"
     return None
 
 
-def run_java(
-    what: str, arguments: Sequence[str], jars: Sequence[str], text: str = "", source: str | None = None
-) -> str:
+def run_java(what: str, arguments: Sequence[str], jars: Sequence[str], text: str = "") -> str:
     """What a program made of `jars` writes when it is given `text`.
 
     Args:
@@ -63,12 +62,11 @@ def run_java(
         arguments: after `java`; run in the first jar's own directory, where it finds its data.
         jars: their paths inside pycocoevalcap.
         text: standard input, UTF-8.
-        source: see `why_not`.
 
     Raises:
         ConfigError: Java or a jar is missing, or the program fails.
     """
-    reason = why_not(*jars, source=source)
+    reason = why_not(*jars)
     if reason is not None:
         raise ConfigError(f"{what}: {reason}")
     done = subprocess.run(

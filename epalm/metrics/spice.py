@@ -23,13 +23,10 @@ _JARS = (
     "spice/lib/stanford-corenlp-3.6.0.jar",
     "spice/lib/stanford-corenlp-3.6.0-models.jar",
 )
-_SOURCE = (
-    "the release of Stanford CoreNLP 3.6.0 (https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip)"
-)
 
 
 def _missing() -> str | None:
-    return why_not(*_JARS, source=_SOURCE)
+    return why_not(*_JARS)
 
 
 @metric("spice", "spider", reads="tokens", why_not=_missing)
@@ -46,8 +43,7 @@ def spice(predictions: Sequence[Tokens], references: Sequence[Sequence[Tokens]])
     with tempfile.TemporaryDirectory() as folder:
         asked, told = Path(folder, "captions.json"), Path(folder, "scores.json")
         asked.write_text(json.dumps(rows), encoding="utf-8")
-        command = ("-jar", "-Xmx8G", "spice-1.0.jar", str(asked), "-out", str(told), "-silent")
-        run_java("SPICE", command, _JARS, source=_SOURCE)
+        run_java("SPICE", ("-jar", "-Xmx8G", "spice-1.0.jar", str(asked), "-out", str(told), "-silent"), _JARS)
         scores = {item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(told.read_text(encoding="utf-8"))}
     agreement = 100 * np.array([[scores[row["image_id"]]] for row in rows], dtype=np.float64)
     return np.hstack([agreement, (agreement + cider(predictions, references)) / 2])

@@ -115,7 +115,7 @@ def test_spice_names_the_parser_that_it_lacks(monkeypatch):
         get_metric("spice")
         .why_not()
         .endswith(
-            "/spice/lib, out of the release of Stanford CoreNLP 3.6.0 "
+            "/spice/lib, out of Stanford CoreNLP 3.6.0 "
             "(https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip)"
         )
     )
