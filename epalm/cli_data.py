@@ -56,8 +56,12 @@ def check(
     result = check_dataset(name, folder, split or ())
     _write_json(json_file, result.as_dict())
     typer.echo(result.as_text())
-    if not result.usable or (split and result.trouble):
-        raise DataError(f"{folder}: {name}: {'a split that is asked for' if split else 'no split'} can be used")
+    if not result.usable and not split:
+        raise DataError(f"{folder}: {name}: no split can be used")
+    unusable = result.unusable(split) if split else list(result.unreadable)
+    if unusable:
+        named = ", ".join(f"'{one}'" for one in unusable)
+        raise DataError(f"{folder}: {name}: split{'s' if len(unusable) > 1 else ''} {named} cannot be used")
 
 
 @data_app.command(epilog=_ROWS_HELP)

@@ -24,3 +24,14 @@ def test_score(tmp_path, epalm, refused):
     predictions.write_text(json.dumps([{"image_id": 1, "caption": "a red dog"}]))
     assert "lacks 1 of 2 ids" in refused(*command)
     assert epalm(*command, "--only-predicted").out.splitlines()[0] == "1 rows"
+
+
+def test_references_that_are_no_texts(tmp_path, refused):
+    predictions, references = tmp_path / "predictions.json", tmp_path / "references.json"
+    predictions.write_text('{"20": "imageId"}')
+    references.write_text('{"20": {"imageId": "n1", "question": "Is it red?", "isBalanced": true}}')
+    told = refused("score", predictions, references, "--metric", "exact_match")
+    assert told.startswith(f"epalm: {references}: the reference for 20 is a question without an answer; ")
+    references.write_text('{"20": [1, 2]}')
+    told = refused("score", predictions, references, "--metric", "exact_match")
+    assert told == f"epalm: {references}: the reference for 20 holds int where text should be\n"

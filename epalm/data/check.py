@@ -22,13 +22,19 @@ class DataCheck:
     folder: Path
     found: Mapping[str, PublishedSplit]
     """Splits whose annotations are there."""
-    trouble: Mapping[str, str]
-    """Split -> why it cannot be read, and where it is to be had."""
+    not_there: Mapping[str, str]
+    """Split -> the files that it is read from."""
+    unreadable: Mapping[str, str]
+    """Split whose files are there -> why it cannot be read."""
 
     @property
     def usable(self) -> bool:
         """Whether any split can be read, and has media."""
         return any(split.rows for split in self.found.values())
+
+    def unusable(self, splits: Sequence[str]) -> list[str]:
+        """Those of `splits` that cannot be read, or have no media."""
+        return [name for name in splits if name not in self.found or not self.found[name].rows]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; every missing file is named."""
@@ -48,7 +54,8 @@ class DataCheck:
                 }
                 for name, split in self.found.items()
             },
-            "not_there": dict(self.trouble),
+            "not_there": dict(self.not_there),
+            "unreadable": dict(self.unreadable),
             "annotations_from": self.dataset.home,
             "media_from": self.dataset.media_home,
         }
@@ -57,13 +64,14 @@ class DataCheck:
         """A line for each split, and where the rest is to be had."""
         lines = [f"{self.dataset.title} in {self.folder}"]
         lines += [f"  {name}: {_told(self.dataset, split)}" for name, split in self.found.items()]
-        lines += [f"  {name}: not there; it is read from {self.dataset.files_of(name)}" for name in self.trouble]
+        lines += [f"  {name}: cannot be read: {why}" for name, why in self.unreadable.items()]
+        lines += [f"  {name}: not there; it is read from {files}" for name, files in self.not_there.items()]
         lines += [f"  annotations: {self.dataset.home}", f"  {self.dataset.modality}: {self.dataset.media_home}"]
         return "\n".join(lines)
 
 
 def check_dataset(name: str, folder: str | Path, splits: Sequence[str] = ()) -> DataCheck:
-    """Look for a published data set below a directory.
+    """Look for a published data set below a directory; a split that cannot be read is told of beside the others.
 
     Args:
         name: of the data set.
@@ -72,18 +80,24 @@ def check_dataset(name: str, folder: str | Path, splits: Sequence[str] = ()) -> 
 
     Raises:
         ConfigError: there is no such data set or split.
-        DataError: there is no such directory, or annotations that are there are damaged.
+        DataError: there is no such directory.
     """
     dataset = get_dataset(name)
+    for split in splits:
+        dataset.require_split(split)
     place = Folder(folder)
     found: dict[str, PublishedSplit] = {}
-    trouble: dict[str, str] = {}
+    not_there: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     for split in splits or dataset.splits:
-        if split in dataset.splits and not dataset.is_there(split, place):
-            trouble[split] = dataset.files_of(split)
-        else:
+        if not dataset.is_there(split, place):
+            not_there[split] = dataset.files_of(split)
+            continue
+        try:
             found[split] = read_split(dataset, split, place)
-    return DataCheck(dataset, place.root, found, trouble)
+        except DataError as error:
+            unreadable[split] = str(error)
+    return DataCheck(dataset, place.root, found, not_there, unreadable)
 
 
 def write_rows(
@@ -143,6 +157,9 @@ def _told(dataset: Published, split: PublishedSplit) -> str:
     parts = [f"{len(split.rows)} rows ({split.layout})"]
     if answered < len(split.rows):
         parts.append(f"{len(split.rows) - answered} of them without answers or captions")
+    wrong = sum(row.counts_as_wrong for row in split.rows)
+    if wrong:
+        parts.append(f"{wrong} of them without an answer that scores, which count as wrong")
     if split.missing:
         names = list(split.missing)
         named = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")

@@ -15,7 +15,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ _TEXTS = (*_CAPTIONS, *_ANSWERS, "raw")
 """Of a caption or an answer that is an object, such as {"answer": "a dog", "answer_id": 1}."""
 _NO_FILE = "its file is not there"
 _NO_TEXT = "has no caption, and no question with an answer"
+_EXAMPLE = '{"file_name": "a.jpg", "text": "..."}'
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
@@ -116,7 +117,7 @@ def _folder_of(output: Path, source: Path) -> Path:
 def _from_tables(tables: list[Path]) -> Iterator[Row | str]:
     number = 0
     for table in tables:
-        for entry in read_json(table) if table.suffix == ".jsonl" else read_csv(table):
+        for entry in _entries(table):
             path = table.parent / str(entry.get("file_name", ""))
             modality = _MODALITY.get(path.suffix.lower())
             number += 1
@@ -126,6 +127,17 @@ def _from_tables(tables: list[Path]) -> Iterator[Row | str]:
                 yield _NO_TEXT
             else:
                 yield Row({modality: path}, *said, id=str(number))
+
+
+def _entries(table: Path) -> list[Mapping[str, Any]]:
+    """What a table says of each file."""
+    if table.suffix == ".csv":
+        return list(read_csv(table))
+    content = read_json(table)
+    entries = [content] if isinstance(content, dict) else content  # one line is JSON, too
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(f"{table}: not every line is an object; write lines such as {_EXAMPLE}")
+    return entries
 
 
 def _from_shards(shards: list[Path], folder: Path) -> Iterator[Row | str]:
@@ -179,6 +191,8 @@ def _samples(shard: Path, folder: Path) -> Iterator[tuple[str, dict[str, Path], 
     key: str | None = None
     media: dict[str, Path] = {}
     fields: dict[str, Any] = {}
+    keys: set[str] = set()
+    taken: set[Path] = set()
     try:
         with tarfile.open(shard) as archive:
             for member in archive:
@@ -189,17 +203,31 @@ def _samples(shard: Path, folder: Path) -> Iterator[tuple[str, dict[str, Path], 
                 if (here := f"{directory}/{start}".lstrip("./")) != key:
                     if key is not None:
                         yield key, media, fields
+                    if here in keys:
+                        raise DataError(
+                            f"{shard}: sample {here} comes back after others; pack the files of a sample side by side, "
+                            "as `tar --sort=name` does, and give each sample a name of its own"
+                        )
+                    keys.add(here)
                     key, media, fields = here, {}, {}
                 content = archive.extractfile(member)
                 assert content is not None  # it is a file
                 modality = _MODALITY.get(f".{suffix.lower()}")
                 if modality is not None:
                     folder.mkdir(parents=True, exist_ok=True)
-                    media[modality] = folder / f"{_UNSAFE.sub('_', here)}.{suffix.lower()}"
+                    if modality in media:
+                        raise DataError(f"{shard}: sample {key} has two files of {modality}; keep one")
+                    media[modality] = _free(folder / f"{_UNSAFE.sub('_', here)}.{suffix.lower()}", taken)
                     with media[modality].open("wb") as file:
                         shutil.copyfileobj(content, file)
                 elif suffix == "json":
-                    fields |= json.loads(content.read())
+                    told = json.loads(content.read())
+                    if not isinstance(told, dict):
+                        raise DataError(
+                            f'{shard}: the JSON of sample {key} is no object; write one, such as {{"caption": "..."}}, '
+                            "or the caption alone into a .txt file"
+                        )
+                    fields |= told
                 elif suffix == "txt":
                     fields["txt"] = content.read().decode("utf-8")
         if key is not None:
@@ -208,6 +236,14 @@ def _samples(shard: Path, folder: Path) -> Iterator[tuple[str, dict[str, Path], 
         raise DataError(f"{shard}: is damaged at sample {key} ({error})") from None
     except OSError as error:
         raise DataError(f"{shard}: cannot be unpacked: {error.strerror or error}") from None
+
+
+def _free(path: Path, taken: set[Path]) -> Path:
+    """`path`, or one like it where another sample has that name once its odd signs are gone; it is taken then."""
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    free = next(one for one in chain([path], others) if one not in taken)
+    taken.add(free)
+    return free
 
 
 def _said(fields: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]] | None:

@@ -5,7 +5,8 @@
 
 `"video"` and `"audio"` work as `"image"` does, and several may stand in one row. Paths are relative to the manifest. An
 `"id"` may be given; a row without one goes by its line number. `"groups": {"answer_type": "yes/no"}` has a row scored
-apart, too. A row of a test split may lack its answer or caption. The file is UTF-8; blank lines are skipped.
+apart, too. A row of a test split may lack its answer or caption; one whose answers all score 0 counts as wrong. The
+file is UTF-8; blank lines are skipped.
 """
 
 from __future__ import annotations

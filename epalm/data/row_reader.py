@@ -156,8 +156,8 @@ def _soft_answers(answers: dict[str, Any]) -> tuple[tuple[str, ...], tuple[float
     if not answers:
         raise RowError("field 'answers' is empty; give at least one answer")
     for answer, weight in answers.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1:
-            raise RowError(f"field 'answers' scores {_shown(answer)} with {_shown(weight)}; give a number in (0, 1]")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+            raise RowError(f"field 'answers' scores {_shown(answer)} with {_shown(weight)}; give a number from 0 to 1")
     return tuple(_text(answer, "answers") for answer in answers), tuple(float(weight) for weight in answers.values())
 
 

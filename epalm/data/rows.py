@@ -26,7 +26,7 @@ class Row:
     targets: tuple[str, ...] = ()
     """Right answers or captions; answers of several people may repeat. Empty in a test split."""
     weights: tuple[float, ...] | None = None
-    """Soft score of each target, in (0, 1], where the data come with scores."""
+    """Soft score of each target, in [0, 1], where the data come with scores; a target of 0 is never right."""
     id: str = ""
     """What predictions are filed under; unique in a manifest."""
     number: int = 0
@@ -34,6 +34,11 @@ class Row:
 
     groups: Mapping[str, str] = field(default_factory=dict)
     """What the row's score counts under beside the whole, such as {"answer_type": "yes/no"}."""
+
+    @property
+    def counts_as_wrong(self) -> bool:
+        """Whether no answer to it scores, so that every prediction is wrong."""
+        return self.weights is not None and not any(self.weights)
 
     @property
     def task(self) -> TaskName:

@@ -45,9 +45,10 @@ def vqa_accuracy(prediction: str, answers: Reference) -> float:
 
 
 def exact_match(prediction: str, answers: Reference) -> float:
-    """1.0 if the normalised prediction equals one of the normalised answers, else 0.0."""
+    """1.0 if the normalised prediction equals one of the normalised answers that score more than 0, else 0.0."""
     normalised = normalise_answer(prediction)
-    return float(any(normalise_answer(answer) == normalised for answer in answers))
+    right = [answer for answer, score in answers.items() if score > 0] if isinstance(answers, Mapping) else answers
+    return float(any(normalise_answer(answer) == normalised for answer in right))
 
 
 @metric("vqa_accuracy", reads="text")

@@ -9,6 +9,7 @@ mapping `{id: texts}`, or JSON Lines with captions or answers.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ RESULT_FORMATS: Mapping[str, tuple[str, str] | None] = {
 }
 """Fields of id and text in each entry of a list; None: one object, from ids to texts."""
 _NUMBERED = ("coco", "vqa")
+_NUMBER = re.compile("0|[1-9][0-9]*")
+"""What reads the same once it was a number; 007 does not."""
 _PREDICTED = (*(fields for fields in RESULT_FORMATS.values() if fields), ("id", "prediction"))
 _REFERENCE_FIELDS: Mapping[str, Kind | None] = {
     "captions": "captions",
@@ -46,6 +49,8 @@ class References:
     """Of the rows that have some."""
     kind: Kind | None = None
     """None where the file does not tell."""
+    passed_over: set[str] = field(default_factory=set)
+    """Ids that have captions, none of which counts; VizWiz's evaluator scores no prediction for them."""
 
 
 def format_results(name: str, predictions: Iterable[tuple[str, str]]) -> str:
@@ -62,10 +67,20 @@ def format_results(name: str, predictions: Iterable[tuple[str, str]]) -> str:
     # The servers of COCO and VQA tell 42 from "42".
     numbered = name in _NUMBERED
     listed = [
-        {fields[0]: int(row) if numbered and row.isascii() and row.isdecimal() else row, fields[1]: text}
+        {fields[0]: int(row) if numbered and _NUMBER.fullmatch(row) else row, fields[1]: text}
         for row, text in predictions
     ]
     return json.dumps(listed, ensure_ascii=False)
+
+
+def counts_as_caption(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation of VizWiz-Captions is neither ready-made ("quality issues ...") nor rejected."""
+    return not annotation.get("is_precanned") and not annotation.get("is_rejected")
+
+
+def gqa_groups(question: Mapping[str, Any]) -> dict[str, str]:
+    """The types of a GQA question that its accuracy is told for apart; `detailed` has more than a hundred."""
+    return {kind: name for kind, name in (question.get("types") or {}).items() if name and kind != "detailed"}
 
 
 def read_predictions(path: Path) -> dict[str, str]:
@@ -78,7 +93,7 @@ def read_predictions(path: Path) -> dict[str, str]:
     if isinstance(content, dict):
         pairs = list(content.items())
     else:
-        pairs = [_prediction(path, number, entry) for number, entry in enumerate(content, start=1)]
+        pairs = [_prediction(path, number, entry) for number, entry in content]
     predictions: dict[str, str] = {}
     for name, text in pairs:
         if not isinstance(text, str):
@@ -95,7 +110,7 @@ def read_references(path: Path) -> References:
     """Everything to be predicted, in any of the formats above.
 
     Raises:
-        DataError: the file cannot be read, or has no references.
+        DataError: the file cannot be read, has no references, or one is neither texts nor answers with their scores.
     """
     content = _load(path)
     try:
@@ -109,7 +124,33 @@ def read_references(path: Path) -> References:
         raise DataError(f"{path}: is laid out like no file of references that is known ({error!r})") from error
     if not found.texts:
         raise DataError(f"{path}: there are no references in it")
+    for row, reference in found.texts.items():
+        problem = _problem(reference)
+        if problem is not None:
+            raise DataError(f"{path}: the reference for {row} {problem}")
+        if not all(isinstance(name, str) for name in found.groups.get(row, {}).values()):
+            raise DataError(f"{path}: the groups of {row} are not all texts")
     return found
+
+
+def _problem(reference: Any) -> str | None:
+    """What is wrong with the references of one row, if anything is."""
+    if isinstance(reference, dict):
+        if isinstance(reference.get("question"), str):
+            return "is a question without an answer; what is right in a test split is not in its file"
+        unfit = next((name for name, score in reference.items() if not _is_score(score)), None)
+        if unfit is not None:
+            return f"gives '{unfit}' no score from 0 to 1; give a list of texts, or answers with their scores"
+    elif not isinstance(reference, list):
+        return f"is {type(reference).__name__}, neither text nor a list of texts"
+    elif not all(isinstance(text, str) for text in reference):
+        unfit = next(text for text in reference if not isinstance(text, str))
+        return f"holds {type(unfit).__name__} where text should be"
+    return None if reference else "is empty; give at least one text, or leave it out"
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _annotations(content: Mapping[str, Any]) -> References:
@@ -120,6 +161,9 @@ def _annotations(content: Mapping[str, Any]) -> References:
         if "caption" in entry:
             found.kind = "captions"
             row = str(entry["image_id"])
+            if not counts_as_caption(entry):
+                found.passed_over.add(row)
+                continue
             listed = found.texts.setdefault(row, [])
             assert isinstance(listed, list)
             listed.append(entry["caption"])
@@ -130,6 +174,7 @@ def _annotations(content: Mapping[str, Any]) -> References:
             row = str(entry["question_id"])
             found.texts[row] = [answer["answer"] for answer in entry["answers"]]
             found.groups[row] = _types(entry)
+    found.passed_over -= found.texts.keys()
     return found
 
 
@@ -140,16 +185,16 @@ def _mapping(content: Mapping[str, Any]) -> References:
         if isinstance(value, dict) and "answer" in value and "question" in value:
             found.kind = "answers"
             found.texts[row] = [value["answer"]]
-            found.groups[row] = {kind: name for kind, name in value.get("types", {}).items() if name}
+            found.groups[row] = gqa_groups(value)
         else:
             found.texts[row] = [value] if isinstance(value, str) else value
     return found
 
 
-def _entries(content: Iterable[Mapping[str, Any]]) -> References:
+def _entries(content: Iterable[tuple[int, Mapping[str, Any]]]) -> References:
     """VizWiz's answers, or JSON Lines of this package."""
     found = References()
-    for number, entry in enumerate(content, start=1):
+    for number, entry in content:
         name = next((name for name in _REFERENCE_FIELDS if name in entry), None)
         if name is None:
             continue
@@ -168,9 +213,9 @@ def _types(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _load(path: Path) -> Any:
-    """JSON, or a list of the objects of JSON Lines."""
+    """An object, or the entries of a list by their number; those of JSON Lines go by their line, as in a manifest."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -179,15 +224,14 @@ def _load(path: Path) -> Any:
         content = json.loads(text)
     except json.JSONDecodeError as whole:
         try:
-            content = [json.loads(line) for line in text.split("\n") if line.strip()]
+            return [(number, json.loads(line)) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         except json.JSONDecodeError:
             raise DataError(f"{path}: is neither JSON nor JSON Lines ({whole})") from None
-    else:
-        if path.suffix == ".jsonl" and isinstance(content, dict):  # one line
-            content = [content]
+    if path.suffix == ".jsonl" and isinstance(content, dict):  # one line
+        return [(text[: text.index("{")].count("\n") + 1, content)]
     if not isinstance(content, list | dict):
         raise DataError(f"{path}: holds neither a list nor an object")
-    return content
+    return content if isinstance(content, dict) else list(enumerate(content, start=1))
 
 
 def _prediction(path: Path, number: int, entry: Any) -> tuple[Any, Any]:

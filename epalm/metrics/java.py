@@ -16,6 +16,11 @@ from pathlib import Path
 from epalm.errors import ConfigError
 
 _PACKAGE = "pycocoevalcap"
+_RELEASES = {
+    "stanford-corenlp-3.6.0": "Stanford CoreNLP 3.6.0 "
+    "(https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip)"
+}
+"""Start of the names of jars that do not come with that package -> the release that holds them."""
 
 
 @lru_cache(maxsize=1)
@@ -43,7 +48,9 @@ def why_not(*jars: str) -> str | None:
         return f'{Path(jars[0]).name} is not there; pip install "epalm[metrics]"'
     missing = next((jar for jar in jars if find_jar(jar) is None), None)
     if missing is not None:
-        return f"{Path(missing).name} is not there; put it into {_folder(jars[0]) / Path(missing).parent.name}"
+        name, place = Path(missing).name, _folder(jars[0]) / Path(missing).parent.name
+        release = next((f", out of {told}" for start, told in _RELEASES.items() if name.startswith(start)), "")
+        return f"{name} is not there; put it into {place}{release}"
     return None
 
 

@@ -24,15 +24,23 @@ class FileScores:
     scores: SplitScores
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Metric -> why, and what to do."""
+    passed_over: int = 0
+    """Predictions for what has captions, none of which counts."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**self.scores.as_dict(), **({"not_scored": dict(self.left_out)} if self.left_out else {})}
+        told = self.scores.as_dict()
+        if self.left_out:
+            told["not_scored"] = dict(self.left_out)
+        if self.passed_over:
+            told["passed_over"] = self.passed_over
+        return told
 
     def as_text(self) -> str:
         """Rows, then a line for each score, then what was left out."""
         missing = [f"{name}: not scored, {why}" for name, why in self.left_out.items()]
-        return "\n".join([f"{self.scores.rows} rows", self.scores.as_text(), *missing])
+        passed = f"; {self.passed_over} passed over: no caption of theirs counts" if self.passed_over else ""
+        return "\n".join([f"{self.scores.rows} rows{passed}", self.scores.as_text(), *missing])
 
 
 def score_files(
@@ -57,7 +65,8 @@ def score_files(
         ConfigError: a metric is unknown or cannot be computed here, or the references do not tell which suit them.
         DataError: a file cannot be read, or the two do not match.
     """
-    given, known = read_predictions(predictions), read_references(references)
+    every, known = read_predictions(predictions), read_references(references)
+    given = {row: text for row, text in every.items() if row not in known.passed_over}
     _check_match(predictions, references, given, known, only_predicted)
     rows = [row for row in known.texts if row in given]
     wanted, left_out = tuple(names), {}
@@ -72,7 +81,7 @@ def score_files(
         groups=[known.groups.get(row, {}) for row in rows],
         tokenizer=tokenizer,
     )
-    return FileScores(scores, left_out)
+    return FileScores(scores, left_out, len(every) - len(given))
 
 
 def _usual(path: Path, known: References, rows: Sequence[str]) -> tuple[str, ...]:

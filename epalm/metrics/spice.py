@@ -1,7 +1,7 @@
 """SPICE (Anderson et al., ECCV 2016) by its own Java program, and SPIDEr (Liu et al., ICCV 2017), its mean with CIDEr.
 
-The program parses captions with Stanford CoreNLP 3.6.0, which is not part of any Python package: its two jars are to be
-put beside the program once.
+The program parses captions with Stanford CoreNLP 3.6.0, which is not part of any Python package: two jars out of its
+release are to be put beside the program once.
 """
 
 from __future__ import annotations

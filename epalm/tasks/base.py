@@ -75,8 +75,8 @@ class Task(ABC):
         Raises:
             DataError: the row has no target.
         """
-        if not row.targets:
-            raise DataError(f"row {row.number}: has no answer or caption to train on")
+        if not row.targets or row.counts_as_wrong:
+            raise DataError(f"row {row.number or row.id}: has no answer or caption to train on")
         prompt = self.prompt(row.question)
         target = on_one_line(self.draw(row, generator))
         return Encoded(self.spelling.prompt_ids(prompt), self.spelling.target_ids(target, prompt))

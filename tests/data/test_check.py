@@ -32,8 +32,30 @@ def test_check_fails_where_nothing_can_be_used(tmp_path, epalm):
     assert "val: not there; it is read from val_balanced_questions.json, or valid.json" in out
     assert err == f"epalm: {tmp_path}: gqa: no split can be used\n"
     fill(tmp_path, {"MSRVTT_data.json": CONTENT}, ["video0.mp4"])
-    assert epalm("data", "check", "msrvtt_captions", tmp_path, "--split", "test").code == 0
-    assert epalm("data", "check", "msrvtt_captions", tmp_path, "--split", "train7k").code == 2
+    command = ("data", "check", "msrvtt_captions", tmp_path)
+    assert epalm(*command, "--split", "test").code == 0
+    _, _, err = epalm(*command, "--split", "test", "--split", "train7k", "--split", "val")
+    assert err == f"epalm: {tmp_path}: msrvtt_captions: splits 'train7k', 'val' cannot be used\n"
+    code, out, err = epalm("data", "check", "vqav2", tmp_path, "--split", "val")
+    assert (code, err) == (2, f"epalm: {tmp_path}: vqav2: split 'val' cannot be used\n")
+    assert "  val: not there; it is read from v2_OpenEnded_mscoco_val2014_questions.json and " in out
+    assert "has no split 'x'" in epalm(*command, "--split", "x").err
+
+
+def test_a_split_that_cannot_be_read_stops_no_other(tmp_path, epalm):
+    question = {"201": {"imageId": "n1", "question": "Is it red?", "answer": "no"}}
+    foreign = {"images": [], "annotations": []}
+    files = {"testdev_balanced_questions.json": question, "train.json": foreign, "valid.json": "{"}
+    fill(tmp_path, files, ["n1.jpg"])
+    code, out, err = epalm("data", "check", "gqa", tmp_path, "--json", tmp_path / "found.json")
+    assert (code, err) == (2, f"epalm: {tmp_path}: gqa: splits 'train', 'val' cannot be used\n")
+    lines = out.splitlines()
+    assert "  testdev: 1 rows (official); all 1 image files there" in lines
+    assert f"  train: cannot be read: {tmp_path / 'train.json'}: not laid out as GQA is published, rows" in out
+    assert f"  val: cannot be read: {tmp_path / 'valid.json'}: is not JSON" in out
+    told = json.loads((tmp_path / "found.json").read_text())
+    assert (list(told["splits"]), list(told["unreadable"])) == (["testdev"], ["train", "val"])
+    assert epalm("data", "check", "gqa", tmp_path, "--split", "testdev").code == 0
 
 
 def test_rows_are_written_for_training(tmp_path, epalm, refused):
@@ -69,3 +91,13 @@ def test_soft_scores_and_groups_survive_the_manifest(tmp_path, epalm):
     (found,) = read_manifest(output)
     assert (found.id, found.targets, found.weights) == ("42", ("2", "3"), (1.0, 0.3))
     assert found.groups == {"answer_type": "number"}
+
+
+def test_rows_that_count_as_wrong_survive_the_manifest(tmp_path, epalm):
+    row = {"img_id": "COCO_val2014_000000000042", "sent": "How many?", "question_id": 42, "label": {}}
+    content = [row, row | {"question_id": 43, "label": {"2": 1}}]
+    fill(tmp_path, {"karpathy_test.json": content}, ["COCO_val2014_000000000042.jpg"])
+    output = tmp_path / "rows.jsonl"
+    _, out, _ = epalm("data", "rows", "vqav2", tmp_path, "--split", "karpathy_test", "--output", output)
+    assert "2 rows (rows with soft scores); 1 of them without an answer that scores, which count as wrong; " in out
+    assert [(row.id, row.counts_as_wrong) for row in read_manifest(output)] == [("42", True), ("43", False)]

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 
+import pytest
 from data.published.place import fill
 
 from epalm.data.manifest import read_manifest
@@ -11,7 +12,7 @@ from epalm.data.manifest import read_manifest
 
 def _shard(path, files):
     with tarfile.open(path, "w") as archive:
-        for name, content in files.items():
+        for name, content in files.items() if isinstance(files, dict) else files:
             content = content if isinstance(content, bytes) else json.dumps(content).encode()
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
@@ -53,6 +54,46 @@ def test_names_in_a_shard_lead_nowhere_else(tmp_path, epalm):
     assert epalm("data", "import", tmp_path / "s.tar", "--output", tmp_path / "out" / "r.jsonl").code == 0
     (row,) = read_manifest(tmp_path / "out" / "r.jsonl")
     assert (tmp_path / "out" / "r" / "s").resolve() == row.media["image"].parent.resolve()
+
+
+def test_names_that_differ_by_odd_signs_alone_keep_their_files(tmp_path, epalm):
+    files = {name: name.encode() for name in ("a b.jpg", "a+b.jpg", "a_b.jpg")}
+    texts = {name.replace("jpg", "txt"): b"a caption" for name in files}
+    _shard(tmp_path / "s.tar", dict(sorted((files | texts).items())))
+    assert epalm("data", "import", tmp_path / "s.tar", "--output", tmp_path / "rows.jsonl").code == 0
+    rows = read_manifest(tmp_path / "rows.jsonl")
+    assert {row.id: row.media["image"].read_bytes() for row in rows} == {
+        f"s/{name.removesuffix('.jpg')}": content for name, content in files.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            [("0.jpg", b"x"), ("0.txt", b"a"), ("1.jpg", b"y"), ("1.txt", b"b"), ("0.jpg", b"z"), ("0.txt", b"c")],
+            "sample 0 comes back after others; pack the files of a sample side by side, as `tar --sort=name` does",
+        ),
+        ([("0.jpg", b"x"), ("0.txt", b"a"), ("0.jpg", b"z")], "sample 0 has two files of image; keep one"),
+        ([("0.jpg", b"x"), ("0.json", "a dog")], "the JSON of sample 0 is no object; write one, such as"),
+        ([("0.jpg", b"x"), ("0.json", [["text", "a dog"]])], "the JSON of sample 0 is no object; write one, such as"),
+    ],
+)
+def test_samples_that_are_not_as_they_should_be(tmp_path, refused, files, message):
+    _shard(tmp_path / "s.tar", files)
+    told = refused("data", "import", tmp_path / "s.tar", "--output", tmp_path / "rows.jsonl")
+    assert told.startswith(f"epalm: {tmp_path / 's.tar'}: {message}")
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_a_table_of_one_line_and_one_without_objects(tmp_path, epalm, refused):
+    fill(tmp_path / "one", {"metadata.jsonl": '{"file_name": "0.png", "text": "a dog"}\n'}, ["0.png"])
+    command = ("data", "import", tmp_path / "one", "--output", tmp_path / "rows.jsonl")
+    assert epalm(*command).code == 0
+    (row,) = read_manifest(tmp_path / "rows.jsonl")
+    assert row.targets == ("a dog",)
+    fill(tmp_path / "one", {"metadata.jsonl": '"0.png"\n"1.png"\n'})
+    assert "metadata.jsonl: not every line is an object; write lines such as" in refused(*command)
 
 
 def test_folders_with_metadata(tmp_path, epalm):

@@ -103,16 +103,16 @@ def test_rows_without_answers_only_on_request(folder):
         ({"image": "a.png", "captions": ["x", ""]}, "field 'captions' is empty"),
         ({"image": "a.png", "captions": {"x": 1}}, "field 'captions' must be a list, not an object"),
         (
-            {"image": "a.png", "question": "x", "answers": {"y": 0}},
-            "field 'answers' scores 'y' with 0; give a number in (0, 1]",
+            {"image": "a.png", "question": "x", "answers": {"y": -1}},
+            "field 'answers' scores 'y' with -1; give a number from 0 to 1",
         ),
         (
             {"image": "a.png", "question": "x", "answers": {"y": 7}},
-            "field 'answers' scores 'y' with 7; give a number in (0, 1]",
+            "field 'answers' scores 'y' with 7; give a number from 0 to 1",
         ),
         (
             '{"image": "a.png", "question": "x", "answers": {"y": NaN}}',
-            "field 'answers' scores 'y' with nan; give a number in (0, 1]",
+            "field 'answers' scores 'y' with nan; give a number from 0 to 1",
         ),
         ({"image": "a.png", "caption": "\ud800"}, "field 'caption' has half a character"),
         ({**RIGHT, "id": True}, "field 'id' must be a string or a whole number, not true or false"),

@@ -44,6 +44,7 @@ def test_exact_match_is_normalised_and_takes_any_answer():
     assert exact_match("The Dog.", ["cat", "dog"]) == 1.0
     assert exact_match("dogs", ["cat", "dog"]) == 0.0
     assert exact_match("two", {"2": 0.3}) == 1.0
+    assert exact_match("two", {"2": 0, "3": 1}) == 0.0
 
 
 def test_whole_split_in_percent():

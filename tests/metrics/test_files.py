@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from epalm.data.manifest import read_manifest
 from epalm.errors import ConfigError, DataError
 from epalm.metrics.files import format_results, read_predictions, read_references
 from epalm.metrics.scoring_files import score_files
@@ -45,7 +46,8 @@ def _write(path, content):
     ("name", "ids", "expected"),
     [
         ("coco", ["42", "a"], [{"image_id": 42, "caption": "x"}, {"image_id": "a", "caption": "x"}]),
-        ("vqa", ["7"], [{"question_id": 7, "answer": "x"}]),
+        ("vqa", ["7", "0"], [{"question_id": 7, "answer": "x"}, {"question_id": 0, "answer": "x"}]),
+        ("vqa", ["007", "00"], [{"question_id": "007", "answer": "x"}, {"question_id": "00", "answer": "x"}]),
         ("gqa", ["201307251"], [{"questionId": "201307251", "prediction": "x"}]),
         ("vizwiz", ["VizWiz_test_00000000.jpg"], [{"image": "VizWiz_test_00000000.jpg", "answer": "x"}]),
         ("vatex", ["Ptf_2VRj-V0_000122_000132"], {"Ptf_2VRj-V0_000122_000132": "x"}),
@@ -92,7 +94,7 @@ def test_references_in_every_layout(tmp_path):
             "imageId": "n1",
             "question": "Is it?",
             "answer": "no",
-            "types": {"structural": "verify", "detailed": None},
+            "types": {"structural": "verify", "semantic": None, "detailed": "verifyAttr"},
         }
     }
     found = read_references(_write(tmp_path / "gqa.json", gqa))
@@ -112,6 +114,58 @@ def test_references_in_every_layout(tmp_path):
 def test_files_that_are_no_references(tmp_path, content):
     with pytest.raises(DataError, match=r"r\.json: (is laid out like no file|there are no references)"):
         read_references(_write(tmp_path / "r.json", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"1": [1, 2]}, "the reference for 1 holds int where text should be"),
+        ({"1": ["x", None]}, "the reference for 1 holds NoneType where text should be"),
+        ({"1": 5}, "the reference for 1 is int, neither text nor a list of texts"),
+        ({"1": None}, "the reference for 1 is NoneType"),
+        ({"1": []}, "the reference for 1 is empty"),
+        ({"1": {}}, "the reference for 1 is empty"),
+        ({"1": {"yes": "x"}}, "the reference for 1 gives 'yes' no score from 0 to 1"),
+        ({"1": {"yes": True}}, "the reference for 1 gives 'yes' no score"),
+        ({"1": {"yes": 30}}, "the reference for 1 gives 'yes' no score"),
+        ('{"1": {"yes": NaN}}', "the reference for 1 gives 'yes' no score"),
+        ('{"id": "a", "question": "?", "answers": [1, 2]}\n', "the reference for a holds int"),
+        ('{"id": "a", "caption": "x", "groups": {"kind": [1]}}\n', "the groups of a are not all texts"),
+        ({"annotations": [{"image_id": 1, "caption": None}]}, "the reference for 1 holds NoneType"),
+        ({"annotations": [{"question_id": 6, "answers": [{"answer": 3}]}]}, "the reference for 6 holds int"),
+        ({"20": {"imageId": "n1", "question": "Is it red?"}}, "the reference for 20 is a question without an answer"),
+    ],
+)
+def test_references_that_are_no_texts(tmp_path, content, message):
+    name = "r.jsonl" if isinstance(content, str) and "\n" in content else "r.json"
+    with pytest.raises(DataError, match=rf"{name}: {message}"):
+        read_references(_write(tmp_path / name, content))
+
+
+def test_rows_without_an_id_go_by_their_line_as_in_a_manifest(tmp_path):
+    lines = '\r\n{"image": "a.jpg", "caption": "x"}\r\n\n  \n{"image": "b.jpg", "caption": "y"}\n'
+    path = _write(tmp_path / "rows.jsonl", lines)
+    assert [row.id for row in read_manifest(path, check_media=False)] == list(read_references(path).texts) == ["2", "5"]
+    path = _write(tmp_path / "rows.jsonl", lines.split("\n\n")[0])
+    assert [row.id for row in read_manifest(path, check_media=False)] == list(read_references(path).texts) == ["2"]
+
+
+def test_vizwiz_captions_that_do_not_count_are_no_references(tmp_path):
+    def caption(image, text, **flags):
+        return {"image_id": image, "caption": text, "is_precanned": False, "is_rejected": False} | flags
+
+    captions = [
+        caption(0, "a can of soup"),
+        caption(0, "Quality issues are too severe to recognize visual content.", is_precanned=True),
+        caption(1, "spam", is_rejected=True),
+    ]
+    references = _write(tmp_path / "val.json", {"images": [{"id": 0}, {"id": 1}], "annotations": captions})
+    assert read_references(references).texts == {"0": ["a can of soup"]}
+    said = [{"image_id": 0, "caption": "a can of soup"}, {"image_id": 1, "caption": "spam"}]
+    told = score_files(_write(tmp_path / "p.json", said), references, ["bleu_1"], tokenizer="python")
+    assert (told.scores.rows, told.scores.values) == (1, {"bleu_1": pytest.approx(100)})
+    assert told.as_text().splitlines()[0] == "1 rows; 1 passed over: no caption of theirs counts"
+    assert told.as_dict()["passed_over"] == 1
 
 
 def test_a_file_is_scored_against_a_file(tmp_path):

@@ -104,10 +104,20 @@ def test_missing_jars_are_named(needs_java, monkeypatch):
         score(["meteor"], ["a"], [["a"]], tokenizer="python")
 
 
-def test_spice_names_the_parser_that_it_lacks(needs_java, monkeypatch):
+def test_spice_names_the_parser_that_it_lacks(monkeypatch):
+    pytest.importorskip("pycocoevalcap")
+    monkeypatch.setattr(java, "find_java", lambda: "java")
     reason = "stanford-corenlp-3.6.0.jar is not there; put it into "
     found = java.find_jar
     monkeypatch.setattr(java, "find_jar", lambda jar: None if "corenlp" in jar else found(jar))
     assert get_metric("spice").why_not().startswith(reason)
+    assert (
+        get_metric("spice")
+        .why_not()
+        .endswith(
+            "/spice/lib, out of Stanford CoreNLP 3.6.0 "
+            "(https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip)"
+        )
+    )
     with pytest.raises(ConfigError, match=f"^SPICE: {reason}"):
         score(["spice"], ["a dog"], [["a dog"]], tokenizer="python")

@@ -222,6 +222,8 @@ def test_every_caption_is_a_row_and_every_question_one():
 def test_a_row_without_a_target_cannot_be_trained_on():
     with pytest.raises(DataError, match=r"^row 9: has no answer or caption"):
         Tasks(_gpt2_like()).encode(Row({}, "q", number=9), random.Random(0))
+    with pytest.raises(DataError, match=r"^row 42: has no answer or caption"):
+        Tasks(_gpt2_like()).encode(Row({}, "q", ("x",), (0.0,), id="42"), random.Random(0))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from epalm.data.published.shapes import NO_CAPTION
 
 
 def _official(split: str, path: Path) -> Iterator[Item | LeftOut]:
-    """CSV of file_name, caption_1 to caption_5, or of file_name alone."""
-    for row in read_csv(path):
+    """CSV of file_name, caption_1 to caption_5; that of the challenge, in Latin-1 with semicolons, has no captions."""
+    for row in read_csv(path, otherwise="latin-1" if split == "challenge" else None):
         written = [row[f"caption_{number}"] for number in range(1, 6)] if "caption_1" in row else []
         targets = captions(written)
         name = row["file_name"].strip()
@@ -36,8 +36,9 @@ CLOTHO = register(
                 _official,
             ),
         ),
-        home="https://zenodo.org/records/4783391",
-        media_home="https://zenodo.org/records/4783391 (development, validation, evaluation)",
+        home="https://zenodo.org/records/4783391, of the challenge https://zenodo.org/records/3865658",
+        media_home="https://zenodo.org/records/4783391 (development, validation, evaluation), "
+        "https://zenodo.org/records/3865658 (test)",
         results="coco",
     )
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,13 +31,38 @@ def read_json(path: Path) -> Any:
         return lines
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header.
+def read_csv(path: Path, otherwise: str | None = None) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header, whose fields are parted by commas or by semicolons.
+
+    Args:
+        path: the file.
+        otherwise: encoding of a file that is not UTF-8; unset: such a file is refused.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, or a row has fewer fields than the header, or more.
     """
-    return list(csv.DictReader(_text(path).splitlines(keepends=True)))
+    text = _text(path, otherwise)
+    first = text.partition("\n")[0]
+    # Lines end where CSV has them end: a caption may hold signs that Python takes for the end of one.
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
+    header: list[str] | None = None
+    rows: list[dict[str, str]] = []
+    start = 1
+    try:
+        for fields in lines:
+            if header is None:
+                header = fields or None
+            elif fields:
+                if len(fields) < len(header) or any(fields[len(header) :]):
+                    problem = (
+                        f"has {len(fields)} fields, the header {len(header)}; look for a quote or a comma too many"
+                    )
+                    raise DataError(f"{path}, line {start}: {problem}")
+                rows.append(dict(zip(header, fields, strict=False)))
+            start = lines.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}, line {start}: is not CSV ({error}); look for a quote that is not closed") from None
+    return rows
 
 
 def read_lines(path: Path) -> list[str]:
@@ -64,10 +90,12 @@ def stem(name: str) -> str:
     return bare.rpartition(".")[0] or bare
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, otherwise: str | None = None) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
+        if otherwise is not None:
+            return path.read_text(encoding=otherwise)
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start + 1}); the download may be damaged") from None

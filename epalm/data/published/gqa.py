@@ -8,19 +8,19 @@ from pathlib import Path
 from epalm.data.published.base import Item, Layout, LeftOut, Published, register
 from epalm.data.published.files import one_line, read_json
 from epalm.data.published.shapes import labelled_item
+from epalm.metrics.files import gqa_groups
 
 
 def _official(split: str, path: Path) -> Iterator[Item]:
     """`{id: {imageId, question, answer}}`; the questions of test have no answer."""
     for row, entry in read_json(path).items():
-        groups = {kind: name for kind, name in (entry.get("types") or {}).items() if name and kind != "detailed"}
         targets = (one_line(entry["answer"]),) if "answer" in entry else ()
-        yield Item((f"{entry['imageId']}.jpg",), one_line(entry["question"]), targets, None, row, groups)
+        yield Item((f"{entry['imageId']}.jpg",), one_line(entry["question"]), targets, None, row, gqa_groups(entry))
 
 
 def _rows(split: str, path: Path) -> Iterator[Item | LeftOut]:
     for row in read_json(path):
-        yield labelled_item(row, (f"{row['img_id']}.jpg",), soft=False)
+        yield labelled_item(row, (f"{row['img_id']}.jpg",), soft=False, trained=split == "train")
 
 
 GQA = register(

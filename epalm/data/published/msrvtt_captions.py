@@ -1,4 +1,7 @@
-"""MSR-VTT captions (Xu et al., CVPR 2016): the official files, and rows {video, caption}."""
+"""MSR-VTT captions (Xu et al., CVPR 2016): the official files, one like COCO's that comes with the films, and rows.
+
+`MSR_VTT.json`, which lies in the archive of the films, does not say which clip is in which split: their numbers do.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from epalm.data.published.files import captions, read_json, stem
 from epalm.data.published.shapes import NO_CAPTION
 
 _SPLITS = {"train": "train", "val": "validate", "test": "test"}
+_CLIPS = {"train": range(6513), "val": range(6513, 7010), "test": range(7010, 10000)}
+"""Numbers of the clips of each split."""
 
 
 def _official(split: str, path: Path) -> Iterator[Item | LeftOut]:
@@ -22,6 +27,17 @@ def _official(split: str, path: Path) -> Iterator[Item | LeftOut]:
             name = video["video_id"]
             targets = captions(texts.get(name, ()))
             yield Item((name,), targets=targets, id=name) if targets or not texts else LeftOut(NO_CAPTION)
+
+
+def _like_coco(split: str, path: Path) -> Iterator[Item | LeftOut]:
+    """`annotations` of {image_id, caption}, where the id is the clip's name."""
+    texts: dict[str, list[str]] = {}
+    for annotation in read_json(path)["annotations"]:
+        texts.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    for name, written in texts.items():
+        if int(name.removeprefix("video")) in _CLIPS[split]:
+            targets = captions(written)
+            yield Item((name,), targets=targets, id=name) if targets else LeftOut(NO_CAPTION)
 
 
 def read_rows(split: str, path: Path, media: str = "video") -> Iterator[Item | LeftOut]:
@@ -59,8 +75,9 @@ MSRVTT_CAPTIONS = register(
                 },
                 read_rows,
             ),
+            Layout("like COCO's", dict.fromkeys(_SPLITS, ("MSR_VTT.json",)), _like_coco),
         ),
-        home="https://www.robots.ox.ac.uk/~maxbain/frozen-in-time/data/MSRVTT.zip",
+        home="https://github.com/ArrowLuo/CLIP4Clip/releases/download/v0.0/msrvtt_data.zip (MSRVTT_data.json)",
         media_home="https://www.robots.ox.ac.uk/~maxbain/frozen-in-time/data/MSRVTT.zip",
         results="coco",
     )

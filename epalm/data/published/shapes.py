@@ -14,6 +14,8 @@ Names = Callable[[Any], tuple[str, ...]]
 
 NO_CAPTION = "has no caption that is left"
 NO_ANSWER = "has no answer with a score"
+NOTHING_RIGHT = "(no answer with a score)"
+"""What stands where an answer would, with a score of 0, in a row to be scored for which nothing is right."""
 
 
 def read_karpathy(split: str, path: Path) -> Iterator[Item | LeftOut]:
@@ -90,19 +92,24 @@ def answer_groups(entry: Mapping[str, Any]) -> dict[str, str]:
     return {kind: entry[kind] for kind in ("answer_type", "question_type") if entry.get(kind)}
 
 
-def labelled_item(row: Mapping[str, Any], names: tuple[str, ...], *, soft: bool) -> Item | LeftOut:
+def labelled_item(row: Mapping[str, Any], names: tuple[str, ...], *, soft: bool, trained: bool) -> Item | LeftOut:
     """A row of the kind that LXMERT made: a question under `sent`, answers with their scores under `label`.
+
+    A label is empty where no answer was frequent enough for the vocabulary. Such rows teach nothing, but count as wrong
+    in the scores of those who made them, so that leaving them out would raise an accuracy.
 
     Args:
         row: as it was read.
         names: that its media file may have.
         soft: keep the scores; where there is but one right answer, its score of 1 says nothing.
+        trained: the split is trained on, and not scored.
     """
     question = one_line(row["sent"] if "sent" in row else row["question"])
     if "label" not in row:  # a test split
         return Item(names, question, id=str(row["question_id"]), groups=answer_groups(row))
     scored = {one_line(answer): float(score) for answer, score in row["label"].items() if score > 0 and answer.strip()}
-    if not scored:
+    if not scored and trained:
         return LeftOut(NO_ANSWER)
-    weights = tuple(scored.values()) if soft else None
+    scored = scored or {NOTHING_RIGHT: 0.0}
+    weights = tuple(scored.values()) if soft or not any(scored.values()) else None
     return Item(names, question, tuple(scored), weights, str(row["question_id"]), answer_groups(row))

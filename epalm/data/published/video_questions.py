@@ -25,7 +25,7 @@ def read_rows(split: str, path: Path) -> Iterator[Item | LeftOut]:
     """Rows {video, question or sent, question_id, label}; `video` is a file's name."""
     for row in read_json(path):
         name = row["video"].rpartition("/")[2]
-        yield labelled_item(row, (name, stem(name)), soft=False)
+        yield labelled_item(row, (name, stem(name)), soft=False, trained=split == "train")
 
 
 def rows_layout(prefix: str) -> Layout:

@@ -8,6 +8,7 @@ from pathlib import Path
 from epalm.data.published.base import Item, Layout, LeftOut, Published, register
 from epalm.data.published.files import one_line, read_json
 from epalm.data.published.shapes import answer_groups, people, read_coco_captions
+from epalm.metrics.files import counts_as_caption
 
 _SPLITS = ("train", "val", "test")
 
@@ -22,9 +23,7 @@ def _questions(split: str, path: Path) -> Iterator[Item]:
 
 def _captions(split: str, path: Path) -> Iterator[Item | LeftOut]:
     """COCO's layout; ready-made ("quality issues ...") and rejected captions do not count, as in the challenge."""
-    return read_coco_captions(
-        path, keep=lambda caption: not caption.get("is_precanned") and not caption.get("is_rejected")
-    )
+    return read_coco_captions(path, keep=counts_as_caption)
 
 
 VIZWIZ_VQA = register(

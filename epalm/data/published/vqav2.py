@@ -30,9 +30,10 @@ def _rows(split: str, path: Path, annotations: Path | None = None) -> Iterator[I
             targets, groups = answered[question]
             yield Item(names, one_line(row["sent"]), targets, None, question, groups)
         else:
-            yield labelled_item(row, names, soft=True)
+            yield labelled_item(row, names, soft=True, trained=split in _TRAINED)
 
 
+_TRAINED = ("karpathy_train", "train", "nominival")
 _ANNOTATIONS = "v2_mscoco_{}2014_annotations.json"
 _QUESTIONS = "v2_OpenEnded_mscoco_{}_questions.json"
 

@@ -1,6 +1,10 @@
 """MSR-VTT, MSRVTT-QA, MSVD-QA, VATEX, AudioCaps, Clotho and ClothoAQA: layouts, and media that are gone."""
 
+import pytest
 from data.published.place import fill, read
+
+from epalm.data.published import get_dataset
+from epalm.errors import DataError
 
 
 def test_msrvtt_captions(tmp_path):
@@ -25,6 +29,30 @@ def test_msrvtt_captions(tmp_path):
     test = read("msrvtt_captions", tmp_path, "test")
     assert [row.id for row in test.rows] == ["video2"]
     assert (test.missing, test.media) == ({"video3": 1}, 2)
+
+
+def test_msrvtt_as_it_comes_with_the_films(tmp_path):
+    """Splits go by the clips' numbers."""
+    names = ["video0", "video6512", "video6513", "video7009", "video7010", "video9999"]
+    content = {
+        "info": {},
+        "images": [{"id": name} for name in names],
+        "annotations": [
+            {"image_id": name, "id": i, "caption": f" {name}  moves", "category": 9}
+            for i, name in enumerate([*names, "video0"])
+        ],
+    }
+    fill(tmp_path, {"MSRVTT/annotation/MSR_VTT.json": content}, [f"MSRVTT/videos/all/{name}.mp4" for name in names])
+    for i, split in enumerate(("train", "val", "test")):
+        found = read("msrvtt_captions", tmp_path, split)
+        assert [row.id for row in found.rows] == names[2 * i : 2 * i + 2]
+    assert read("msrvtt_captions", tmp_path, "train").rows[0].targets == ("video0 moves", "video0 moves")
+
+
+def test_msrvtt_says_where_its_annotations_and_its_films_are():
+    dataset = get_dataset("msrvtt_captions")
+    assert "CLIP4Clip/releases/download/v0.0/msrvtt_data.zip" in dataset.home
+    assert "frozen-in-time/data/MSRVTT.zip" in dataset.media_home
 
 
 def test_msrvtt_caption_rows(tmp_path):
@@ -106,15 +134,28 @@ def test_clotho_and_names_that_come_twice(tmp_path):
         {
             "clotho_captions_development.csv": f'{header}"{odd}",a,b,c,d,"e, f"\nrain.wav,1,2,3,4,5\n',
             "clotho_captions_evaluation.csv": f"{header}rain.wav,1,2,3,4,5\n",
-            "clotho_metadata_test.csv": "file_name,keywords\nx.wav,\n",
         },
-        [f"development/{odd}", "development/rain.wav", "evaluation/rain.wav", "test/x.wav"],
+        [f"development/{odd}", "development/rain.wav", "evaluation/rain.wav"],
     )
     train = read("clotho", tmp_path, "train").rows
     assert [row.targets for row in train] == [("a", "b", "c", "d", "e, f"), ("1", "2", "3", "4", "5")]
     assert train[1].media["audio"].parent.name == "development"
     assert read("clotho", tmp_path, "test").rows[0].media["audio"].parent.name == "evaluation"
-    assert read("clotho", tmp_path, "challenge").rows[0].targets == ()
+
+
+def test_clothos_challenge_is_in_latin_1_and_parted_by_semicolons(tmp_path):
+    lines = [
+        "file_name;start_end_samples;manufacturer;license",
+        "test_0001.wav;[3584, 1325506];ceejay;http://creativecommons.org/publicdomain/zero/1.0/",
+        "test_0002.wav;[0, 882000];Björn, Ünal;http://creativecommons.org/licenses/by/3.0/",
+    ]
+    fill(tmp_path, media=["test/test_0001.wav", "test/test_0002.wav"])
+    (tmp_path / "clotho_metadata_test.csv").write_bytes("\r\n".join([*lines, ""]).encode("latin-1"))
+    rows = read("clotho", tmp_path, "challenge").rows
+    assert [(row.id, row.targets) for row in rows] == [("test_0001.wav", ()), ("test_0002.wav", ())]
+    dataset = get_dataset("clotho")
+    assert "zenodo.org/records/3865658" in dataset.home
+    assert "zenodo.org/records/3865658" in dataset.media_home
 
 
 def test_clotho_aqa_has_three_answers_a_question(tmp_path):
@@ -128,3 +169,24 @@ def test_clotho_aqa_has_three_answers_a_question(tmp_path):
         ("What falls, if anything?", ("rain", "water", "rain")),
     ]
     assert [row.groups["answer_type"] for row in rows] == ["yes/no", "single word"]
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x0b", "\x0c", "\x85", "\x1c"])
+def test_a_caption_may_hold_any_sign(tmp_path, sign):
+    lines = ["audiocap_id,youtube_id,start_time,caption", f"1,abc,30,Rain{sign}falls", '2,def,0,"Bells\nring"']
+    fill(tmp_path, {"val.csv": "\n".join(lines) + "\n"}, ["abc_30.wav", "def_0.wav"])
+    assert [row.targets for row in read("audiocaps", tmp_path, "val").rows] == [("Rain falls",), ("Bells ring",)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (['1,abc,30,"two\nlines"', "2,def,0"], r"val\.csv, line 4: has 3 fields, the header 4; look for a quote or a"),
+        (["1,abc,30,Rain, then wind"], r"val\.csv, line 2: has 5 fields, the header 4"),
+        (["1,abc,30,Rain", f'2,def,0,"{"x" * 140000}'], r"val\.csv, line 3: is not CSV \(field larger than .*quote"),
+    ],
+)
+def test_a_wrong_row_of_a_table_is_named(tmp_path, rows, message):
+    fill(tmp_path, {"val.csv": "\n".join(["audiocap_id,youtube_id,start_time,caption", *rows])}, ["abc_30.wav"])
+    with pytest.raises(DataError, match=message):
+        read("audiocaps", tmp_path, "val")

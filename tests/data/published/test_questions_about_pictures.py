@@ -1,6 +1,10 @@
 """VQAv2, OK-VQA, GQA and VizWiz, in their official layouts and in the rows that earlier work made of them."""
 
+import pytest
 from data.published.place import fill, read
+
+from epalm.metrics import score
+from epalm.tasks.question_answering import QuestionAnswering
 
 TEN = ["2,000", *["2000"] * 3, *["many "] * 5, "a lot"]
 
@@ -48,15 +52,50 @@ def _row(question, label):
 def test_karpathys_vqa_rows(tmp_path):
     rows = [_row(42000, {"2000": 1, "many": 0.6, "lots, really": 0.3}), _row(42001, {})]
     fill(tmp_path, {"vqa/karpathy_test.json": rows}, ["val2014/COCO_val2014_000000000042.jpg"])
-    found = read("vqav2", tmp_path, "karpathy_test")
-    (row,) = found.rows
+    row, _ = read("vqav2", tmp_path, "karpathy_test").rows
     assert (row.targets, row.weights) == (("2000", "many", "lots, really"), (1.0, 0.6, 0.3))
     assert row.groups["answer_type"] == "number"
-    assert found.left_out == {"has no answer with a score": 1}
     # With the official annotations beside them, what ten people answered takes the scores' place.
-    fill(tmp_path, {"v2_mscoco_val2014_annotations.json": _annotations()})
-    (row,) = read("vqav2", tmp_path, "karpathy_test").rows
-    assert (len(row.targets), row.weights) == (10, None)
+    both = _annotations()["annotations"] + _annotations(question_id=42001)["annotations"]
+    fill(tmp_path, {"v2_mscoco_val2014_annotations.json": {"annotations": both}})
+    rows = read("vqav2", tmp_path, "karpathy_test").rows
+    assert [(len(row.targets), row.weights) for row in rows] == [(10, None), (10, None)]
+
+
+@pytest.mark.parametrize(
+    ("file", "split", "is_scored"),
+    [
+        ("karpathy_train.json", "karpathy_train", False),
+        ("train_standard.json", "train", False),
+        ("nominival.json", "nominival", False),
+        ("karpathy_val.json", "karpathy_val", True),
+        ("karpathy_test.json", "karpathy_test", True),
+        ("val_standard.json", "val", True),
+        ("minival.json", "minival", True),
+    ],
+)
+def test_rows_without_a_scored_answer_are_wrong_where_they_are_scored(tmp_path, file, split, is_scored):
+    fill(tmp_path, {file: [_row(1, {"2": 1}), _row(2, {})]}, ["COCO_val2014_000000000042.jpg"])
+    found = read("vqav2", tmp_path, split)
+    assert [row.counts_as_wrong for row in found.rows] == ([False, True] if is_scored else [False])
+    assert found.left_out == ({} if is_scored else {"has no answer with a score": 1})
+    task = QuestionAnswering.__new__(QuestionAnswering)
+    names = task.metrics_for(found.rows)
+    references = [task.references(row) for row in found.rows]
+    scores = score(names, ["2", *found.rows[-1].targets][: len(found.rows)], references)
+    assert scores == {"vqa_accuracy": 50.0 if is_scored else 100.0}
+
+
+def test_gqa_rows_without_an_answer_are_wrong_where_they_are_scored(tmp_path):
+    row = {"img_id": "n1", "sent": "Is it red?", "question_id": "201", "label": {"no": 1.0}}
+    rows = [row, row | {"question_id": "202", "label": {}}]
+    fill(tmp_path, {"train.json": rows, "testdev.json": rows}, ["n1.jpg"])
+    assert read("gqa", tmp_path, "train").left_out == {"has no answer with a score": 1}
+    found = read("gqa", tmp_path, "testdev").rows
+    task = QuestionAnswering.__new__(QuestionAnswering)
+    assert task.metrics_for(found) == ("exact_match",)
+    said = ["no", found[1].targets[0]]
+    assert score(["exact_match"], said, [task.references(row) for row in found]) == {"exact_match": 50.0}
 
 
 def test_okvqa(tmp_path):
