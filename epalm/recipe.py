@@ -208,7 +208,7 @@ class TrainingSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of initial values, order and drawn answers."""
 
-    @field_validator("start_from", mode="before")
+    @field_validator("start_from", "report_to", mode="before")
     @classmethod
     def _one_is_enough(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) and value else value
@@ -297,9 +297,11 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _features_or_encoder(self) -> Recipe:
+        for name, group in (("model.encoders", self.model.encoders), ("data.features", self.data.features)):
+            for modality in group:
+                if modality not in MODALITIES:
+                    raise ValueError(f"{name}: '{modality}' is none of {', '.join(MODALITIES)}")
         for modality in self.data.features:
-            if modality not in MODALITIES:
-                raise ValueError(f"data.features: '{modality}' is none of {', '.join(MODALITIES)}")
             if modality in self.model.encoders:
                 raise ValueError(
                     f"data.features.{modality}: there is an encoder for it as well (model.encoders); leave one out"

@@ -371,6 +371,7 @@ def test_questions_that_cannot_be_answered(adapter: Path, epalm: Command, refuse
     assert f"{picture}: its text is 99 tokens long" in refused("ask", adapter, picture, "x" * 98)
     assert "pictures/none.png: no such file" in refused("ask", adapter, "pictures/none.png", "which?")
     assert "pictures: is a directory" in refused("caption", adapter, "pictures")
+    assert "the question is not UTF-8 text" in refused("ask", adapter, picture, "\udcff what")
     for words in ("Ünïcödé", "色は何ですか", "🦓", "a\nb", "x" * 62):
         assert epalm("ask", adapter, picture, words).code == 0
 
@@ -498,10 +499,10 @@ def test_a_full_disk_leaves_nothing_half_written(
             options = ("--data.train", "captions.jsonl", "--output", output)
             done = epalm("train", "recipe.yaml", *options)
             assert done.code == 2
-            assert "adapter cannot be written" in done.err.splitlines()[-1]
+            assert "checkpoints/step-00000004 cannot be written: " in done.err.splitlines()[-1]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not Path("new").exists() or not list(Path("new").iterdir())
+    assert not Path("new").exists()
     assert {path.name: path.read_bytes() for path in adapter.iterdir()} == before
 
     full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
@@ -565,6 +566,16 @@ def test_a_run_that_is_stopped_in_the_middle_and_resumed(
     assert json.loads(Path("run.json").read_text())["steps"] == 4
     name = "adapter_model.safetensors"
     assert Path("out", name).read_bytes() == Path("undisturbed", name).read_bytes()
+
+
+def test_a_modality_of_which_nothing_would_be_learned(place: Path, backbones: Path, refused: Refused) -> None:
+    train = ("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output", "out")
+    said = refused(*train, "--model.encoders.audio", "toyworld/ast")
+    assert "model.encoders.audio: no row of questions.jsonl brings audio, so nothing of it would be learned" in said
+    assert "model.encoders: 'smell' is none of image, video, audio" in refused(*train, "--model.encoders.smell", "x")
+    assert "unknown data set 'nonsense'" in refused(*train, "--data.dataset", "nonsense")
+    assert "data.dataset: no split of GQA is used" in refused(*train, "--data.dataset", "gqa", "--data.root", "nowhere")
+    assert not Path("out").exists()
 
 
 def test_an_option_without_its_value(refused: Refused) -> None:

@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from epalm.errors import UnsupportedModelError
 
 Summary = Literal["cls", "mean", "pooled"]
+_ROUNDED = 0.02
+"""Share by which rounding to 16 bits may move what is the same; what differs there differs by its whole size."""
+_EXACTLY = 1e-6
+"""Share by which what was computed twice from the same may differ."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def examine(
         raise UnsupportedModelError(f"{name}: gives features that are not finite numbers in {last.dtype}")
     if not _same(last[0], last[1]):
         raise UnsupportedModelError(f"{name}: gives other features for the same input; it cannot be used frozen")
-    has_cls = _same(first[0, 0], first[2, 0])
+    has_cls = _same(first[0, 0], first[2, 0], within=_EXACTLY)  # large positions can make any first tokens alike
     norm, summary, skip = _find_norm(sighting, last, "cls" if has_cls else "mean", name, norm_required)
     return Anatomy(blocks, norm, summary, skip, width=last.shape[-1])
 
@@ -162,8 +166,8 @@ def _is_tokens(state: Any) -> bool:
     return isinstance(state, Tensor) and state.dim() == 3 and state.shape[0] == 3
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Equal up to the rounding of 16-bit types; things that differ here differ by their whole size."""
+def _same(one: Tensor, other: Tensor, within: float = _ROUNDED) -> bool:
+    """Equal up to a share of their size."""
     if one.shape != other.shape or one.is_meta:
         return one.shape == other.shape
-    return bool((one.float() - other.float()).norm() <= 0.02 * one.float().norm())
+    return bool((one.float() - other.float()).norm() <= within * one.float().norm())

@@ -6,7 +6,8 @@ Inputs: `pixel_values` (B, N, C, H, W), made by the encoder's own image processo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from transformers import AutoImageProcessor, AutoModelForVideoClassification, Vi
 
 from epalm.encoders.base import PerceptualEncoder
 from epalm.encoders.registry import register_encoder
-from epalm.errors import ConfigError, MediaError, UnsupportedModelError
+from epalm.errors import ConfigError, DataError, MediaError, UnsupportedModelError
 
 
 @register_encoder("video", "timesformer")  # transformers counts TimeSformer among the models of pictures
@@ -29,7 +30,7 @@ class VideoEncoder(PerceptualEncoder):
         processor: see `PerceptualEncoder`.
         source: see `PerceptualEncoder`.
         frames: N; by default what the encoder was trained with. TimeSformer takes any number, its time embeddings being
-            stretched to it (`num_frames` of its configuration is set); the others take that number alone.
+            stretched to it; the others take that number alone.
 
     Raises:
         ConfigError: `frames` is not a number that the encoder takes.
@@ -44,7 +45,8 @@ class VideoEncoder(PerceptualEncoder):
     ) -> None:
         self.frames: int = _settle_frames(backbone, frames, source or type(backbone).__name__)
         """N, the frames that a clip must have."""
-        super().__init__(backbone, processor, source)
+        with _told(backbone, self.frames):
+            super().__init__(backbone, processor, source)
 
     @classmethod
     def load_backbone(cls, path: str, config: Any, **options: Any) -> tuple[nn.Module, list[str]]:
@@ -106,6 +108,17 @@ class VideoEncoder(PerceptualEncoder):
         clip = torch.linspace(-1, 1, int(np.prod(shape))).reshape(shape)
         return {"pixel_values": torch.stack([clip, clip, -clip])}
 
+    def _placed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        placed = super()._placed(inputs)
+        shape = tuple(placed["pixel_values"].shape)
+        if len(shape) != 5 or shape[1] != self.frames:
+            raise DataError(f"{self.name}: pixel_values: expected (B, {self.frames}, C, H, W), got {shape}")
+        return placed
+
+    def _read(self, inputs: Mapping[str, Tensor], levels: int, pick: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        with _told(self.backbone, self.frames):
+            return super()._read(inputs, levels, pick)
+
     def _norm_required(self) -> bool:
         # VideoMAE with mean pooling has its only norm in the part that classifies, which may not have been saved.
         return getattr(self.backbone.config, "model_type", None) != "videomae"
@@ -137,5 +150,18 @@ def _settle_frames(backbone: nn.Module, frames: int | None, name: str) -> int:
         raise ConfigError(f"frames: at least 1 is needed, got {frames}")
     if config.model_type != "timesformer":
         raise ConfigError(f"frames: {name} takes {own} frames and no other number, {frames} were asked for")
-    config.num_frames = frames  # every block reads it anew
     return frames
+
+
+@contextmanager
+def _told(backbone: nn.Module, frames: int) -> Iterator[None]:
+    """Inside this context the backbone, every block of which reads it anew, takes so many frames.
+
+    Outside it takes what it did: one that lives may serve several models.
+    """
+    config: Any = backbone.config
+    before, config.num_frames = config.num_frames, frames
+    try:
+        yield
+    finally:
+        config.num_frames = before

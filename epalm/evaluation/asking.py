@@ -43,11 +43,14 @@ class Asked(ABC):
             question: with its question mark or without.
 
         Raises:
-            DataError: the question is empty, or too long for the language model; what is given cannot be perceived.
+            DataError: the question is empty, no text, or too long for the language model; what is given cannot be
+                perceived.
             MediaError: a file cannot be read.
         """
         if not question.strip(" \t\r\n?？"):
             raise DataError("the question is empty; ask something")
+        if any("\ud800" <= letter <= "\udfff" for letter in question):  # what is left of bytes that are no text
+            raise DataError("the question is not UTF-8 text; ask it in a terminal that writes UTF-8")
         return self.answer([Row(self.media(given), question)])[0]
 
     def media(self, given: Input, audio: str | Path | None = None) -> dict[str, Path]:

@@ -2,7 +2,8 @@
 
 Channels are averaged and the rate is changed by a band-limited resampler: the original code did neither, and fed
 44.1 kHz sound to an encoder of 16 kHz. The sound track of a video file is a recording as well. A recording cut short is
-refused where the file says how long it should be; an mp3 does not, and gives what is there.
+refused where the file says how long it should be. An mp3 of constant rate does not, nor does a Matroska stream, and of
+an AVI, W64 or CAF nothing can be told; they give what is there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _RATES = range(1_000, 1_000_000)  # a damaged header may claim any rate, and mem
 _MISSING = 0.25  # seconds by which a recording may end before it said so; more of it is a recording cut short
 _PROMISE = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be ([1-9]\d*)\)")
 _UNKNOWN_SIZE = 0x7F000000  # bytes; programs that write into a pipe promise so many or more
+_COUNTS = (b"Xing", b"Info", b"VBRI")  # in an mp3's first frame, before the number of frames
+_FIRST_FRAME = 2048  # bytes, and no mp3 has a longer one
 
 Block = tuple[int, np.ndarray]  # sampling rate, (frames, channels) float32
 
@@ -120,19 +123,31 @@ def _blocks(source: FileSource) -> Iterator[Block]:
 
 def _is_mpeg(source: FileSource) -> bool:
     """Whether soundfile would call its MPEG decoder, which writes its thoughts on a damaged file to the terminal."""
-    if isinstance(source, (str, PathLike)):
-        path = Path(source)
-        with path.open("rb") as file:
-            head = file.read(3)
-        return path.suffix.lower() == ".mp3" or _begins_as_mpeg(head)
-    home = source.tell()
-    head = source.read(3)
-    source.seek(home)
-    return _begins_as_mpeg(head)
-
-
-def _begins_as_mpeg(head: bytes) -> bool:
+    if isinstance(source, (str, PathLike)) and Path(source).suffix.lower() == ".mp3":
+        return True
+    head = _part(source, 3)
     return head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
+
+
+def _part(source: FileSource, count: int, skip: int = 0) -> bytes:
+    """So many bytes of a file, which is left as it was."""
+    if isinstance(source, (str, PathLike)):
+        with Path(source).open("rb") as file:
+            file.seek(skip)
+            return file.read(count)
+    home = source.tell()
+    source.seek(home + skip)
+    part: bytes = source.read(count)
+    source.seek(home)
+    return part
+
+
+def _counts_its_frames(source: FileSource) -> bool:
+    """Whether an mp3 says how many frames it has, and so how long it is."""
+    head = _part(source, 10)
+    tag = 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:]))) if head[:3] == b"ID3" else 0
+    first = _part(source, _FIRST_FRAME, tag)
+    return any(mark in first for mark in _COUNTS)
 
 
 def _refuse_a_shortened_file(file: Any) -> None:
@@ -153,8 +168,14 @@ def _track_blocks(source: FileSource) -> Iterator[Block]:
             raise MediaError("has no sound track")
         track = container.streams.audio[0]
         to_float = av.AudioResampler(format="fltp")  # of the samples alone; the mix and the rate are ours
-        second = 0.0
-        for packet in container.demux(track):
+        # Matroska says how long the longest of all streams is; where it does not, FFmpeg guesses, by stream.
+        told_of_all = "matroska" in container.format.name and not track.duration and container.duration
+        second, end_of_all = 0.0, 0.0
+        for packet in container.demux(*([] if told_of_all else [track])):
+            if told_of_all and packet.pts is not None:
+                end_of_all = max(end_of_all, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream.index != track.index:
+                continue
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -163,11 +184,16 @@ def _track_blocks(source: FileSource) -> Iterator[Block]:
                 for piece in to_float.resample(frame):
                     yield piece.sample_rate, piece.to_ndarray().T
                     second += piece.samples / piece.sample_rate
-        # Elsewhere the duration is a guess by the size of the file, or that of another stream.
-        if "mp4" in container.format.name and track.duration:
+        whole = 0.0
+        if told_of_all:
+            whole, second = container.duration / 1_000_000, max(second, end_of_all)
+        # Elsewhere the duration is a guess by the size of the file.
+        elif track.duration and (
+            "mp4" in container.format.name or (container.format.name == "mp3" and _counts_its_frames(source))
+        ):
             whole = float(track.duration * track.time_base)
-            if whole - second > _MISSING:
-                raise MediaError(_cut_short(second, whole))
+        if whole - second > _MISSING:
+            raise MediaError(_cut_short(second, whole))
 
 
 def _cut_short(read: float, whole: float) -> str:

@@ -27,7 +27,12 @@ from epalm.errors import ConfigError, DataError
 from epalm.models.anatomy import Anatomy
 from epalm.models.block_adapters import BlockAdapters
 from epalm.models.cards import EncoderCard
-from epalm.models.generation import generate_after, generation_arguments, without_front
+from epalm.models.generation import (
+    generate_after,
+    generation_arguments,
+    streaming_without_front,
+    without_front,
+)
 from epalm.models.injection import injected
 from epalm.models.layer_forwards import compiled, require_compiler
 from epalm.models.layout import Layout, lay_out, to_left_padding
@@ -252,7 +257,7 @@ class AugmentedLM(PartlyTrained):
             ids, mask = to_left_padding(ids, mask)
         kwargs = generation_arguments(self.language_model, self.anatomy, mask, generate_kwargs)
         if not vectors and self.prompt is None:
-            with self._blocks_adapted():
+            with self._blocks_adapted(), streaming_without_front(kwargs):
                 output = self.language_model.generate(input_ids=ids, attention_mask=mask, **kwargs)
             return without_front(output, ids.shape[1])
         # A cache would count positions on from the padding's, or keep a slot that changes.

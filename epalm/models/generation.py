@@ -2,8 +2,9 @@
 
 Cached (the rule): transformers gets the embeddings of slots, soft prompt and text once; the cache serves the rest,
 and logits processors see new tokens only. Uncached (`use_cache=False`, and always with the legacy mask, whose slot
-keys change with every token): transformers gets only the last text token, and a hook puts the rest back in front of
-every call, new tokens included. Both return new tokens only, and every length counts new tokens.
+keys change with every token): transformers gets only the last text token, which logits processors see as well, and a
+hook puts the rest back in front of every call, new tokens included. Both return and stream new tokens only, and every
+length counts new tokens.
 
 Shapes: B batch, N = S + P + T tokens in front, R new tokens.
 """
@@ -26,8 +27,12 @@ from epalm.models.layout import Layout
 _NOT_SERVED = (
     "assistant_model",
     "custom_generate",
+    "forced_bos_token_id",
+    "guidance_scale",
     "inputs",
     "inputs_embeds",
+    "negative_prompt_attention_mask",
+    "negative_prompt_ids",
     "past_key_values",
     "position_ids",
     "prefill_chunk_size",
@@ -60,7 +65,7 @@ def generate_after(
             # A cache made from the configuration drops what is outside the window, and the slots with it.
             given["past_key_values"] = DynamicCache()
         return language_model.generate(inputs_embeds=layout.embeddings, **given, **kwargs)
-    with _whole_calls(language_model, anatomy, layout):
+    with _whole_calls(language_model, anatomy, layout), streaming_without_front(kwargs):
         output = language_model.generate(input_ids=last_ids, use_cache=False, **given, **kwargs)
     return without_front(output, 1)
 
@@ -71,6 +76,26 @@ def without_front(output: Any, count: int) -> Any:
         return output[:, count:]
     output.sequences = output.sequences[:, count:]
     return output
+
+
+@contextmanager
+def streaming_without_front(kwargs: dict[str, Any]) -> Iterator[None]:
+    """Inside this context the streamer in `kwargs`, if there is one, is not told of the text in front."""
+    streamer = kwargs.get("streamer")
+    if streamer is None:
+        yield
+        return
+    put = streamer.put
+
+    def first(value: Tensor) -> None:
+        streamer.put = put
+        put(value[..., value.shape[-1] :])
+
+    streamer.put = first
+    try:
+        yield
+    finally:
+        streamer.put = put
 
 
 def generation_arguments(
@@ -87,11 +112,11 @@ def generation_arguments(
     Raises:
         ConfigError: an argument cannot be served.
     """
-    refused = [name for name in _NOT_SERVED if kwargs.get(name) is not None]
-    if refused:
-        raise ConfigError(f"generate: {refused[0]} cannot be combined with perception and a soft prompt")
     kwargs, defaults = dict(kwargs), language_model.generation_config
     config = copy.deepcopy(kwargs.pop("generation_config", None))
+    for name in _NOT_SERVED:
+        if kwargs.get(name) is not None or getattr(config, name, None) is not None:
+            raise ConfigError(f"generate: {name} cannot be combined with perception and a soft prompt")
     wanted = {name: kwargs.pop(name, None) for name in _OURS}
     if config is not None:
         wanted = {name: getattr(config, name, None) if value is None else value for name, value in wanted.items()}

@@ -5,6 +5,7 @@ What it does when it runs is in `epalm.models.augmented_lm`.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -214,8 +215,14 @@ class PerceptualLM(AugmentedLM):
 
         Raises:
             AdapterError: it cannot be written, or a trained tensor is not finite.
+            ConfigError: `metadata` holds what JSON cannot.
         """
-        self.metadata |= metadata or {}
+        kept = {**self.metadata, **(metadata or {})}
+        try:
+            json.dumps(kept, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"metadata: JSON cannot hold it: {error}") from None
+        self.metadata = kept
         write_adapter(directory, self.card(), self.trained_state_dict())
 
     def push_to_hub(

@@ -63,6 +63,7 @@ class Checkpoints:
         """
         target = self.directory / f"{_PREFIX}{checkpoint.step:08d}"
         part = self.directory / f"{_UNFINISHED}{os.getpid()}"
+        made = [folder for folder in (self.directory, *self.directory.parents) if not folder.exists()]
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._sweep(part)
@@ -80,6 +81,9 @@ class Checkpoints:
             _flush(self.directory)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(part, ignore_errors=True)
+            for folder in made:
+                if folder.is_dir():
+                    folder.rmdir()
             reason = getattr(error, "strerror", None) or str(error)
             raise AdapterError(
                 f"checkpoint: {target} cannot be written: {reason}; the earlier ones are as they were"

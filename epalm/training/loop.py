@@ -280,7 +280,7 @@ def check_rows(rows: Sequence[Row], tasks: Tasks, model: PerceptualLM, where: st
     if not rows:
         raise DataError("training: there are no rows to learn from")
     for row in rows:
-        if not row.targets:
+        if not row.targets or row.counts_as_wrong:
             raise DataError(f"{name_of(row, where)}: has no answer or caption to train on")
     require_tokenizer(model)
     require_perceived(rows, model.levels, where)

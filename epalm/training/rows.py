@@ -40,9 +40,15 @@ def require_rows(data: DataSettings) -> None:
         for manifest, split in ((data.train, data.train_split), (data.validation, data.validation_split))
         if manifest is None and split is not None
     ]
-    if data.dataset is None or not splits:
+    if data.dataset is None:
         return
     dataset = get_dataset(data.dataset)
+    if data.train_split is None and data.validation_split is None:
+        raise ConfigError(
+            f"data.dataset: no split of {dataset.title} is used; give --data.train_split, or leave it out"
+        )
+    if not splits:  # manifests take the place of all that are named
+        return
     if data.root is None:
         raise ConfigError(
             f"data.root: where {dataset.title} lies is not said; give --data.root DIR (annotations: {dataset.home}, "

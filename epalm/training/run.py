@@ -142,6 +142,7 @@ def run_recipe(
         raise ConfigError("training.validate_every: there are no rows to score; give --data.validation ROWS.jsonl")
     model = load_model(recipe)
     check_settings(model, recipe.training)
+    _require_learned(perceives, rows, recipe, training.where)
     identity = run_identity(recipe, model, rows, to_score)
     checkpoints = Checkpoints(output / CHECKPOINTS, identity)
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
@@ -303,6 +304,17 @@ def _scored(answerer: Answerer, validation: RowSource, metric: str | None, on_pr
         if not metric or metric in task
     ]
     return sum(chosen) / len(chosen)
+
+
+def _require_learned(perceives: Sequence[str], rows: Sequence[Row], recipe: Recipe, where: str) -> None:
+    """See that nothing is going to be perceived of which nothing was learned."""
+    brought = {name for row in rows for name in row.media}
+    unlearned = [name for name in perceives if name not in brought]
+    if unlearned and rows and not recipe.training.start_from:
+        raise ConfigError(
+            f"model.encoders.{unlearned[0]}: no row of {where} brings {unlearned[0]}, so nothing of it would be "
+            "learned; leave the encoder out, or give rows that bring it"
+        )
 
 
 def _require_resumable(output: Path, resume: bool) -> None:

@@ -298,6 +298,13 @@ def test_nothing_of_a_decoder_or_a_text_tower_is_kept(sound_folders, caplog):
     assert type(clap).__name__ == "ClapAudioModel"
 
 
+def test_positions_alone_make_no_cls():
+    """Whisper's are large beside what untrained layers make of a sound."""
+    torch.manual_seed(0)
+    whisper = transformers.WhisperModel(transformers.WhisperConfig(**tiny_watchers.WHISPER))
+    assert load_encoder(whisper).anatomy.summary == "mean"
+
+
 @pytest.mark.parametrize(
     ("name", "taken"),
     [

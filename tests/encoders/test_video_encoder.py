@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny_watchers import FRAMES, LEVELS, SIZE, VIDEO, WIDTH, block_outputs, build, clip, load_directly, save
 
 from epalm.encoders import FrameEncoder, ImageEncoder, VideoEncoder, load_encoder
-from epalm.errors import ConfigError, EpalmError, MediaError, UnsupportedModelError
+from epalm.errors import ConfigError, DataError, EpalmError, MediaError, UnsupportedModelError
 from epalm.media import load_video
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -141,6 +141,22 @@ def test_the_order_of_frames_matters(clip_folders, name):
     encoder, forward = load_encoder(clip_folders[name]), clip(1)
     one, other = encoder.features(encoder.preprocess([forward, forward[::-1].copy()]), 1)
     assert (one - other).norm() > 1e-3 * one.norm()
+
+
+def test_clips_of_another_length_are_refused(clip_folders):
+    encoder = load_encoder(clip_folders["timesformer"])
+    with pytest.raises(DataError, match=rf"pixel_values: expected \(B, {FRAMES}, C, H, W\), got \(1, 2,"):
+        encoder.features({"pixel_values": torch.zeros(1, 2, 3, SIZE, SIZE)}, 1)
+
+
+def test_one_backbone_serves_clips_of_two_lengths(clip_folders):
+    backbone = load_encoder(clip_folders["timesformer"]).backbone
+    processor = load_encoder(clip_folders["timesformer"]).processor
+    short, long = (load_encoder(backbone, processor=processor, frames=n) for n in (FRAMES, 2 * FRAMES))
+    for encoder, frames in ((short, FRAMES), (long, 2 * FRAMES), (short, FRAMES)):
+        inputs = encoder.preprocess([clip(1, frames=frames)])
+        alone = load_encoder(clip_folders["timesformer"], frames=frames)
+        assert torch.equal(encoder.features(inputs, 2), alone.features(inputs, 2))
 
 
 def test_timesformer_takes_any_number_of_frames(clip_folders):

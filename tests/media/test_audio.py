@@ -220,12 +220,18 @@ def test_what_is_no_recording(tmp_path):
         assert "not a recording in a format that can be read here" in refusal(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.flac", "a.m4a", "faststart.m4a"])
+CODECS = {".m4a": "aac", ".mka": "aac", ".webm": "libopus", ".mp3": "mp3"}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a.aiff", "a.flac", "a.m4a", "faststart.m4a", "a.mka", "a.webm", "a.mp3", "tagged.mp3"]
+)
 def test_cut_short(tmp_path, name):
     path = tmp_path / name
-    if path.suffix == ".m4a":
+    if path.suffix in CODECS:
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 80000))
-        track(path, noise, 16000, "aac", head={"movflags": "faststart"} if "fast" in name else {})
+        heads = {"faststart.m4a": {"movflags": "faststart"}, "a.mp3": {"id3v2_version": "0"}}
+        track(path, noise, 16000, CODECS[path.suffix], head=heads.get(name, {}))
     else:
         write(path, sine(16000, seconds=5))
     assert len(load_audio(path, 16000)) == pytest.approx(80000, abs=2048)
@@ -233,6 +239,17 @@ def test_cut_short(tmp_path, name):
     path.write_bytes(data[: len(data) // 2])
     message = refusal(path)
     assert "cut short" in message or "damaged" in message
+
+
+@pytest.mark.parametrize(("name", "head"), [("a.mka", {"live": "1"}), ("a.mp3", {"write_xing": "0"})])
+def test_what_does_not_say_how_long_it_is_gives_what_is_there(tmp_path, name, head):
+    path = tmp_path / name
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 80000))
+    track(path, noise, 16000, CODECS[path.suffix], head=head)
+    assert len(load_audio(path, 16000)) == pytest.approx(80000, abs=2600)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert len(load_audio(path, 16000)) == pytest.approx(40000, abs=4000)
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, OPTConfig, ViTConfig, ViTModel
 
 from epalm.config import AdapterConfig
-from epalm.errors import AdapterError
+from epalm.errors import AdapterError, ConfigError
 from epalm.models import PerceptualLM, perceptual_lm
 
 FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
@@ -120,6 +120,15 @@ def test_a_diverged_adapter_is_not_saved(tmp_path: Path) -> None:
         model.prompt.weight[0, 0] = float("nan")
     assert "tensor 'prompt.weight' holds values that are not finite" in refusal(lambda: model.save_pretrained(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_metadata_that_json_cannot_hold_is_refused_and_forgotten(tmp_path: Path) -> None:
+    model = augmented(language_model("opt", "eager"))
+    with pytest.raises(ConfigError, match="metadata: JSON cannot hold it"):
+        model.save_pretrained(tmp_path, {"x": object()})
+    assert not list(tmp_path.iterdir())
+    model.save_pretrained(tmp_path, {"y": 1})
+    assert model.metadata == {"y": 1}
 
 
 def change_card(directory: Path, **changes: Any) -> None:

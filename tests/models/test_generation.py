@@ -6,6 +6,7 @@ import pytest
 import torch
 from families import augmented, features, language_model, padded, text
 from transformers import GenerationConfig
+from transformers.generation.streamers import BaseStreamer
 
 from epalm.errors import ConfigError
 
@@ -147,11 +148,41 @@ def test_kept_right_padding_is_what_the_original_generated_behind(family: str, m
 
 
 @pytest.mark.parametrize(
-    "argument", ["assistant_model", "prompt_lookup_num_tokens", "inputs_embeds", "past_key_values"]
+    "argument", ["assistant_model", "prompt_lookup_num_tokens", "inputs_embeds", "past_key_values", "guidance_scale"]
 )
 def test_what_cannot_be_combined_is_refused(model, argument: str) -> None:
     with pytest.raises(ConfigError, match=f"{argument} cannot be combined"):
         model.generate(text(), features=features(3), **{argument: 2})
+
+
+def test_what_cannot_be_combined_is_refused_in_a_configuration(model) -> None:
+    with pytest.raises(ConfigError, match="guidance_scale cannot be combined"):
+        model.generate(text(), features=features(3), generation_config=GenerationConfig(guidance_scale=2.0))
+
+
+class Streamed(BaseStreamer):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        self.tokens += value.flatten().tolist()
+
+    def end(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("way", ["cached", "uncached", "blind"])
+def test_new_tokens_alone_are_streamed(model, way: str) -> None:
+    streamed = Streamed()
+    given = {} if way == "blind" else {"features": features(1), "use_cache": way == "cached"}
+    if way == "blind":
+        model = augmented(model.language_model, connector="none", prompt="none")
+    for _ in range(2):  # the streamer is as it was afterwards
+        streamed.tokens.clear()
+        new = model.generate(text(rows=1), **given, max_new_tokens=5, streamer=streamed, **ENDLESS)
+        assert streamed.tokens == new[0].tolist()
 
 
 def test_nothing_to_begin_with_is_said() -> None:
