@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import DEVICE, device_name, name_of
 from PIL import Image
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
@@ -40,8 +41,7 @@ def build_share(folder: Path, pictures: int, batch: int, turns: int) -> dict[str
     """Items a second of the bare encoder and of a build, and the build's share of it."""
     torch.manual_seed(0)
     backbone = ViTModel(ViTConfig(), add_pooling_layer=False)
-    backbone = backbone.to("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = load_encoder(backbone, processor=ViTImageProcessorPil())
+    encoder = load_encoder(backbone.to(DEVICE), processor=ViTImageProcessorPil())
     noise = np.random.default_rng(0)
     rows = []
     for number in range(pictures):
@@ -52,7 +52,7 @@ def build_share(folder: Path, pictures: int, batch: int, turns: int) -> dict[str
     ready = encoder.preprocess([Image.open(rows[0]["image"]).convert("RGB")] * batch)
     description = describe_encoder(encoder, LEVELS)
     encoder.features(ready, LEVELS)
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    clock = time.process_time if DEVICE == "cpu" else time.perf_counter
     bare, built = [], []
     for turn in range(turns):
         started = clock()
@@ -146,7 +146,7 @@ def main() -> None:
         result = json.loads(subprocess.run(again, check=True, capture_output=True, text=True).stdout)
     with tempfile.TemporaryDirectory() as folder:
         result |= build_share(Path(folder), options.pictures, options.batch, options.turns)
-    result["threads"], result["device"] = torch.get_num_threads(), "cuda" if torch.cuda.is_available() else "cpu"
+    result |= {"device": device_name(), "threads": torch.get_num_threads(), "dtype": name_of(torch.float32)}
     print(json.dumps(result, indent=2))
     options.output.parent.mkdir(exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from machine import device_name, name_of, now
 from training import build
 
 from epalm import PerceptualLM
@@ -39,8 +40,6 @@ def step(model: PerceptualLM, length: int) -> Callable[[], None]:
     def run() -> None:
         model(ids, labels=labels, features=features).loss.backward()
         model.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
 
     return run
 
@@ -50,9 +49,9 @@ def ratios(names: Sequence[int], works: Sequence[Callable[[], None]], repeats: i
     seconds: list[list[float]] = [[] for _ in works]
     for _ in range(repeats + 1):
         for times, work in zip(seconds, works, strict=True):
-            started = time.perf_counter()
+            started = now()
             work()
-            times.append(time.perf_counter() - started)
+            times.append(now() - started)
     medians = [statistics.median(times[1:]) for times in seconds]  # the first warms up
     return {name: round(median / medians[0], 3) for name, median in zip(names, medians, strict=True)}
 
@@ -75,7 +74,8 @@ def main() -> None:
     by_levels = [step(build("opt-125m", "vit-b", "lean", levels=levels), LENGTHS[0]) for levels in LEVELS]
     per_row = [drawing(rows) for rows in ROWS]
     result = {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": device_name(),
+        "dtype": name_of(next(model.language_model.parameters()).dtype),
         "by_length": ratios(LENGTHS, steps, options.repeats),
         "by_levels": ratios(LEVELS, by_levels, options.repeats),
         "drawing_a_row_by_rows": {rows: round(each / per_row[0], 3) for rows, each in zip(ROWS, per_row, strict=True)},

@@ -1,17 +1,21 @@
 """What the benchmarks came to, in one file: benchmarks/results/summary.json, and a table.
 
 python benchmarks/summary.py        (`make bench` runs the benchmarks first)
+
+What is missing, or was measured on another device than the rest, is told in one line.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from readme import fill
 
 RESULTS = Path("benchmarks/results")
+SMALL = {"lm": "opt-125m", "encoder": "vit-b"}
 MEANINGS = {
     "train_speedup_b8": "training, OPT-125M and ViT-B/16, batch 8: times the original's loop",
     "train_speedup_b32": "the same, batch 32",
@@ -21,36 +25,102 @@ MEANINGS = {
     "generation_cache_speedup": "the same with the cache: times as fast as without",
     "feature_build_share": "building the feature store: share of the bare encoder's rate",
     "image_share": "pictures from files to features: share of the bare encoder's rate",
-    "video_share": "the same of films",
-    "audio_share": "the same of recordings",
+    "video_share": "films from files to features: share of the bare encoder's rate",
+    "audio_share": "recordings from files to features: share of the bare encoder's rate",
 }
+FROM: dict[str, tuple[Any, ...]] = {
+    "train_speedup_b8": ("training", "sizes", SMALL | {"batch": 8}, "speedup_lean"),
+    "train_speedup_b32": ("training", "sizes", SMALL | {"batch": 32}, "speedup_lean"),
+    "lm_matmul_share_b32": ("training", "sizes", SMALL | {"batch": 32}, "lm_matmul_share"),
+    "generation_overhead": ("generation", "batches", {"batch": 32}, "generation_overhead"),
+    "generation_cache_speedup": ("generation", "batches", {"batch": 32}, "generation_cache_speedup"),
+    "feature_build_share": ("features", "build_share_of_bare_encoder"),
+    "peak_memory_ratio": ("training", "sizes", SMALL | {"batch": 8}, "peak_memory_ratio"),
+    **{f"{name}_share": ("perception", name, "share") for name in ("image", "video", "audio")},
+}
+"""Benchmark, and where in its results the figure is."""
 
 
-def read(name: str) -> Any:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+class MissingError(Exception):
+    """There is no such result; the message says which."""
+
+
+def found(benchmark: str, *places: Any) -> Any:
+    """The value at these places of a benchmark's results: keys, and of a list the values its entry has."""
+    path = RESULTS / f"{benchmark}.json"
+    remedy = f"run python benchmarks/{benchmark}.py"
+    if not path.is_file():
+        raise MissingError(f"{path} is missing; {remedy}")
+    value = json.loads(path.read_text(encoding="utf-8"))
+    for place in places:
+        if isinstance(place, dict):
+            value = next((each for each in value if place.items() <= each.items()), None)
+        else:
+            value = value.get(place)
+        if value is None:
+            told = place if isinstance(place, str) else ", ".join(f"{key} {one}" for key, one in place.items())
+            raise MissingError(f"{path} has no {told}; {remedy}")
+    return value
+
+
+def dtype_of(benchmark: str, *places: Any) -> str:
+    """What a figure was measured in."""
+    return str(found(benchmark, *places[:-1], "lean_dtype") if benchmark == "training" else found(benchmark, "dtype"))
+
+
+def summarise() -> dict[str, Any]:
+    """All that goes into summary.json."""
+    device = found("training", "device")
+    for benchmark in ("generation", "features", "perception"):
+        other = found(benchmark, "device")
+        if other != device:
+            path = RESULTS / f"{benchmark}.json"
+            raise MissingError(f"{path} is of {other}, training.json of {device}; run make bench on one of them")
+    return {
+        "device": device,
+        "threads": found("training", "threads"),
+        "dtype": dtype_of(*FROM["train_speedup_b8"]),
+        **{name: found(*places) for name, places in FROM.items()},
+    }
+
+
+def rows(summary: dict[str, Any]) -> list[str]:
+    """The table of the figures; each says what it was measured in, where that is not the same of all."""
+    dtypes = {name: dtype_of(*FROM[name]) for name in MEANINGS}
+    same = len(set(dtypes.values())) == 1
+    place = f"{summary['device']}, {summary['threads']} threads" + (f", {summary['dtype']}" if same else "")
+    lines = [f"| measured on: {place} | |", "|---|---|"]
+    for name, meaning in MEANINGS.items():
+        lines.append(f"| {'' if same else f'{dtypes[name]}: '}{meaning} | {summary[name]:.2f} |")
+    return lines
+
+
+def rows_by_size() -> list[str]:
+    """The table of all sizes that were trained, where they were trained on a GPU."""
+    lines = [
+        "",
+        "| trained | samples/s | times the original's loop | peak memory, MiB | share of the original's |",
+        "|---|---|---|---|---|",
+    ]
+    for size in found("training", "sizes"):
+        if "samples_per_second" not in size:
+            return []
+        lines.append(
+            f"| {size['lm']}, {size['encoder']}, batch {size['batch']}, {size['lean_dtype']} "
+            f"| {size['samples_per_second']['lean']:.0f} | {size['speedup_lean']:.2f} "
+            f"| {size['peak_memory_mib']['lean']} | {size['peak_memory_ratio']:.2f} |"
+        )
+    return lines
 
 
 def main() -> None:
-    training, generation = read("training"), read("generation")["batches"][0]
-    by_batch = {size["batch"]: size for size in training["sizes"] if size["lm"] == "opt-125m"}
-    perception = read("perception")
-    summary = {
-        "device": training["device"],
-        "threads": training["threads"],
-        "dtype": by_batch[8]["lean_dtype"].removeprefix("torch."),
-        "train_speedup_b8": by_batch[8]["speedup_lean"],
-        "train_speedup_b32": by_batch[32]["speedup_lean"],
-        "lm_matmul_share_b32": by_batch[32]["lm_matmul_share"],
-        "generation_overhead": generation["generation_overhead"],
-        "generation_cache_speedup": generation["generation_cache_speedup"],
-        "feature_build_share": read("features")["build_share_of_bare_encoder"],
-        "peak_memory_ratio": by_batch[8]["peak_memory_ratio"],
-        **{f"{name}_share": perception[name]["share"] for name in ("image", "video", "audio")},
-    }
+    try:
+        summary = summarise()
+        table = "\n".join([*rows(summary), *rows_by_size()])
+    except MissingError as error:
+        print(f"summary: {error}", file=sys.stderr)
+        sys.exit(2)
     (RESULTS / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    lines = [f"| {meaning} | {summary[name]:.2f} |" for name, meaning in MEANINGS.items()]
-    place = f"{summary['device']}, {summary['threads']} threads, language model in {summary['dtype']}"
-    table = "\n".join([f"| measured on: {place} | |", "|---|---|", *lines])
     fill(Path("docs/training.md"), "bench", table)
     print(table)
 

@@ -3,12 +3,19 @@
     python benchmarks/training.py                       (OPT-125M + ViT-B/16, batch 8 and 32; OPT-350M, batch 8)
     python benchmarks/training.py --lm opt-1.3b --encoder vit-l --batches 8
 
+On a GPU the first line also measures OPT-1.3B, 2.7B and 6.7B with ViT-L, as far as they fit its memory in float32.
+
 `naive` perceives in every step, in float32, pads to the longest row there is, and computes logits everywhere, as the
-original does. `store` is the package's loop on features that were perceived before, in float32. `lean` is the same loop
-with frozen weights in bfloat16 where the hardware multiplies it (a recipe's default), and rows of like length together
+original does. `store` is the package's loop on a feature store on disk, in float32. `lean` is the same loop with frozen
+weights in bfloat16 where the hardware multiplies it (a recipe's default), and rows of like length together
 (`training.group_by_length`). Weights are random, which changes no speed. Every way runs in a process of its own, one
-after the other, several times in turn; ratios are of medians of those runs' mean steps: four of the naive way, whose
-steps are all alike, and a whole visit to all rows of the others. Writes benchmarks/results/training.json.
+after the other, several times in turn; ratios are of medians of those runs' mean steps: a few of the naive way, whose
+steps are all alike, and whole visits to all rows of the others. On a GPU there are more of both, the clock is read only
+when the device has done all that it was given, and the naive way finds its pictures decoded, as by other processes.
+Writes benchmarks/results/training.json, or a file named after the sizes where they are given.
+
+`loss_difference` is the largest relative difference from the naive way's losses over the first steps on the same
+batches, at the same rate, in float32 (`store`) and as precise as the lean step (`lean`).
 
 `lm_matmul_share` counts what a step must multiply: two products forwards and two backwards for each parameter of the
 layers and each token (padding is none), and for each parameter of the output embedding and each token that is learned;
@@ -18,27 +25,31 @@ over the time of the step and the rate of a large product.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM, ViTConfig, ViTImageProcessorPil, ViTModel
+from machine import DEVICE, device_name, name_of, now
+from shapes import ENCODERS, LANGUAGE_MODELS, encoder, language_model, layers_in_bytes
+from torch import Tensor
+from transformers import AutoTokenizer, ViTConfig
 
 from epalm import PerceptualLM
 from epalm.config import AdapterConfig
 from epalm.data.collate import collate
 from epalm.data.features import PerceivedFiles
 from epalm.data.manifest import read_manifest
-from epalm.encoders import load_encoder
-from epalm.models.precision import best_attention, best_dtype
+from epalm.data.store import ReadyFeatures, StoredFeatures, describe_encoder
+from epalm.data.views import Views
+from epalm.media import load_media
+from epalm.models.precision import best_dtype
 from epalm.recipe import TrainingSettings
 from epalm.tasks import Tasks
 from epalm.toyworld.dataset import write_dataset
@@ -46,73 +57,89 @@ from epalm.training.batches import Batches
 from epalm.training.learner import parameter_groups
 from epalm.training.loop import train
 
-LANGUAGE_MODELS = {
-    "opt-125m": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "ffn_dim": 3072},
-    "opt-350m": {
-        "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "ffn_dim": 4096,
-        "word_embed_proj_dim": 512, "do_layer_norm_before": False,
-    },
-    "opt-1.3b": {"hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 32, "ffn_dim": 8192},
-    "opt-2.7b": {"hidden_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 32, "ffn_dim": 10240},
-    "opt-6.7b": {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "ffn_dim": 16384},
-}  # fmt: skip
-ENCODERS = {
-    "vit-b": {},
-    "vit-l": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
-}
 TOKENIZER = Path(__file__).parents[1] / "epalm" / "toyworld" / "backbones" / "lm"
 WAYS = ("naive", "store", "lean")
-WARM_UP = 2
+SIZES = [("opt-125m", "vit-b", [8, 32]), ("opt-350m", "vit-b", [8])]
+LARGE = [(name, "vit-l", [8, 32]) for name in ("opt-1.3b", "opt-2.7b", "opt-6.7b")]
+"""Beside those, on a GPU."""
+WARM_UP = 2 if DEVICE == "cpu" else 32
+NAIVE_STEPS = 4 if DEVICE == "cpu" else 50
+LEAST_STEPS = 1 if DEVICE == "cpu" else 100
+"""Of the other ways, which are measured over whole visits to all rows."""
+COMPARED = 5
+"""Steps whose losses are compared."""
 RATE = 1e-4
 
 
-def build(lm_shape: str, encoder_shape: str, way: str, levels: int | None = None) -> PerceptualLM:
+def build(
+    lm_shape: str, encoder_shape: str, way: str, levels: int | None = None, *, drawn_in: torch.dtype | None = None
+) -> PerceptualLM:
     """The model with random weights on the best device there is, `naive` with its encoder."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = best_dtype(device) if way == "lean" else torch.float32
-    torch.manual_seed(0)
-    torch.set_default_dtype(dtype)  # as a checkpoint is loaded: never in float32 first
-    with torch.device(device):
-        lm = OPTForCausalLM(OPTConfig(**LANGUAGE_MODELS[lm_shape], dropout=0.0))
-    torch.set_default_dtype(torch.float32)
-    lm.set_attn_implementation(best_attention(dtype, device) or "sdpa")
-    encoder: Any = None
-    if way == "naive":
-        vit = ViTModel(ViTConfig(**ENCODERS[encoder_shape]), add_pooling_layer=False).to(device)
-        encoder = load_encoder(vit, processor=ViTImageProcessorPil())
-    width = ViTConfig(**ENCODERS[encoder_shape]).hidden_size
+    lm = language_model(lm_shape, best_dtype(DEVICE) if way == "lean" else torch.float32, drawn_in)
+    sizes = ViTConfig(**ENCODERS[encoder_shape])
     config = AdapterConfig.from_preset("epalm_pt").model_copy(update={"levels": levels})
-    ready = {} if encoder else {"encoder_width": width, "encoder_levels": 12}
-    return PerceptualLM.build(lm, encoder, config, tokenizer=AutoTokenizer.from_pretrained(TOKENIZER), **ready)
+    ready = {"encoder_width": sizes.hidden_size, "encoder_levels": sizes.num_hidden_layers}
+    eyes = encoder(encoder_shape) if way == "naive" else None
+    torch.manual_seed(0)  # so that every way starts from the same adapter
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
+    return PerceptualLM.build(lm, eyes, config, tokenizer=tokenizer, **({} if eyes else ready))
 
 
-class Kept(PerceivedFiles):
-    """Features as if every file had been perceived."""
+class Marked(PerceivedFiles):
+    """The features of a store, as they are read; the clock is read where a step first asks for its own.
 
-    def __init__(self, levels: int, width: int) -> None:
-        super().__init__({}, {"image": levels})
-        self.features = torch.randn(512, levels, width, generator=torch.Generator().manual_seed(0))
+    Args:
+        folder: of the store.
+        levels: K.
+        step: number of that step, counted from 0.
+    """
 
-    def perceive(self, rows: Any, on_progress: Any = None, *, training: bool = False) -> None:
-        """Nothing is left to do."""
+    def __init__(self, folder: Path, levels: int, step: int | None = None) -> None:
+        super().__init__({}, {"image": levels}, kept={"image": ReadyFeatures(folder)})
+        self._step, self.mark = step, 0.0
 
-    def of(self, rows: Any, *, step: int | None = None) -> dict[str, torch.Tensor]:
+    def of(self, rows: Any, *, step: int | None = None) -> dict[str, Tensor]:
         """(B, K, E)."""
-        return {"image": self.features[[int(row["image"].stem) % 512 for row in rows]]}
+        if step is not None and step == self._step:
+            self.mark = now()
+        return super().of(rows, step=step)
 
 
-def naive(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettings) -> list[float]:
-    """The original's loop: seconds and losses of every step."""
-    assert settings.steps is not None
+def perceiving(model: PerceptualLM, rows: Any) -> Callable[[Sequence[int]], dict[str, Tensor]]:
+    """Perceives rows from their files."""
     perceived = PerceivedFiles.of_model(model, keep=False)
+    return lambda numbers: perceived.of([rows[number].media for number in numbers])
+
+
+def decoded(model: PerceptualLM, rows: Any) -> Callable[[Sequence[int]], dict[str, Tensor]]:
+    """Perceives rows whose pictures have been decoded before."""
+    eyes = model.encoders["image"]
+    ready = {
+        path: eyes.preprocess([load_media("image", path, **eyes.reading)])
+        for path in dict.fromkeys(row.media["image"] for row in rows)
+    }
+
+    def perceive(numbers: Sequence[int]) -> dict[str, Tensor]:
+        pictures = [ready[rows[number].media["image"]] for number in numbers]
+        inputs = {name: torch.cat([picture[name] for picture in pictures]) for name in pictures[0]}
+        return {"image": eyes.features(inputs, model.levels["image"])}
+
+    return perceive
+
+
+def naive(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettings) -> tuple[float, list[float]]:
+    """The original's loop: seconds from the step after the warm-up on, and the losses of all steps."""
+    assert settings.steps is not None
+    perceive = perceiving(model, rows) if DEVICE == "cpu" else decoded(model, rows)
     optimizer = torch.optim.AdamW(parameter_groups(model, settings))
     longest = max(
         len(pair.prompt_ids) + len(pair.target_ids) for pair in (tasks.encode(r, random.Random(0)) for r in rows)
     )
     batches = Batches([0] * len(rows), settings.batch_size, settings.seed).after(0)
-    seconds = []
+    losses, started = [], now()
     for step in range(settings.steps):
-        started = time.perf_counter()
+        if step == WARM_UP:
+            started = now()
         numbers = next(batches)
         draws = random.Random(f"{settings.seed} {step}")
         batch = collate([tasks.encode(rows[number], draws) for number in numbers], tasks.pad_id)
@@ -121,42 +148,46 @@ def naive(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettin
         mask, labels = (
             torch.nn.functional.pad(t, (0, pad), value=v) for t, v in ((batch.attention_mask, 0), (batch.labels, -100))
         )
-        features = perceived.of([rows[number].media for number in numbers], step=step)
-        logits = model(ids, attention_mask=mask, features=features).logits
+        logits = model(ids, attention_mask=mask, features=perceive(numbers)).logits
         text = logits[:, -ids.shape[1] :][:, :-1].flatten(0, 1).float()
         target = labels[:, 1:].flatten().to(text.device)
         loss = torch.nn.functional.cross_entropy(text, target)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        loss.item()
-        seconds.append(time.perf_counter() - started)
-    return seconds
+        losses.append(loss.item())
+    return now() - started, losses
 
 
-def ours(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettings) -> list[float]:
-    """The package's loop."""
-    width = next(iter(model.senses.widths.values()))
-    marks = [time.perf_counter()]
-    train(
-        model, rows, tasks, settings, perceived=Kept(model.levels["image"], width),
-        on_step=lambda step, steps, loss: marks.append(time.perf_counter()),
-    )  # fmt: skip
-    return [after - before for before, after in itertools.pairwise(marks)]
+def ours(
+    model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettings, store: Path
+) -> tuple[float, list[float]]:
+    """The package's loop: seconds from the step after the warm-up on, and the losses of all steps."""
+    perceived = Marked(store, model.levels["image"], WARM_UP)
+    losses = train(model, rows, tasks, settings, perceived=perceived).losses
+    return now() - perceived.mark, list(losses)
+
+
+def captions(options: argparse.Namespace, tasks: Tasks) -> Any:
+    """The rows that all ways learn from."""
+    return tasks.expand([row for row in read_manifest(options.rows) if row.task == "captioning"])
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """One way, in this process."""
     model = build(options.lm, options.encoder, options.way)
-    rows = [row for row in read_manifest(options.rows) if row.task == "captioning"]
     tasks = Tasks(model.tokenizer)
-    rows = tasks.expand(rows)
-    steps = options.steps if options.way == "naive" else -(-len(rows) // options.batch)
+    rows = captions(options, tasks)
+    visit = -(-len(rows) // options.batch)
+    steps = options.steps if options.way == "naive" else visit * -(-LEAST_STEPS // visit)
     settings = TrainingSettings(
         steps=WARM_UP + steps, batch_size=options.batch, learning_rate=RATE, group_by_length=options.way == "lean"
     )
-    seconds = (naive if options.way == "naive" else ours)(model, rows, tasks, settings)[WARM_UP:]
-    if torch.cuda.is_available():
+    if options.way == "naive":
+        seconds, _ = naive(model, rows, tasks, settings)
+    else:
+        seconds, _ = ours(model, rows, tasks, settings, options.store)
+    if DEVICE == "cuda":
         peak = torch.cuda.max_memory_allocated()
     else:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -167,63 +198,72 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     layers = sum(p.numel() for layer in model.anatomy.layers for p in layer.parameters())
     head = model.language_model.get_output_embeddings().weight.numel()
     return {
-        "seconds": statistics.mean(seconds),
+        "seconds": seconds / steps,
         "peak": peak,
         "flop_per_row": 4 * (layers * tokens + head * learned),
-        "dtype": str(next(model.language_model.parameters()).dtype),
+        "dtype": name_of(next(model.language_model.parameters()).dtype),
     }
 
 
-def matmul_limit(dtype: torch.dtype, size: int = 2048) -> float:
-    """FLOP per second of a large square product, the best of several."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+def matmul_limit(dtype: torch.dtype) -> float:
+    """FLOP per second of a large square product, the best of several; on a GPU of several rows of them."""
+    size, launches = (2048, 1) if DEVICE == "cpu" else (8192, 30)
+    a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(8):
-        started = time.perf_counter()
-        torch.mm(a, b)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - started)
+        started = now()
+        for _ in range(launches):
+            torch.mm(a, b)
+        best = min(best, (now() - started) / launches)
     return 2 * size**3 / best
 
 
-def losses_agree(options: argparse.Namespace) -> float:
-    """Largest difference between losses of float32 and of the lean step over the first steps of the same run."""
-    told = []
-    for way in ("store", "lean"):
-        model = build(options.lm, options.encoder, way)
-        tasks = Tasks(model.tokenizer)
-        rows = tasks.expand([row for row in read_manifest(options.rows) if row.task == "captioning"])
-        settings = TrainingSettings(steps=5, batch_size=8, learning_rate=RATE)
-        width = next(iter(model.senses.widths.values()))
-        told.append(train(model, rows, tasks, settings, perceived=Kept(model.levels["image"], width)).losses)
-    return max(abs(a - b) / a for a, b in zip(*told, strict=True))
+def losses(options: argparse.Namespace) -> list[float]:
+    """Of the first steps of one way, in this process; the naive way fills the store."""
+    settings = TrainingSettings(
+        steps=COMPARED, batch_size=8, learning_rate=RATE, warmup=0.0, final_rate=1.0, clip=None
+    )  # as the naive way: one rate, and gradients as they are
+    model = build(options.lm, options.encoder, options.way, drawn_in=torch.float32)  # so that all have the same weights
+    tasks = Tasks(model.tokenizer)
+    rows = captions(options, tasks)
+    if options.way != "naive":
+        return ours(model, rows, tasks, settings, options.store)[1]
+    description = describe_encoder(model.encoders["image"], model.levels["image"])
+    kept = StoredFeatures(options.store, description, Views(), 32)
+    PerceivedFiles.of_model(model, kept={"image": kept}).perceive([row.media for row in rows])
+    return naive(model, rows, tasks, settings)[1]
 
 
-def in_a_process(options: argparse.Namespace, way: str, lm: str, batch: int, rows: Path) -> dict[str, Any]:
-    """`measure`, so that peak memory is of this way alone."""
-    arguments = [
-        "--way", way, "--lm", lm, "--encoder", options.encoder, "--batch", str(batch), "--steps", str(options.steps),
-        "--rows", str(rows),
-    ]  # fmt: skip
-    done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+def differences(options: argparse.Namespace) -> dict[str, float]:
+    """How far the losses of the other ways are from the naive way's."""
+    told = {way: in_a_process(options, "losses", way=way) for way in WAYS}
+    return {
+        way: max(abs(a - b) / a for a, b in zip(told["naive"], told[way], strict=True)) for way in ("store", "lean")
+    }
 
 
-def compare(options: argparse.Namespace, lm: str, batch: int, rows: Path) -> dict[str, Any]:
+def in_a_process(options: argparse.Namespace, part: str, **changed: Any) -> Any:
+    """What this script comes to as that part, so that memory is of it alone."""
+    given = {name: getattr(options, name) for name in ("steps", "rows", "store", "lm", "encoder")} | changed
+    arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+    command = [sys.executable, __file__, "--part", part, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(options: argparse.Namespace, batch: int) -> dict[str, Any]:
     """All ways at one size."""
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for _ in range(options.repeats):
         for way in WAYS:
-            runs[way].append(in_a_process(options, way, lm, batch, rows))
+            runs[way].append(in_a_process(options, "measure", way=way, batch=batch))
     seconds = {way: statistics.median(run["seconds"] for run in runs[way]) for way in WAYS}
     peak = {way: statistics.median(run["peak"] for run in runs[way]) for way in WAYS}
     lean = runs["lean"][0]
-    limit = matmul_limit(getattr(torch, lean["dtype"].removeprefix("torch.")))
+    limit = matmul_limit(getattr(torch, lean["dtype"]))
     result: dict[str, Any] = {
-        "lm": lm,
+        "lm": options.lm,
+        "encoder": options.encoder,
         "batch": batch,
         "lean_dtype": lean["dtype"],
         "speedup_store": seconds["naive"] / seconds["store"],
@@ -232,44 +272,60 @@ def compare(options: argparse.Namespace, lm: str, batch: int, rows: Path) -> dic
         "peak_memory_ratio": peak["lean"] / peak["naive"],
         "lm_matmul_share": lean["flop_per_row"] * batch / seconds["lean"] / limit,
     }
-    if torch.cuda.is_available():
+    if DEVICE == "cuda":
         result["samples_per_second"] = {way: batch / value for way, value in seconds.items()}
-    print(json.dumps(result), flush=True)
     return result
+
+
+def sizes_of(options: argparse.Namespace) -> list[tuple[str, str, list[int]]]:
+    """Language models, encoders and batches that are asked for, else all that this machine has room for."""
+    if options.lm or options.encoder or options.batches:
+        return [(options.lm or "opt-125m", options.encoder or "vit-b", options.batches or [8, 32])]
+    if DEVICE == "cpu":
+        return SIZES
+    room = torch.cuda.get_device_properties(0).total_memory
+    return SIZES + [size for size in LARGE if layers_in_bytes(size[0]) < 0.75 * room]
+
+
+def file_of(options: argparse.Namespace) -> Path:
+    """Where the results go: those of the sizes that are always measured to a file of their own."""
+    name = "training"
+    if options.lm or options.encoder or options.batches:
+        ((lm, encoder_shape, batches),) = sizes_of(options)
+        name += f"-{lm}-{encoder_shape}-b{'-'.join(map(str, batches))}"
+    return Path("benchmarks/results") / f"{name}.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lm", choices=LANGUAGE_MODELS)
-    parser.add_argument("--encoder", choices=ENCODERS, default="vit-b")
-    parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
-    parser.add_argument("--steps", type=int, default=4, help="of the naive way, after the warm-up")
+    parser.add_argument("--encoder", choices=ENCODERS)
+    parser.add_argument("--batches", type=int, nargs="+")
+    parser.add_argument("--steps", type=int, default=NAIVE_STEPS, help="of the naive way, after the warm-up")
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.json"))
+    parser.add_argument("--out", type=Path, help="unset: by the sizes")
+    parser.add_argument("--part", choices=["measure", "losses"], help=argparse.SUPPRESS)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.way:
-        print(json.dumps(measure(options)))
+    if options.part:
+        print(json.dumps(measure(options) if options.part == "measure" else losses(options)))
         return
-    sizes = (
-        [(options.lm, batch) for batch in options.batches]
-        if options.lm
-        else [("opt-125m", 8), ("opt-125m", 32), ("opt-350m", 8)]
-    )
+    result: dict[str, Any] = {"device": device_name(), "threads": torch.get_num_threads(), "sizes": []}
+    sizes, out = sizes_of(options), options.out or file_of(options)
     with tempfile.TemporaryDirectory() as scratch:
         write_dataset(Path(scratch), 128, seed=0)
-        options.rows, options.lm = Path(scratch) / "all.jsonl", sizes[0][0]
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        result = {
-            "device": device,
-            "threads": torch.get_num_threads(),
-            "loss_difference": losses_agree(options),
-            "sizes": [compare(options, lm, batch, options.rows) for lm, batch in sizes],
-        }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        options.rows = Path(scratch) / "all.jsonl"
+        for options.lm, options.encoder, batches in sizes:
+            options.store = Path(scratch) / f"{options.lm}-{options.encoder}"
+            apart = differences(options)
+            for batch in batches:
+                result["sizes"].append(compare(options, batch) | {"loss_difference": apart})
+                print(json.dumps(result["sizes"][-1]), flush=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
 
 
