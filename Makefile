@@ -14,7 +14,7 @@ demo-long: $(INSTALLED)
 	$(BIN)/python -m epalm.toyworld.demo --long
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"

@@ -20,6 +20,8 @@ import yaml
 
 from epalm.cli import run
 
+pytestmark = pytest.mark.xdist_group("same_predictions")  # what they share is made once
+
 soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
 
 SCRIPT = Path(__file__).parent / "evaluations_script.py"
