@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -18,10 +19,10 @@ def show_progress() -> Iterator[Callable[[str, int, int], None]]:
     What stands behind a colon is a detail that changes: `training: loss 0.71` goes on with the bar of `training`.
     """
     console = Console(stderr=True)
-    known: dict[str, int] = {}
     if not console.is_terminal:
-        yield partial(_tell, known)
+        yield _Lines().tell
         return
+    known: dict[str, int] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bars = Progress(*columns, console=console)
 
@@ -39,10 +40,26 @@ def show_progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.stop()
 
 
-def _tell(known: dict[str, int], what: str, done: int, total: int) -> None:
+class _Lines:
     """A line for every tenth, for logs: a bar would be drawn there once, at the end."""
-    key, tenth = what.partition(":")[0], 10 * done // total
-    if done < total and known.get(key, 0) == tenth:
-        return
-    known[key] = tenth
-    print(f"{what} ({done}/{total})", file=sys.stderr, flush=True)
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+        """The last tenth of each."""
+        self._begun: dict[str, tuple[float, int]] = {}
+        """When it was first heard of each, and how much was done then."""
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """It is `done` of `total`."""
+        key, tenth = what.partition(":")[0], 10 * done // total
+        if key not in self._begun or done <= self._begun[key][1]:
+            self._begun[key] = (time.monotonic(), done)
+        if done < total and self._told.get(key, 0) == tenth:
+            return
+        self._told[key] = tenth
+        began, first = self._begun[key]
+        left = ""
+        if first < done < total:
+            seconds = (time.monotonic() - began) / (done - first) * (total - done)
+            left = f", {timedelta(seconds=round(seconds))} left"
+        print(f"{what} ({done}/{total}{left})", file=sys.stderr, flush=True)

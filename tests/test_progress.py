@@ -16,7 +16,7 @@ def test_lines_for_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
-    assert lines[0] == "training: loss 0.10 (10/100)"
+    assert lines[0] == "training: loss 0.10 (10/100, 0:00:00 left)"
     assert lines[9] == "training: loss 0.01 (100/100)"
     assert lines[10:] == ["answering (1/3)", "answering (3/3)"]
 
