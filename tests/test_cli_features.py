@@ -201,6 +201,20 @@ def brought(place: Path, backbones: Path, epalm: Command) -> Path:
 READY = ("train", "ready.yaml", "--data.train", "questions.jsonl", "--output", "out")
 
 
+def test_features_that_are_refused_leave_nothing(place: Path, epalm: Command, refused: Refused) -> None:
+    Path("empty.npz").write_bytes(b"")
+    np.savez("wrong.npz", ids=list(tiny.COLOURS), features=np.full((4, 5), np.nan, np.float32))
+    np.savez("fine.npz", ids=list(tiny.COLOURS), features=np.ones((4, 5), np.float32))
+    bring = ("features", "import")
+    assert "empty.npz: holds no features with their ids (no archive" in refused(*bring, "empty.npz", "--output", "mine")
+    message = refused(*bring, "wrong.npz", "--output", "mine", "--dtype", "float16")
+    assert "wrong.npz: the features of 'red' are not all finite numbers" in message
+    assert not Path("mine").exists()
+    assert "fine.npz: is a file; name a directory (--output)" in refused(*bring, "fine.npz", "--output", "fine.npz")
+    assert "pictures: holds other files, such as" in refused(*bring, "fine.npz", "--output", "pictures")
+    assert epalm(*bring, "fine.npz", "--output", "mine").code == 0
+
+
 def test_training_and_scoring_on_features_of_ones_own(brought: Path, epalm: Command, refused: Refused) -> None:
     done = epalm(*READY, "--data.validation", "captions.jsonl")
     assert done.code == 0, done.err
