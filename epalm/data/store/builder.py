@@ -104,7 +104,8 @@ def build(
     """Add to `store` what is not in it yet.
 
     Args:
-        store: open; afterwards it holds the shards of all processes.
+        store: open; afterwards it holds the shards of all processes, and those that another launch wrote meanwhile,
+            which one process may have known from the start and another not.
         wanted: items and their keys, distinct, in an order that is the same in every process.
         perceive: makes features; items that it leaves out stay out of the store.
         batch_size: items perceived at once.
@@ -154,6 +155,7 @@ def build(
         stream.close()
         writer.close()
     store.add(store.folder / name for name in written)
+    store.add(path for path in sorted(store.folder.glob(f"*{ENDING}")) if path not in store.damaged)
     unseen = [name for name in written if store.folder / name in store.damaged]
     if unseen:
         raise DataError(f"{store.damaged[store.folder / unseen[0]]}; all processes must see the same directory")

@@ -98,7 +98,7 @@ class StoredFeatures(KnownViews):
                         raise MediaError(f"{path}: was changed while it was read; run this again")
                 yield read, features
 
-        self.store.refresh()
+        self.store.refresh(processes)
         self._check(as_keys(keys.values()), processes)
         build(
             self.store,
