@@ -231,5 +231,16 @@ def test_shards_are_no_larger_than_they_should_be() -> None:
     assert items_per_shard((1, 1 << 30), "float32") == 1
 
 
+def test_little_work_is_shared_out_in_small_shards() -> None:
+    def per_shard(count: int, cost: int = 1, shape: tuple[int, ...] = (6, 768)) -> int:
+        return items_per_shard(shape, "float32", cost, count)
+
+    assert [per_shard(count) for count in (0, 1, 31, 32, 300, 512, 1023)] == [32] * 7
+    assert [per_shard(count) for count in (1024, 5000, 32_767, 32_768, 1_000_000)] == [64, 288, 2016, 2048, 2048]
+    assert [per_shard(count, cost=8) for count in (300, 3000, 30_000)] == [32, 160, 256]
+    assert per_shard(300, shape=(6, 197, 768)) == 18
+    assert all(16 <= -(-count // per_shard(count)) <= 32 for count in range(512, 32_768, 7))
+
+
 def test_one_process_alone_shares_with_itself() -> None:
     assert Processes().share("a") == ["a"]
