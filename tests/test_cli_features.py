@@ -20,6 +20,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from epalm.data.store import FeatureStore
+
 Command = Callable[..., Any]
 Refused = Callable[..., str]
 
@@ -144,6 +146,35 @@ def test_what_is_built_ahead_is_what_training_wants(place: Path, epalm: Command)
         assert done.code == 0, done.err
         assert "perceiving" not in done.err
     assert len(json.loads(epalm("features", "info", "--json").out)) == 2  # float32 with both kinds of views, float16
+
+
+def test_every_token_is_built_into_a_store_of_its_own(place: Path, epalm: Command, refused: Refused) -> None:
+    build = ("features", "build", "recipe.yaml", "--data.train", "questions.jsonl", "--data.store", "here")
+    assert epalm(*build).code == 0
+    (summaries,) = Path("here").iterdir()
+    done = epalm(*build, "--tokens", "--json", "told.json")
+    assert done.code == 0, done.err
+    (told,) = json.loads(Path("told.json").read_text())["stores"]
+    assert (told["items"], told["shape"][::2], told["facts"]["tokens"]) == (4, [2, 16], "every")
+    every, (shard,) = FeatureStore(Path(told["store"])), FeatureStore(summaries).shards
+    assert every.folder != summaries
+    assert every.description.shape[1] > 1
+    tokens, features = every.read(every.find(shard.keys)), FeatureStore(summaries).read(np.arange(4))
+    torch.testing.assert_close(tokens[:, :, 0], features)  # [CLS]
+    assert "perceiving" not in epalm(*build, "--tokens").err
+    assert epalm("features", "verify", "here").code == 0
+    assert "holds every token" in refused(
+        *TRAIN, "out", "--model.encoders", "{}", "--data.features.image", every.folder
+    )
+
+
+def test_views_of_every_token_and_files_that_cannot_be_read(place: Path, epalm: Command) -> None:
+    Path("pictures/blue.png").write_bytes(b"no picture")
+    build = ("features", "build", "recipe.yaml", "--data.train", "questions.jsonl", "--data.store", "here", "--tokens")
+    skip = ("--data.on_bad_media", "skip", "--data.most_bad_media", 0.5, "--data.perception_batch", 1)
+    done = epalm(*build, *skip, "--data.views", 2, "--data.augment", "crop", "--data.store_dtype", "float16")
+    assert done.code == 0, done.err
+    assert "items      6 of (2, " in done.out
 
 
 def test_an_evaluation_stores_only_where_it_is_told_to(place: Path, epalm: Command) -> None:

@@ -214,7 +214,7 @@ def test_processes_agree_on_what_is_there(tmp_path: Path) -> None:
     first, second = two()
     with ThreadPoolExecutor(1) as other:
         waiting = other.submit(early.refresh, first)
-        while not first.barrier.n_waiting:
+        while not first.barrier.n_waiting and not waiting.done():
             time.sleep(0.001)
         built(tmp_path, Source())  # between the looks of two processes
         late.refresh(second)

@@ -281,6 +281,7 @@ def test_the_key_holds_what_changes_the_numbers(backbones: Path, encoder: Percep
         key(load_encoder(backbones / "vit", modality="video")),
         key(load_encoder(backbones / "vit", modality="video", frames=4)),
         key(load_encoder(backbones / "vit", attn_implementation="eager")),
+        describe_encoder(encoder, K, every_token=True).key,
     ]
     assert len({same, *others}) == 1 + len(others)
 
