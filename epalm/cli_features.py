@@ -40,12 +40,17 @@ def build(
     recipe: Annotated[
         str | None, typer.Argument(metavar="RECIPE", help="YAML file, or a recipe of the package, such as toy_image.")
     ] = None,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Every token, (K, S, E), in a store of its own; nothing trains on it.")
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Perceive every file of a recipe's rows that is not in its store yet."""
-    from epalm.recipe import read_recipe
+    from epalm.recipe import EveryToken, read_recipe
 
     wanted = read_recipe(recipe, context.obj)
+    if tokens:
+        wanted = wanted.model_copy(update={"data": EveryToken.build(wanted.data.model_dump())})
     if json_file is not None:
         check_writable(json_file, "--json")
     from epalm.processes import all_processes

@@ -20,14 +20,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from epalm.data.store import FeatureStore
+
 Command = Callable[..., Any]
 Refused = Callable[..., str]
 
 ROOT = Path(__file__).parents[1]
 BUILD = ("features", "build", "recipe.yaml", "--data.train", "many.jsonl", "--data.store", "store")
 TRAIN = ("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output")
-MANY = 4500
-"""Pictures, which are three shards."""
+MANY, PER_SHARD = 1500, 64
+"""Pictures, which are 24 shards."""
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def many(place: Path) -> Path:
     for number in range(MANY):
         Image.new("RGB", (3, 2), (number % 256, number // 256, 77)).save(f"many/{number}.bmp")
         rows.append({"image": f"many/{number}.bmp", "caption": "a"})
-    Path("many/2100.bmp").write_bytes(b"BM")
+    Path("many/700.bmp").write_bytes(b"BM")
     return tiny.write_lines(Path("many.jsonl"), rows)
 
 
@@ -77,13 +79,13 @@ def test_two_processes_make_the_same_store_as_one(many: Path, epalm: Command) ->
     two = ("--data.store", "two", "--json", "two.json")
     (code, out, err), (other_code, other_out, other_err) = together(*BUILD[:-2], *two, *skip)
     assert (code, other_code) == (0, 0), err + other_err
-    assert len(shards("store")) == 3
+    assert len(shards("store")) == -(-MANY // PER_SHARD)
     assert everything("store") == everything("two")
     assert f"items      {MANY - 1:,} of (2, 16)" in out
     assert f"perceiving image ({MANY}/{MANY})" in err
     assert (other_out, "perceiving" in other_err) == ("", False)
     result = json.loads(Path("two.json").read_text())
-    assert result["skipped"]["files"][0]["file"] == "many/2100.bmp"
+    assert result["skipped"]["files"][0]["file"] == "many/700.bmp"
     assert result["stores"][0]["items"] == MANY - 1
 
 
@@ -105,14 +107,14 @@ def test_a_builder_that_is_killed_loses_no_finished_shard(many: Path, epalm: Com
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     finished = list(Path("killed").glob("*/*.safetensors"))
-    assert 1 <= len(finished) < 3, "killed too late"
+    assert 1 <= len(finished) < MANY // PER_SHARD, "killed too late"
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in finished}
     done = epalm(*BUILD[:-2], "--data.store", "killed", *skip)
     assert done.code == 0, done.err
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in finished} == before
     assert shards("killed") == shards("store")
     total = int(done.err.splitlines()[-1].rpartition("/")[2].rstrip(")"))
-    assert total <= MANY - 2048 + 1  # what was finished is not perceived again
+    assert total <= MANY - PER_SHARD * len(finished) + 1  # what was finished is not perceived again
 
 
 def test_training_builds_what_it_needs_and_uses_what_is_there(place: Path, epalm: Command) -> None:
@@ -144,6 +146,35 @@ def test_what_is_built_ahead_is_what_training_wants(place: Path, epalm: Command)
         assert done.code == 0, done.err
         assert "perceiving" not in done.err
     assert len(json.loads(epalm("features", "info", "--json").out)) == 2  # float32 with both kinds of views, float16
+
+
+def test_every_token_is_built_into_a_store_of_its_own(place: Path, epalm: Command, refused: Refused) -> None:
+    build = ("features", "build", "recipe.yaml", "--data.train", "questions.jsonl", "--data.store", "here")
+    assert epalm(*build).code == 0
+    (summaries,) = Path("here").iterdir()
+    done = epalm(*build, "--tokens", "--json", "told.json")
+    assert done.code == 0, done.err
+    (told,) = json.loads(Path("told.json").read_text())["stores"]
+    assert (told["items"], told["shape"][::2], told["facts"]["tokens"]) == (4, [2, 16], "every")
+    every, (shard,) = FeatureStore(Path(told["store"])), FeatureStore(summaries).shards
+    assert every.folder != summaries
+    assert every.description.shape[1] > 1
+    tokens, features = every.read(every.find(shard.keys)), FeatureStore(summaries).read(np.arange(4))
+    torch.testing.assert_close(tokens[:, :, 0], features)  # [CLS]
+    assert "perceiving" not in epalm(*build, "--tokens").err
+    assert epalm("features", "verify", "here").code == 0
+    assert "holds every token" in refused(
+        *TRAIN, "out", "--model.encoders", "{}", "--data.features.image", every.folder
+    )
+
+
+def test_views_of_every_token_and_files_that_cannot_be_read(place: Path, epalm: Command) -> None:
+    Path("pictures/blue.png").write_bytes(b"no picture")
+    build = ("features", "build", "recipe.yaml", "--data.train", "questions.jsonl", "--data.store", "here", "--tokens")
+    skip = ("--data.on_bad_media", "skip", "--data.most_bad_media", 0.5, "--data.perception_batch", 1)
+    done = epalm(*build, *skip, "--data.views", 2, "--data.augment", "crop", "--data.store_dtype", "float16")
+    assert done.code == 0, done.err
+    assert "items      6 of (2, " in done.out
 
 
 def test_an_evaluation_stores_only_where_it_is_told_to(place: Path, epalm: Command) -> None:
@@ -199,6 +230,20 @@ def brought(place: Path, backbones: Path, epalm: Command) -> Path:
 
 
 READY = ("train", "ready.yaml", "--data.train", "questions.jsonl", "--output", "out")
+
+
+def test_features_that_are_refused_leave_nothing(place: Path, epalm: Command, refused: Refused) -> None:
+    Path("empty.npz").write_bytes(b"")
+    np.savez("wrong.npz", ids=list(tiny.COLOURS), features=np.full((4, 5), np.nan, np.float32))
+    np.savez("fine.npz", ids=list(tiny.COLOURS), features=np.ones((4, 5), np.float32))
+    bring = ("features", "import")
+    assert "empty.npz: holds no features with their ids (no archive" in refused(*bring, "empty.npz", "--output", "mine")
+    message = refused(*bring, "wrong.npz", "--output", "mine", "--dtype", "float16")
+    assert "wrong.npz: the features of 'red' are not all finite numbers" in message
+    assert not Path("mine").exists()
+    assert "fine.npz: is a file; name a directory (--output)" in refused(*bring, "fine.npz", "--output", "fine.npz")
+    assert "pictures: holds other files, such as" in refused(*bring, "fine.npz", "--output", "pictures")
+    assert epalm(*bring, "fine.npz", "--output", "mine").code == 0
 
 
 def test_training_and_scoring_on_features_of_ones_own(brought: Path, epalm: Command, refused: Refused) -> None:

@@ -52,6 +52,7 @@ class PerceivedFiles:
             does.
         kept: modality -> where its features are kept, such as a store on disk. Without an encoder those that are there
             already are all there are.
+        every_token: features are (B, K, S, E), to be stored alone.
 
     Raises:
         ValueError: views without end are to be kept.
@@ -67,9 +68,10 @@ class PerceivedFiles:
         views: Views | None = None,
         skip_bad: bool = False,
         kept: Mapping[str, Kept] | None = None,
+        every_token: bool = False,
     ) -> None:
         self.encoders, self.levels, self.batch_size = dict(encoders), dict(levels), batch_size
-        self.views, self.skip_bad = views or Views(), skip_bad
+        self.views, self.skip_bad, self.every_token = views or Views(), skip_bad, every_token
         if keep and self.views.number is None:
             raise ValueError("views without end cannot be kept")
         self.bad: dict[tuple[str, Path], MediaError] = {}
@@ -212,7 +214,11 @@ class PerceivedFiles:
         if modality not in self.encoders:
             return iter(())
         encoder, levels = self.encoders[modality], self.levels[modality]
-        return perceive_batches(encoder, levels, batches, lambda one: self._decoded(modality, one, skip=skip))
+
+        def decode(one: Seen) -> Any:
+            return self._decoded(modality, one, skip=skip)
+
+        return perceive_batches(encoder, levels, batches, decode, every_token=self.every_token)
 
     def _cut(self, seen: list[Seen]) -> list[list[Seen]]:
         return [seen[first : first + self.batch_size] for first in range(0, len(seen), self.batch_size)]

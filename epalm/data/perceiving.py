@@ -28,7 +28,12 @@ Decode = Callable[[Seen], Any]
 
 
 def perceive_batches(
-    encoder: PerceptualEncoder, levels: int, batches: Sequence[Sequence[Seen]], decode: Decode
+    encoder: PerceptualEncoder,
+    levels: int,
+    batches: Sequence[Sequence[Seen]],
+    decode: Decode,
+    *,
+    every_token: bool = False,
 ) -> Iterator[tuple[list[Seen], Tensor]]:
     """Of each batch the views that were not left out, and their features (B, K, E) in main memory.
 
@@ -37,6 +42,7 @@ def perceive_batches(
         levels: K.
         batches: distinct views; what shares a batch is perceived at once.
         decode: called in other threads.
+        every_token: features are (B, K, S, E).
 
     Raises:
         MediaError: what `decode` raises; or features are not finite numbers.
@@ -46,11 +52,13 @@ def perceive_batches(
         read = [(one, each) for one, each in zip(batch, media, strict=True) if each is not None]
         return [one for one, _ in read], encoder.preprocess([each for _, each in read]) if read else None
 
+    perceive = encoder.every_token if every_token else encoder.features
+    shape = (levels, encoder.require_token_count(), encoder.width) if every_token else (levels, encoder.width)
     for read, inputs in _ahead(batches, decode, prepared):
         if not read:
-            yield [], torch.empty(0, levels, encoder.width)
+            yield [], torch.empty(0, *shape)
             continue
-        features = encoder.features(inputs, levels).cpu()  # (B, K, E)
+        features = perceive(inputs, levels).cpu()  # (B, K, E)
         _refuse_what_is_no_number(encoder, features, read)
         yield read, features
 

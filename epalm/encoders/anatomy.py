@@ -39,6 +39,8 @@ class Anatomy:
     """With `pooled`: leading tokens left out of the mean; 1 where there is a CLS token."""
     width: int
     """E."""
+    tokens: int
+    """S, of each of the examples."""
 
 
 @dataclass
@@ -86,7 +88,7 @@ def examine(
         raise UnsupportedModelError(f"{name}: gives other features for the same input; it cannot be used frozen")
     has_cls = _same(first[0, 0], first[2, 0], within=_EXACTLY)  # large positions can make any first tokens alike
     norm, summary, skip = _find_norm(sighting, last, "cls" if has_cls else "mean", name, norm_required)
-    return Anatomy(blocks, norm, summary, skip, width=last.shape[-1])
+    return Anatomy(blocks, norm, summary, skip, width=last.shape[-1], tokens=last.shape[1])
 
 
 def first_output(output: Any) -> Any:

@@ -150,6 +150,17 @@ class AudioEncoder(PerceptualEncoder):
         return every.flatten(1, 2)
 
     @property
+    def token_count(self) -> int | None:
+        """None: padding, or the length of a sound, decides how many tokens count."""
+        return None
+
+    @torch.no_grad()
+    def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
+        """As in the base, of sounds of one window: (B, K, S, E)."""
+        self._check_levels(levels)
+        return self._every_level(self._arguments(self._windows(inputs)[0]), levels)
+
+    @property
     def _model(self) -> Any:
         """The backbone, whose parts have the names that its own class gives them."""
         return self.backbone

@@ -34,6 +34,11 @@ class SpectrogramEncoder(AudioEncoder):
         processor = self.processor
         return -processor.mean / (2 * processor.std) if processor is not None and processor.do_normalize else 0.0
 
+    @property
+    def token_count(self) -> int | None:
+        """S of the one window that is perceived; None of several."""
+        return self.anatomy.tokens if self.long_sounds == "first" else None
+
     def _window(self) -> int:
         return _AST_FRAME + (self.processor.max_length - 1) * _AST_HOP
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from epalm.encoders.anatomy import examine, first_output
-from epalm.errors import ConfigError
+from epalm.errors import ConfigError, UnsupportedModelError
 
 
 class PerceptualEncoder(nn.Module, ABC):
@@ -113,6 +113,36 @@ class PerceptualEncoder(nn.Module, ABC):
         """Every token of the last level, normed: (B, S, E), without gradient. Arguments and errors as in `features`."""
         return self._read(self._placed(inputs), 1, self.anatomy.norm)[0]
 
+    @property
+    def token_count(self) -> int | None:
+        """S, where every input gives as many tokens and none of them is padding; else None."""
+        return self.anatomy.tokens
+
+    def require_token_count(self) -> int:
+        """S.
+
+        Raises:
+            UnsupportedModelError: it is not the same for all inputs.
+        """
+        if self.token_count is None:
+            raise UnsupportedModelError(
+                f"{self.name}: how many of its tokens are real differs from input to input, so that every token cannot "
+                "be stored; store (K, E) alone (without --tokens)"
+            )
+        return self.token_count
+
+    @torch.no_grad()
+    def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
+        """Every token of the last `levels` blocks, normed as in `features`: (B, K, S, E), without gradient.
+
+        Arguments and errors as in `features`, and:
+
+        Raises:
+            UnsupportedModelError: these inputs do not give `token_count` tokens, or there is no such number.
+        """
+        self._check_levels(levels)
+        return self._every_level(self._placed(inputs), levels)
+
     def train(self, mode: bool = True) -> PerceptualEncoder:
         """Set the mode of this module alone: the frozen backbone always stays in evaluation mode."""
         super().train(mode)
@@ -154,6 +184,17 @@ class PerceptualEncoder(nn.Module, ABC):
             for hook in hooks:
                 hook.remove()
         return kept
+
+    def _every_level(self, arguments: Mapping[str, Tensor], levels: int) -> Tensor:
+        """Normed tokens (B, K, S, E) of what the backbone is called with."""
+        count = self.require_token_count()
+        states = self._read(arguments, levels, self.anatomy.norm)  # each (B, S, E)
+        if states[0].shape[1] != count:
+            raise UnsupportedModelError(
+                f"{self.name}: gives {states[0].shape[1]} tokens of one input and {count} of another, so that every "
+                "token cannot be stored; store (K, E) alone (without --tokens)"
+            )
+        return torch.stack(states, dim=1)  # (B, K, S, E)
 
     def _summary(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Tokens (B, S, E) of one block -> (B, E)."""

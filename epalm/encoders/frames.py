@@ -86,6 +86,19 @@ class FrameEncoder(PerceptualEncoder):
         flat, count = self._frames_alone(inputs)
         return self.image.tokens(flat).unflatten(0, (-1, count)).flatten(1, 2)  # (B, N * S, E)
 
+    @property
+    def token_count(self) -> int | None:
+        """N * S, of all frames."""
+        count = self.image.token_count
+        return None if count is None else self.frames * count
+
+    @torch.no_grad()
+    def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
+        """As in the base, frame after frame: (B, K, N * S, E)."""
+        flat, count = self._frames_alone(inputs)
+        every = self.image.every_token(flat, levels).unflatten(0, (-1, count))  # (B, N, K, S, E)
+        return every.movedim(1, 2).flatten(2, 3)  # (B, K, N * S, E)
+
     def _frames_alone(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
         pixels = self._placed(inputs)["pixel_values"]  # (B, N, C, H', W')
         return {"pixel_values": pixels.flatten(0, 1)}, pixels.shape[1]

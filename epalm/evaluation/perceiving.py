@@ -30,13 +30,16 @@ def perceived_files(
     Raises:
         AdapterError: ready features are not those that the model was trained on.
         DataError: a store is damaged, or holds something else.
+        UnsupportedModelError: every token is wanted, of an encoder whose tokens are not always as many.
     """
     views = views or Views()
     kept: dict[str, Kept] = {}
     below = data.store if isinstance(data.store, Path) else place
     if data.store is not False and below is not None:
         for modality, encoder in model.encoders.items():
-            description = describe_encoder(encoder, model.levels[modality], data.store_dtype)
+            description = describe_encoder(
+                encoder, model.levels[modality], data.store_dtype, every_token=data.every_token
+            )
             folder = below / f"{modality}-{description.key}"
             kept[modality] = StoredFeatures(folder, description, views, data.perception_batch, skip_bad=skip_bad)
     cards = model.senses.cards()
@@ -53,6 +56,7 @@ def perceived_files(
         views=views,
         skip_bad=skip_bad,
         kept=kept,
+        every_token=data.every_token,
     )
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny_encoders import stir
 from tiny_watchers import AUDIO, BODY, LEVELS, RATE, WIDTH, block_outputs, build, load_directly, save, sound
 
+from epalm.data.store import describe_encoder
 from epalm.encoders import (
     AudioEncoder,
     ClapEncoder,
@@ -100,6 +101,27 @@ def test_features_are_normed_levels_of_the_model_called_directly(sound_folders, 
     assert torch.cdist(features[0], features[0]).add(10 * torch.eye(levels)).min() > 1e-3
     tokens = encoder.tokens(encoder.preprocess([samples]))
     torch.testing.assert_close(tokens, states[-1], **EXACT)
+
+
+def test_every_token_of_every_level_of_a_spectrogram(sound_folders):
+    encoder = load_encoder(sound_folders["ast"])
+    inputs = encoder.preprocess([sound(1, 3000), sound(2, 2 * full("ast"))])
+    every = encoder.every_token(inputs, 3)
+    assert every.shape == (2, 3, encoder.token_count, WIDTH)
+    assert torch.equal(every[:, -1], encoder.tokens(inputs))
+    torch.testing.assert_close(every[:, :, 0], encoder.features(inputs, 3))
+
+
+@pytest.mark.parametrize("name", [*(name for name in AUDIO if name != "ast"), "ast-windows"])
+def test_every_token_of_other_sounds_is_refused(sound_folders, name):
+    long_sounds = "windows" if name == "ast-windows" else None
+    encoder = load_encoder(sound_folders[name.removesuffix("-windows")], long_sounds=long_sounds)
+    for ask in (
+        lambda: encoder.every_token(encoder.preprocess([sound(1, 3000)]), 1),
+        lambda: describe_encoder(encoder, 1, every_token=True),
+    ):
+        with pytest.raises(UnsupportedModelError, match="how many of its tokens are real differs from input to input"):
+            ask()
 
 
 @pytest.mark.parametrize("name", ["ast", "whisper", "wav2vec2", "wav2vec2-stable", "hubert", "hubert-stable"])

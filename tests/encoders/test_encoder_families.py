@@ -10,7 +10,7 @@ import torch
 from tiny_encoders import FAMILIES, LEVELS, SIZE, WIDTH, direct_features, load_directly, own_summary
 
 from epalm.encoders import load_encoder
-from epalm.errors import ConfigError
+from epalm.errors import ConfigError, UnsupportedModelError
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 every_attention = pytest.mark.parametrize("attn", ["eager", "sdpa"])
@@ -71,6 +71,29 @@ def test_tokens_are_all_of_the_last_level(folders, pixels, name):
     if name != "beit-mean":  # which norms its pooled patches, and never its tokens
         last = encoder.features({"pixel_values": pixels}, 1)[:, 0]
         torch.testing.assert_close(tokens.mean(dim=1) if name == "siglip" else tokens[:, 0], last)
+
+
+@every_family
+def test_every_token_of_every_level(folders, pixels, name):
+    encoder, inputs = load_encoder(folders[name]), {"pixel_values": pixels}
+    every = encoder.every_token(inputs, 3)
+    assert every.shape == (4, 3, encoder.token_count, WIDTH)
+    assert not every.requires_grad
+    assert torch.equal(every[:, -1], encoder.tokens(inputs))
+    assert torch.equal(every[:, 1:], encoder.every_token(inputs, 2))
+    if name != "beit-mean":
+        summary = every.mean(dim=2) if name == "siglip" else every[:, :, 0]
+        torch.testing.assert_close(summary, encoder.features(inputs, 3))
+    with pytest.raises(ConfigError, match="has 5 levels, 6 were asked for"):
+        encoder.every_token(inputs, 6)
+
+
+def test_tokens_that_are_not_always_as_many_are_refused(folders):
+    encoder = load_encoder(folders["dinov2"])
+    larger = torch.zeros(1, 3, SIZE + 8, SIZE)
+    assert encoder.features({"pixel_values": larger}, 1).shape == (1, 1, WIDTH)
+    with pytest.raises(UnsupportedModelError, match="gives 21 tokens of one input and 17 of another"):
+        encoder.every_token({"pixel_values": larger}, 1)
 
 
 @every_family

@@ -109,6 +109,27 @@ def test_clips_go_through_the_encoders_own_processor(clip_folders, name):
     assert torch.equal(inputs["pixel_values"], expected)
 
 
+@every_family
+def test_every_token_of_every_level(clip_folders, pixels, name):
+    encoder, inputs = load_encoder(clip_folders[name]), {"pixel_values": pixels}
+    every = encoder.every_token(inputs, 3)
+    assert every.shape == (3, 3, encoder.token_count, WIDTH)
+    assert torch.equal(every[:, -1], encoder.tokens(inputs))
+    if name != "videomae-mean":  # which norms the mean
+        summary = every.mean(dim=2) if name == "videomae" else every[:, :, 0]
+        torch.testing.assert_close(summary, encoder.features(inputs, 3))
+
+
+def test_every_token_of_pictures_shown_frame_by_frame(folders):
+    encoder = load_encoder(folders["vit"], modality="video", frames=3)
+    inputs = encoder.preprocess([clip(1, frames=3), clip(2, frames=3)])
+    every = encoder.every_token(inputs, 2)
+    assert every.shape == (2, 2, 3 * 17, WIDTH)
+    assert encoder.token_count == 3 * 17
+    assert torch.equal(every[:, -1], encoder.tokens(inputs))
+    torch.testing.assert_close(every.unflatten(2, (3, -1))[:, :, :, 0].mean(dim=2), encoder.features(inputs, 2))
+
+
 def test_statistics_come_from_the_processor_of_the_encoder(clip_folders):
     white = np.full((FRAMES, 40, 40, 3), 255, np.uint8)
     pixels = load_encoder(clip_folders["timesformer"]).preprocess([white])["pixel_values"]

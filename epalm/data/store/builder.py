@@ -29,20 +29,28 @@ Perceive = Callable[[Sequence[Sequence[ItemT]]], Generator[tuple[list[ItemT], Te
 """Batches of items -> of each batch those that could be perceived, and their features (B, ...)."""
 _SHARD_BYTES = 64 << 20
 _SHARD_ITEMS = 2048
+_SHARDS = 16
+"""How many there are of little work, so that every process has some to do, and a stop costs little."""
+_FEW_ITEMS = 32
+"""Of which small shards are multiples, so that the encoder's batches stay full."""
 _STALE = 3600
 """Seconds after which an unfinished file is nobody's any more."""
 
 
-def items_per_shard(shape: Sequence[int], dtype: str, cost: int = 1) -> int:
+def items_per_shard(shape: Sequence[int], dtype: str, cost: int = 1, count: int | None = None) -> int:
     """How many items a shard holds: no more than 64 MiB of them, and few enough that losing them costs little.
 
     Args:
         shape: of one item's features.
         dtype: what they are stored in.
         cost: of perceiving one item, in pictures, such as the frames of a clip.
+        count: items that there are to perceive; unset: too many to matter.
     """
     size = int(np.prod(shape)) * DTYPES[dtype].itemsize
-    return max(1, min(_SHARD_ITEMS // cost, _SHARD_BYTES // size))
+    most = max(1, min(_SHARD_ITEMS // cost, _SHARD_BYTES // size))
+    if count is None:
+        return most
+    return min(most, max(1, count // (_SHARDS * _FEW_ITEMS)) * _FEW_ITEMS)
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,8 @@ def build(
     """Add to `store` what is not in it yet.
 
     Args:
-        store: open; afterwards it holds the shards of all processes.
+        store: open; afterwards it holds the shards of all processes, and those that another launch wrote meanwhile,
+            which one process may have known from the start and another not.
         wanted: items and their keys, distinct, in an order that is the same in every process.
         perceive: makes features; items that it leaves out stay out of the store.
         batch_size: items perceived at once.
@@ -154,6 +163,7 @@ def build(
         stream.close()
         writer.close()
     store.add(store.folder / name for name in written)
+    store.add(path for path in sorted(store.folder.glob(f"*{ENDING}")) if path not in store.damaged)
     unseen = [name for name in written if store.folder / name in store.damaged]
     if unseen:
         raise DataError(f"{store.damaged[store.folder / unseen[0]]}; all processes must see the same directory")

@@ -110,13 +110,19 @@ def read_description(folder: Path) -> StoreDescription:
         raise DataError(str(error)) from None
 
 
-def describe_encoder(encoder: PerceptualEncoder, levels: int, dtype: StoredDtype | None = None) -> StoreDescription:
+def describe_encoder(
+    encoder: PerceptualEncoder, levels: int, dtype: StoredDtype | None = None, *, every_token: bool = False
+) -> StoreDescription:
     """The description of a store of what `encoder` gives of files.
 
     Args:
         encoder: with its processor.
         levels: K.
         dtype: what to store in, one of float32, float16 and bfloat16; unset: what the encoder gives.
+        every_token: of features (K, S, E).
+
+    Raises:
+        UnsupportedModelError: every token is wanted, and their number is not the same for all files.
     """
     backbone: Any = encoder.backbone
     config = backbone.config
@@ -142,9 +148,11 @@ def describe_encoder(encoder: PerceptualEncoder, levels: int, dtype: StoredDtype
         "attention": getattr(config, "_attn_implementation", None),
         "device": weight.device.type,
     }
+    if every_token:
+        facts["tokens"] = "every"
     return StoreDescription(
         identity="content",
-        shape=(levels, encoder.width),
+        shape=(levels, encoder.require_token_count(), encoder.width) if every_token else (levels, encoder.width),
         dtype=dtype or (computed if computed in DTYPES else "float32"),
         facts=json.loads(json.dumps(facts, sort_keys=True, default=_plain)),
         made_by=encoder.source,

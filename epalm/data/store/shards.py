@@ -37,6 +37,25 @@ class DamagedShardError(Exception):
     """A file is no shard, or not all of one."""
 
 
+class UnwritableError(DataError):
+    """A file of a store cannot be written.
+
+    Args:
+        folder: where it was to be.
+        reason: what the system says.
+    """
+
+    def __init__(self, folder: Path, reason: str | None) -> None:
+        super().__init__(folder, reason)  # both, so that other processes can be told
+        self.folder, self.reason = folder, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: features cannot be stored: {self.reason}; name another place (data.store), or none "
+            "(--no-store)"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Shard:
     """A shard as its header tells."""
@@ -95,7 +114,7 @@ def write_shard(path: Path, keys: np.ndarray, features: Tensor) -> Shard:
         features: (N, ...), of one of `DTYPES`.
 
     Raises:
-        DataError: it cannot be written.
+        UnwritableError: it cannot be written.
     """
     tensors = {"features": features.contiguous(), "keys": torch.from_numpy(keys.view(np.uint8).copy())}
     raw = tensors["features"].reshape(-1).view(torch.uint8).numpy()
@@ -108,7 +127,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file of a store so that it is there as a whole or not at all, even if the machine stops.
 
     Raises:
-        DataError: it cannot be written.
+        UnwritableError: it cannot be written.
     """
     part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
     try:
@@ -119,10 +138,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise DataError(
-            f"{path.parent}: features cannot be stored: {error.strerror}; name another place (data.store), or none "
-            "(--no-store)"
-        ) from None
+        raise UnwritableError(path.parent, error.strerror) from None
     finally:
         with suppress(OSError):
             part.unlink()

@@ -24,6 +24,7 @@ from epalm.data.store.description import StoreDescription, read_description
 from epalm.data.store.keys import KeyIndex
 from epalm.data.store.shards import DTYPES, ENDING, DamagedShardError, Shard, raw_dtype, read_shard
 from epalm.errors import DataError
+from epalm.processes import ALONE, Processes
 
 _MOST_OPEN = 512
 """Shards that are mapped at once; each takes a file handle, of which a process commonly has 1,024."""
@@ -72,9 +73,14 @@ class FeatureStore:
         """The shards, in the order of their entries."""
         return tuple(self._shards)
 
-    def refresh(self) -> None:
-        """Take in shards that have been written meanwhile, by whomever."""
-        self.add(sorted(self.folder.glob(f"*{ENDING}")))
+    def refresh(self, processes: Processes = ALONE) -> None:
+        """Take in shards that have been written meanwhile, by whomever.
+
+        Args:
+            processes: those that are to have the same shards; each of them calls this.
+        """
+        here = [path.name for path in self.folder.glob(f"*{ENDING}")]
+        self.add(self.folder / name for name in sorted({name for theirs in processes.share(here) for name in theirs}))
 
     def add(self, paths: Iterable[Path]) -> None:
         """Take in these shards, as far as they are whole and new."""

@@ -73,7 +73,6 @@ class StoredFeatures(KnownViews):
     ) -> None:
         super().__init__(FeatureStore(folder, description))
         self._views, self._batch_size, self._skip_bad = views, batch_size, skip_bad
-        self._per_shard = items_per_shard(description.shape, description.dtype, description.facts.get("frames") or 1)
         self._modality = str(description.facts.get("modality"))
 
     def perceive(self, seen: Sequence[Seen], perceive: PerceiveViews, told: Told, processes: Processes) -> None:
@@ -98,14 +97,15 @@ class StoredFeatures(KnownViews):
                         raise MediaError(f"{path}: was changed while it was read; run this again")
                 yield read, features
 
-        self.store.refresh()
+        self.store.refresh(processes)
         self._check(as_keys(keys.values()), processes)
+        known = self.store.description
         build(
             self.store,
             [(one, key) for key, one in wanted.items()],
             unchanged,
             batch_size=self._batch_size,
-            per_shard=self._per_shard,
+            per_shard=items_per_shard(known.shape, known.dtype, known.facts.get("frames") or 1, len(wanted)),
             processes=processes,
             told=told,
         )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -149,6 +153,75 @@ def test_every_token_is_built_read_and_mended(tmp_path: Path, dtype: str) -> Non
     assert contents(tmp_path) == before
 
 
+class Together(Processes):
+    """Processes that are threads, which wait for each other as processes do."""
+
+    def __init__(self, rank: int, barrier: threading.Barrier, table: list) -> None:
+        super().__init__(rank, len(table))
+        object.__setattr__(self, "barrier", barrier)
+        object.__setattr__(self, "table", table)
+
+    def share(self, value: Any) -> list[Any]:
+        self.table[self.rank] = value
+        self.barrier.wait(60)
+        every = list(self.table)
+        self.barrier.wait(60)
+        return every
+
+
+def two() -> tuple[Together, Together]:
+    barrier, table = threading.Barrier(2), [None, None]
+    return Together(0, barrier, table), Together(1, barrier, table)
+
+
+@pytest.mark.parametrize("shard", [0, 1, 5])
+def test_what_another_launch_wrote_meanwhile_is_seen_by_all(tmp_path: Path, shard: int) -> None:
+    early = opened(tmp_path)
+    built(tmp_path, Source(), ITEMS[PER_SHARD * shard :][:PER_SHARD])
+    late = opened(tmp_path)
+    assert not len(early)
+    assert len(late)
+
+    def run(store: FeatureStore, processes: Processes) -> None:
+        build(
+            store,
+            ITEMS,
+            Source(),
+            batch_size=3,
+            per_shard=PER_SHARD,
+            processes=processes,
+            told=lambda done, total: None,
+        )
+
+    with ThreadPoolExecutor(2) as ranks:
+        list(ranks.map(run, (early, late), two()))
+    for store in (early, late):
+        found = store.find(as_keys(key for _, key in ITEMS))
+        assert torch.equal(store.read(found)[:, 0, 0], torch.arange(23.0))
+
+
+def test_a_damaged_shard_does_not_come_back_at_the_end_of_a_build(tmp_path: Path) -> None:
+    store, _ = built(tmp_path, Source(), ITEMS[:3])
+    store.drop(store.shards[0], "damaged")
+    unreadable = Source(unreadable=(1,))
+    build(store, ITEMS, unreadable, batch_size=3, per_shard=4, processes=ALONE, told=lambda done, total: None)
+    assert store.find(as_keys([ITEMS[1][1]])).tolist() == [-1]
+    assert (store.find(as_keys(key for _, key in ITEMS)) < 0).sum() == 1
+
+
+def test_processes_agree_on_what_is_there(tmp_path: Path) -> None:
+    early, late = opened(tmp_path), opened(tmp_path)
+    first, second = two()
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(early.refresh, first)
+        while not first.barrier.n_waiting and not waiting.done():
+            time.sleep(0.001)
+        built(tmp_path, Source())  # between the looks of two processes
+        late.refresh(second)
+        waiting.result()
+    assert len(early) == len(late) == len(ITEMS)
+
+
 def test_shards_are_no_larger_than_they_should_be() -> None:
     assert items_per_shard((6, 768), "float16") == 2048
     assert items_per_shard((6, 1024), "float32") == 2048
@@ -156,6 +229,17 @@ def test_shards_are_no_larger_than_they_should_be() -> None:
     assert items_per_shard((6, 768), "float32", cost=8) == 256  # a clip of eight frames is eight pictures to lose
     assert items_per_shard((6, 197, 768), "float32") == 18
     assert items_per_shard((1, 1 << 30), "float32") == 1
+
+
+def test_little_work_is_shared_out_in_small_shards() -> None:
+    def per_shard(count: int, cost: int = 1, shape: tuple[int, ...] = (6, 768)) -> int:
+        return items_per_shard(shape, "float32", cost, count)
+
+    assert [per_shard(count) for count in (0, 1, 31, 32, 300, 512, 1023)] == [32] * 7
+    assert [per_shard(count) for count in (1024, 5000, 32_767, 32_768, 1_000_000)] == [64, 288, 2016, 2048, 2048]
+    assert [per_shard(count, cost=8) for count in (300, 3000, 30_000)] == [32, 160, 256]
+    assert per_shard(300, shape=(6, 197, 768)) == 18
+    assert all(16 <= -(-count // per_shard(count)) <= 32 for count in range(512, 32_768, 7))
 
 
 def test_one_process_alone_shares_with_itself() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +25,7 @@ SHARED = Path(__file__).parents[4] / "shared" / "data" / "flickr8k-mini"
 IDS = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "sound", "über.png"]
 
 
-def saved(path: Path, features: np.ndarray, ids: list[str] = IDS) -> Path:
+def saved(path: Path, features: np.ndarray, ids: Any = IDS) -> Path:
     np.savez(path, ids=ids, features=features)
     return path
 
@@ -92,7 +95,7 @@ def test_parquet_of_several_shards(tmp_path: Path) -> None:
         ([[1.0, 2.0], [3.0, None]], "features must all be numbers"),
         ([["a"], ["b"]], r"holds no features with their ids \(features must all be numbers\)"),
         ([1.0, 2.0], r"of shape \(2,\); it must be"),
-        ([[1, 2], [3, 4]], "features are of torch.int64"),
+        ([[1, 2], [3, 4]], "features are of int64"),
         ([[1.0]] * 2048 + [[1.0, 2.0]], "the features of '2048' are of another shape than those of '0'"),
         ([], "holds no features with their ids"),
     ],
@@ -189,7 +192,7 @@ def test_files_that_hold_no_features(tmp_path: Path) -> None:
         ("text.safetensors", "holds no features with their ids"),
         (saved(tmp_path / "flat.npz", fine[:, 0]).name, r"of shape \(5,\); it must be"),
         (saved(tmp_path / "empty.npz", fine[:0], []).name, r"of shape \(0, 4\)"),
-        (saved(tmp_path / "whole.npz", fine.astype(np.int64)).name, "features are of torch.int64"),
+        (saved(tmp_path / "whole.npz", fine.astype(np.int64)).name, "features are of int64"),
         (saved(tmp_path / "short.npz", fine, IDS[:4]).name, "4 ids for 5 features"),
         (saved(tmp_path / "twice.npz", fine, [*IDS[:4], IDS[1]]).name, "the id 'a/2.jpg' is there twice"),
         (saved(tmp_path / "wrong.npz", wrong).name, "the features of 'b/1.jpg' are not all finite numbers"),
@@ -204,3 +207,119 @@ def test_parquet_takes_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "a.parquet").write_bytes(b"")
     with pytest.raises(DataError, match=r'takes the package pyarrow: pip install "epalm\[parquet\]"'):
         import_features(tmp_path / "a.parquet", tmp_path / "store")
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def test_files_of_the_wrong_kind(tmp_path: Path) -> None:
+    fine = np.zeros((5, 4), np.float32)
+    (tmp_path / "nothing.npz").write_bytes(b"")
+    np.save(tmp_path / "a.npy", fine)
+    (tmp_path / "a.npy").rename(tmp_path / "renamed.npz")
+    whole = saved(tmp_path / "whole.npz", fine).read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    save_file({"features": torch.tensor(1.0)}, tmp_path / "scalar.safetensors", {"ids": json.dumps(IDS)})
+    save_file({"features": torch.zeros(5, 4)}, tmp_path / "nested.safetensors", {"ids": json.dumps([[], *IDS[1:]])})
+    torn = {"ids": json.dumps(["\ud800", *IDS[1:]])}
+    save_file({"features": torch.zeros(5, 4)}, tmp_path / "torn.safetensors", torn)
+    parquet.write_table(pa.table({"id": [None, "b"], "features": [[1.0], [2.0]]}), tmp_path / "null.parquet")
+    latin = np.array([name.encode("latin-1") for name in IDS])
+    for name, said in (
+        (
+            "nothing.npz",
+            r"holds no features with their ids \(no archive of arrays, as numpy\.savez writes it\); see docs",
+        ),
+        ("renamed.npz", "no archive of arrays"),
+        ("half.npz", "no archive of arrays"),
+        ("scalar.safetensors", r"of shape \(\); it must be"),
+        ("nested.safetensors", r"the id \[\] is no text"),
+        ("torn.safetensors", "the id '.ud800' is not UTF-8"),
+        ("null.parquet", "the id None is no text"),
+        (saved(tmp_path / "text.npz", fine.astype(str)).name, "features are of text; they must be of float16"),
+        (saved(tmp_path / "long.npz", fine.astype(np.longdouble)).name, "features are of .*; they must be of float16"),
+        (saved(tmp_path / "pairs.npz", fine, [IDS, IDS]).name, r"ids are of shape \(2, 5\), not \(N,\)"),
+        (saved(tmp_path / "one.npz", fine, "abcde").name, r"ids are of shape \(\), not \(N,\)"),
+        (saved(tmp_path / "real.npz", fine, [0.5, 1, 2, 3, 4]).name, "the id 0.5 is no text"),
+        (saved(tmp_path / "latin.npz", fine, latin).name, "is not UTF-8"),
+    ):
+        with pytest.raises(DataError, match=said) as raised:
+            import_features(tmp_path / name, tmp_path / "store")
+        assert str(raised.value).startswith(f"{tmp_path / name}: ")
+        assert not (tmp_path / "store").exists()
+
+
+def test_ids_may_be_bytes_and_numbers_and_features_of_the_other_byte_order(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    encoded = np.array([name.encode() for name in IDS])
+    swapped = features.astype(features.dtype.newbyteorder("S"))
+    import_features(saved(tmp_path / "a.npz", swapped, encoded), tmp_path / "store")
+    assert torch.equal(read(tmp_path / "store", *IDS)[:, 0], torch.from_numpy(features))
+    import_features(saved(tmp_path / "b.npz", features[:2], [7, 11]), tmp_path / "numbers")
+    assert torch.equal(read(tmp_path / "numbers", "a/11.jpg", "7")[:, 0], torch.from_numpy(features[[1, 0]]))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_is_left_of_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setattr("epalm.data.store.importing.items_per_shard", lambda shape, dtype: 2)
+    store = tmp_path / "store"
+    features = np.ones((5, 4), np.float32)
+    if there:
+        import_features(saved(tmp_path / "a.npz", features[:1].astype(np.float16), IDS[-1:]), store)
+    before = left_in(store)
+    wrong, large = features.copy(), features.copy()
+    wrong[4, 0], large[4, 0] = np.nan, 70_000
+    for name, given in (("wrong", wrong), ("large", large)):
+        source = saved(tmp_path / f"{name}.npz", given, [*IDS[:4], "new"])
+        said = {"wrong": "'new' are not all finite", "large": r"'new' do not fit float16; .* \(--dtype\)"}[name]
+        with pytest.raises(DataError, match=said):
+            import_features(source, store, dtype="float16")
+        assert left_in(store) == before
+        assert store.exists() == there
+    if there:
+        with pytest.raises(DataError, match=r"the id 'über\.png' is in .*store already"):
+            import_features(saved(tmp_path / "b.npz", 2 * features), store, dtype="float16")
+        assert left_in(store) == before
+    else:
+        assert import_features(saved(tmp_path / "b.npz", features), store).description.dtype == "float32"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_is_left_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setattr("epalm.data.store.importing.items_per_shard", lambda shape, dtype: 2)
+    store, features = tmp_path / "store", np.ones((5, 4), np.float32)
+    if there:
+        import_features(saved(tmp_path / "a.npz", features[:1], ["old"]), store)
+    before = left_in(store)
+    whole, written = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=r"store: features cannot be stored: No space .*; name another .* \(--output\)"):
+        import_features(saved(tmp_path / "b.npz", features), store)
+    assert left_in(store) == before
+    assert store.exists() == there
+    assert len(import_features(tmp_path / "b.npz", store)) == 5 + there
+
+
+def test_places_where_no_store_can_be(tmp_path: Path) -> None:
+    source = saved(tmp_path / "a.npz", np.ones((5, 4), np.float32))
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("text")
+    for name, said in (
+        ("file", r"file: is a file; name a directory \(--output\)"),
+        ("file/store", r"store: features cannot be stored: Not a directory; name another directory \(--output\)"),
+        ("full", r"full: holds other files, such as 'letter\.txt', and no feature store; name a new or empty dir"),
+    ):
+        with pytest.raises(DataError, match=said):
+            import_features(source, tmp_path / name)
+    assert left_in(tmp_path) == ["a.npz", "file", "full", "letter.txt"]
+    (tmp_path / "empty").mkdir()
+    assert len(import_features(source, tmp_path / "empty")) == 5

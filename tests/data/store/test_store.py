@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 
 from epalm.data.store import FeatureStore, StoreDescription
 from epalm.data.store.keys import as_keys, key_of
-from epalm.data.store.shards import DTYPES, DamagedShardError, read_shard, write_shard
+from epalm.data.store.shards import DTYPES, DamagedShardError, UnwritableError, read_shard, write_shard
 from epalm.errors import DataError
 
 
@@ -147,3 +148,10 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="features cannot be stored: Not a directory; name another place"):
         FeatureStore(tmp_path / "file" / "store", described())
+
+
+def test_other_processes_can_be_told_that_a_place_cannot_be_written(tmp_path: Path) -> None:
+    error = UnwritableError(tmp_path, "No space left on device")
+    told = pickle.loads(pickle.dumps(error))
+    assert str(told) == str(error)
+    assert "features cannot be stored: No space left on device; name another place (data.store)" in str(told)

@@ -87,6 +87,18 @@ def test_what_is_new_is_added(encoder: PerceptualEncoder, stored: Perceiving, pi
     assert torch.equal(files.of(pictures)["image"], anew(encoder, pictures))
 
 
+def test_a_small_work_has_several_shards(stored: Perceiving, tmp_path: Path) -> None:
+    rows = []
+    for number in range(70):
+        Image.new("RGB", (8, 8), (number, 7, 7)).save(tmp_path / f"{number}.bmp")
+        rows.append({"image": tmp_path / f"{number}.bmp"})
+    files, count = stored.perceived(rows)
+    assert count == 70
+    kept = files.kept["image"]
+    assert isinstance(kept, StoredFeatures)
+    assert sorted(map(len, kept.store.shards)) == [6, 32, 32]
+
+
 def test_files_that_were_moved_copied_or_touched_keep_their_features(
     stored: Perceiving, pictures: Rows, tmp_path: Path
 ) -> None:
@@ -269,6 +281,7 @@ def test_the_key_holds_what_changes_the_numbers(backbones: Path, encoder: Percep
         key(load_encoder(backbones / "vit", modality="video")),
         key(load_encoder(backbones / "vit", modality="video", frames=4)),
         key(load_encoder(backbones / "vit", attn_implementation="eager")),
+        describe_encoder(encoder, K, every_token=True).key,
     ]
     assert len({same, *others}) == 1 + len(others)
 
