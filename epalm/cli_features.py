@@ -46,11 +46,9 @@ def build(
     json_file: JsonFile = None,
 ) -> None:
     """Perceive every file of a recipe's rows that is not in its store yet."""
-    from epalm.recipe import EveryToken, read_recipe
+    from epalm.recipe import read_recipe
 
     wanted = read_recipe(recipe, context.obj)
-    if tokens:
-        wanted = wanted.model_copy(update={"data": EveryToken.build(wanted.data.model_dump())})
     if json_file is not None:
         check_writable(json_file, "--json")
     from epalm.processes import all_processes
@@ -59,7 +57,7 @@ def build(
 
     speaks = all_processes().rank == 0
     with show_progress() if speaks else nullcontext() as show:
-        result = build_features(wanted, show)
+        result = build_features(wanted, show, every_token=tokens)
     if speaks:
         _write_json(json_file, result.as_dict())
         typer.echo(result.as_text())

@@ -10,7 +10,7 @@ import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -81,8 +81,6 @@ class ModelSettings(Settings):
 class DataSettings(Settings):
     """What is learned from, and what is measured on."""
 
-    every_token: ClassVar[bool] = False
-    """Whether features are of every token; no setting of a recipe, see `EveryToken`."""
     train: Path | None = None
     """JSON Lines manifest of the training rows."""
     validation: Path | None = None
@@ -150,12 +148,6 @@ class DataSettings(Settings):
         if self.views == 1 and self.mask_sounds:
             raise ValueError("mask_sounds makes random views; set views to how many of each sound")
         return self
-
-
-class EveryToken(DataSettings):
-    """Those under which features (K, S, E) are stored. Nothing trains on them, so that no recipe can ask for them."""
-
-    every_token: ClassVar[bool] = True
 
 
 class TrainingSettings(Settings):

@@ -16,7 +16,13 @@ from epalm.recipe import DataSettings
 
 
 def perceived_files(
-    model: PerceptualLM, data: DataSettings, *, views: Views | None = None, skip_bad: bool = False, place: Path | None
+    model: PerceptualLM,
+    data: DataSettings,
+    *,
+    views: Views | None = None,
+    skip_bad: bool = False,
+    place: Path | None,
+    every_token: bool = False,
 ) -> PerceivedFiles:
     """The features that `model` gets of files.
 
@@ -26,6 +32,7 @@ def perceived_files(
         views: those that training has.
         skip_bad: see `PerceivedFiles`.
         place: below which features are stored where `data.store` names no place; None: they are kept in memory.
+        every_token: features are (B, K, S, E), to be stored alone.
 
     Raises:
         AdapterError: ready features are not those that the model was trained on.
@@ -37,9 +44,7 @@ def perceived_files(
     below = data.store if isinstance(data.store, Path) else place
     if data.store is not False and below is not None:
         for modality, encoder in model.encoders.items():
-            description = describe_encoder(
-                encoder, model.levels[modality], data.store_dtype, every_token=data.every_token
-            )
+            description = describe_encoder(encoder, model.levels[modality], data.store_dtype, every_token=every_token)
             folder = below / f"{modality}-{description.key}"
             kept[modality] = StoredFeatures(folder, description, views, data.perception_batch, skip_bad=skip_bad)
     cards = model.senses.cards()
@@ -56,7 +61,7 @@ def perceived_files(
         views=views,
         skip_bad=skip_bad,
         kept=kept,
-        every_token=data.every_token,
+        every_token=every_token,
     )
 
 

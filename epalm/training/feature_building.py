@@ -44,10 +44,17 @@ class BuiltFeatures:
         )
 
 
-def build_features(recipe: Recipe, on_progress: OnProgress | None = None) -> BuiltFeatures:
+def build_features(
+    recipe: Recipe, on_progress: OnProgress | None = None, *, every_token: bool = False
+) -> BuiltFeatures:
     """Have every feature in the store that training on a recipe, and scoring on its validation rows, will ask for.
 
     The language model is not loaded. Where several processes were launched, all of them must call this.
+
+    Args:
+        recipe: the settings.
+        on_progress: told of perceiving.
+        every_token: store features of every token, (K, S, E), which training on the recipe does not ask for.
 
     Raises:
         ConfigError: there are no rows, nothing is perceived, nothing is to be stored, or a backbone is wrong.
@@ -79,7 +86,9 @@ def build_features(recipe: Recipe, on_progress: OnProgress | None = None) -> Bui
         recipe.adapter,
     )
     views = training_views(recipe)
-    perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
+    perceived = perceived_files(
+        model, recipe.data, views=views, skip_bad=skip_bad, place=default_place(), every_token=every_token
+    )
     started = time.perf_counter()
     perceived.perceive([row.media for row in scored], on_progress)
     perceived.perceive([row.media for row in trained], on_progress, training=True)
