@@ -66,6 +66,10 @@ Sounds = Annotated[
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON, too.")]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no features: perceive every file anew at every visit.")]
+NoJava = Annotated[
+    bool,
+    typer.Option("--no-java", help="Start no Java: leave METEOR, SPICE and SPIDEr out, and cut captions without it."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _SETTINGS = """
 
@@ -131,6 +135,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in DIR.")] = False,
     json_file: JsonFile = None,
     no_store: NoStore = False,
+    no_java: NoJava = False,
     settings: Annotated[bool, typer.Option("--settings", help="List every setting and leave.")] = False,
 ) -> None:
     """Train an adapter on captions, and questions with answers."""
@@ -156,7 +161,7 @@ def train(
     from epalm.training import run_recipe
 
     with show_progress() if is_main_process() else nullcontext() as show:
-        result = run_recipe(wanted, show, resume=resume, on_warning=_warn)
+        result = run_recipe(wanted, show, resume=resume, on_warning=_warn, java=not no_java)
     if is_main_process():
         _write_json(json_file, result.as_dict())
         typer.echo(result.as_text())
@@ -182,6 +187,7 @@ def evaluate(
             metavar="DIR", help="Write predictions, scores, settings, versions and fingerprints into one directory."
         ),
     ] = None,
+    no_java: NoJava = False,
 ) -> None:
     """Score an adapter on rows held out."""
     _check_results([("--json", json_file), ("--predictions", predictions)], {"--data": data, "--output": output})
@@ -204,7 +210,7 @@ def evaluate(
     rows = read_manifest(data, require_answers=need_answers, check_media=not is_ready)
     answerer = Answerer.load(adapter, context.obj)
     with show_progress() if is_main_process() else nullcontext() as show:
-        evaluation = score_rows(answerer, rows, show, str(data))
+        evaluation = score_rows(answerer, rows, show, str(data), java=not no_java)
     if not is_main_process():
         return
     if predictions is not None:

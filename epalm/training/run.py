@@ -22,6 +22,7 @@ from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.evaluation.loading import SAVED_GROUPS
 from epalm.evaluation.perceiving import perceived_files, ready_cards
+from epalm.metrics import get_metric
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import CARD_FILE, CONFIG_FILE, TENSOR_FILE, UNFINISHED
 from epalm.models.summary import Summary
@@ -104,6 +105,7 @@ def run_recipe(
     *,
     resume: bool = False,
     on_warning: Callable[[str], None] = lambda line: None,
+    java: bool = True,
 ) -> RunResult:
     """Train the recipe's adapter, write it to `recipe.output`, and score it on `data.validation`.
 
@@ -115,6 +117,8 @@ def run_recipe(
         on_progress: told of everything that takes time.
         resume: go on with the run that was stopped in `output`.
         on_warning: told of damaged checkpoints.
+        java: whether the scores in the end may start Java programs; those on the way do only where `training.metric`
+            takes one.
 
     Raises:
         AdapterError: the adapter or a checkpoint cannot be written.
@@ -177,7 +181,7 @@ def run_recipe(
     wait_for_everyone()
     evaluation = None
     if to_score:
-        evaluation = score_rows(answerer, to_score, on_progress, validation.where)
+        evaluation = score_rows(answerer, to_score, on_progress, validation.where, java=java)
     notes = training.notes + validation.notes
     return RunResult(output, log, model.summary(), skipped, evaluation, notes, recipe.published)
 
@@ -284,7 +288,7 @@ def _digest(rows: Sequence[Row]) -> str:
 
 
 def _require_metric(metric: str | None, tasks: Tasks, validation: RowSource) -> None:
-    """See that the best adapter can be told, and by `metric` if that was asked for."""
+    """See that the best adapter can be told, and by `metric` if that was asked for, which can be computed here."""
     with_answers = [row for row in validation.rows if row.targets]
     by_task = {task: [row for row in with_answers if row.task == task] for task in {row.task for row in with_answers}}
     known = {name for task, rows in by_task.items() for name in tasks[task].metrics_for(rows)}
@@ -293,11 +297,14 @@ def _require_metric(metric: str | None, tasks: Tasks, validation: RowSource) -> 
     if metric is not None and metric not in known:
         told = ", ".join(sorted(known))
         raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {told}")
+    if metric is not None and (why := get_metric(metric).why_not()) is not None:
+        raise ConfigError(f"training.metric: {metric} cannot be computed here: {why}")
 
 
 def _scored(answerer: Answerer, validation: RowSource, metric: str | None, on_progress: OnProgress | None) -> float:
     """How good the adapter is now on the rows held out: by the metric that was asked for, else by each task's first."""
-    scores = score_rows(answerer, validation.rows, on_progress, validation.where).scores
+    java = metric is not None and bool(get_metric(metric).jars)
+    scores = score_rows(answerer, validation.rows, on_progress, validation.where, java=java).scores
     chosen = [
         task[metric] if metric else next(iter(task.values()))
         for task in scores.values()

@@ -1,0 +1,53 @@
+"""The scores of a run: on its way, and in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from epalm.errors import ConfigError
+from epalm.evaluation import Evaluation, score_rows
+from epalm.recipe import Recipe, build_recipe
+from epalm.training import run_recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture
+def recipe(place: Path, backbones: Path) -> MakeRecipe:
+    """Twelve steps on captions, scored on the same."""
+
+    def make(output: str, **training: Any) -> Recipe:
+        data = {"data.train": place / "captions.jsonl", "data.validation": place / "captions.jsonl"}
+        overrides = {"training.steps": 12, **{f"training.{name}": value for name, value in training.items()}}
+        return build_recipe(tiny.recipe_values(backbones), {**data, "output": place / output, **overrides})
+
+    return make
+
+
+def test_what_decides_must_be_computable(recipe: MakeRecipe, place: Path) -> None:
+    for metric, said in (
+        ("spider", r"^training\.metric: spider cannot be computed here: there is no Java runtime"),
+        ("CIDEr", r"^training\.metric: 'CIDEr' is not among the scores of .*: bleu_1, .*, cider, "),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            run_recipe(recipe("out", validate_every=2, metric=metric))
+    assert not (place / "out").exists()
+
+
+def test_java_is_not_started_on_the_way(recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def scored(*arguments: Any, java: bool) -> Evaluation:
+        asked.append(java)
+        return score_rows(*arguments, java=False)
+
+    monkeypatch.setattr("epalm.training.run.score_rows", scored)
+    run_recipe(recipe("out", validate_every=6, metric="rouge_l"))
+    assert asked == [False, False, True]
+    run_recipe(recipe("out"), java=False)
+    assert asked[3:] == [False]
