@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import tiny_watchers
 from data.published.place import fill
 from PIL import Image
 
+from epalm.conversion import LEGACY_TEXT
 from epalm.data.published import get_dataset
+from epalm.overrides import split_settings
 from epalm.recipe import build_recipe, list_recipes, read_recipe
+from epalm.training.schedule import rate_factors
 
 PUBLISHED = [name for name in list_recipes() if not name.startswith("toy_")]
 COLOURS = list(tiny.COLOURS.values())
@@ -239,6 +243,11 @@ def test_rates_are_those_of_the_papers() -> None:
         assert (training.prompt_learning_rate or training.learning_rate) == prompt
         assert training.final_rate * peak == pytest.approx(lowest)
         assert training.warmup_start * peak == pytest.approx(first)
+        steps = 10**9
+        for is_prompt, highest in ((False, peak), (True, prompt)):
+            factor = rate_factors(training, steps, of_prompt=is_prompt)
+            rates = [highest * factor(step) for step in (0, round(training.warmup * steps), steps)]
+            assert rates == pytest.approx([first, highest, lowest], rel=1e-3)
         assert (training.epochs, training.batch_size) == (epochs, batch)
 
 
@@ -289,15 +298,20 @@ def test_where_the_data_are_must_be_said(
 
 
 def test_every_setting_that_restores_the_original_is_one() -> None:
+    """As a shell reads it that it is pasted into."""
     page = (Path(__file__).parents[1] / "docs" / "original.md").read_text()
-    restoring = re.findall(r"`--([a-z_]+\.[a-z_]+) ([^`]+)`", page)
-    assert len(restoring) >= 8
-    settings = dict(restoring)
-    restored = build_recipe({}, {name: value == "true" or value for name, value in settings.items()}).model_dump()
-    for name, value in settings.items():
+    restoring = [shlex.split(told) for told in re.findall(r"`(--[a-z_]+\.[a-z_]+ [^`]+)`", page)]
+    assert len(restoring) >= 10
+    overrides, rest = split_settings([part for told in restoring for part in told])
+    assert rest == []
+    overrides.pop("data.validation_split")  # of a data set
+    assert overrides["text.answer_mark"] == LEGACY_TEXT["answer_mark"]
+    restored, ours = build_recipe({}, overrides).model_dump(), build_recipe({}).model_dump()
+    for name, value in overrides.items():
         group, _, field = name.partition(".")
-        assert str(restored[group][field]).lower() == value
-        assert restored[group][field] != build_recipe({}).model_dump()[group][field]
+        assert restored[group][field] == value
+        assert restored[group][field] != ours[group][field]
+    assert "<" not in re.sub(r'"[^"]*"', "", " ".join(re.findall(r"`(--[^`]+)`", page)))
 
 
 def test_a_manifest_takes_the_place_of_a_split(
