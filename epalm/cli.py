@@ -301,7 +301,7 @@ def convert(
     overrides = dict(context.obj)
     if output is not None:
         overrides["output"] = output
-    model = convert_original(checkpoint, overrides)
+    model = convert_original(checkpoint, overrides, _warn)
     typer.echo(f"{model.summary()}\nadapter written to {overrides['output']}")
 
 
