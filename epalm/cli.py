@@ -31,6 +31,7 @@ from epalm.progress import show_progress
 
 if TYPE_CHECKING:
     from epalm.evaluation.asking import Asked
+    from epalm.recipe import DataSettings
 
 app = typer.Typer(
     help="Give any frozen language model perception by training almost nothing.",
@@ -44,6 +45,8 @@ _UsageError: Any = typer.BadParameter.__base__
 """What typer raises where the command line is wrong; typer has it from click, or brings a click of its own."""
 _INTERRUPTED = 130
 """Exit code of a command that was stopped by Ctrl-C; typer may give it back, too."""
+_ROWS = ("data.dataset", "data.root", "data.validation_split", "data.skip_missing")
+"""Settings that say what is scored, not how."""
 _USERS_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory or hub id of a trained adapter.")]
@@ -92,7 +95,8 @@ Rows are JSON objects, one a line; files are named relative to the manifest:
 {"image": "a.jpg", "question": "what is it?", "answer": "a dog"}"""
 _EVALUATE_HELP = """\b
 epalm evaluate my-adapter --data held-out.jsonl --json scores.json
-epalm evaluate my-adapter --data held-out.jsonl --output result"""
+epalm evaluate my-adapter --data held-out.jsonl --output result
+epalm evaluate my-adapter --data.dataset coco_captions --data.root /data/coco --data.validation_split test"""
 _CAPTION_HELP = """\b
 epalm caption my-adapter photo.jpg
 epalm caption image-adapter photo.jpg bird.wav --adapter audio-adapter
@@ -171,7 +175,10 @@ def train(
 def evaluate(
     context: typer.Context,
     adapter: Adapter,
-    data: Annotated[Path, typer.Option(metavar="ROWS.jsonl", help="JSON Lines manifest to score on.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="ROWS.jsonl", help="JSON Lines manifest to score on, unless a data set is named."),
+    ] = None,
     json_file: JsonFile = None,
     predictions: Annotated[
         Path | None,
@@ -201,24 +208,23 @@ def evaluate(
         format_results(results, [])  # a format that there is not is refused before the work, not after
         if predictions is None:
             raise ConfigError("--results: says how predictions are written; name a file for them with --predictions")
-    from epalm.data.manifest import read_manifest
     from epalm.evaluation import Answerer, score_rows
     from epalm.processes import is_main_process
+    from epalm.training.rows import rows_to_score
 
-    is_ready = any(name.startswith("data.features") for name in context.obj)  # then files need not be there
-    need_answers = predictions is None and output is None
-    rows = read_manifest(data, require_answers=need_answers, check_media=not is_ready)
-    answerer = Answerer.load(adapter, context.obj)
+    wanted, settings = _rows_wanted(data, context.obj)
+    rows = rows_to_score(wanted, require_answers=predictions is None and output is None)
+    answerer = Answerer.load(adapter, settings)
     with show_progress() if is_main_process() else nullcontext() as show:
-        evaluation = score_rows(answerer, rows, show, str(data), java=not no_java)
+        evaluation = score_rows(answerer, rows.rows, show, rows.where, java=not no_java)
     if not is_main_process():
         return
     if predictions is not None:
         evaluation.write_predictions(predictions, results)
     if output is not None:
-        write_evaluation(output, evaluation, answerer, adapter, data)
-    _write_json(json_file, {"adapter": adapter, "data": str(data), **evaluation.as_dict()})
-    typer.echo(evaluation.as_text())
+        write_evaluation(output, evaluation, answerer, adapter, rows.where, rows.files)
+    _write_json(json_file, {"adapter": adapter, "data": rows.where, **evaluation.as_dict()})
+    typer.echo("\n".join([*rows.notes, evaluation.as_text()]))
 
 
 @app.command(epilog=_CAPTION_HELP + _KINDS_HELP + _ANSWER_SETTINGS)
@@ -349,6 +355,18 @@ def _without_store(overrides: dict[str, Any]) -> dict[str, Any]:
     if "data.store" in overrides:
         raise ConfigError("--no-store: data.store is given as well; leave one of them out")
     return {**overrides, "data.store": False}
+
+
+def _rows_wanted(manifest: Path | None, overrides: dict[str, Any]) -> tuple[DataSettings, dict[str, Any]]:
+    """Where the rows to score are, and the settings that are left for the adapter."""
+    from epalm.recipe import build_recipe
+
+    named = {name: value for name, value in overrides.items() if name in _ROWS}
+    if manifest is not None and named:
+        raise ConfigError(f"--{next(iter(named))}: --data says which rows to score; leave one of them out")
+    ready = {name: value for name, value in overrides.items() if name.startswith("data.features")}
+    wanted = build_recipe({}, {**named, **ready, "data.validation": manifest}).data
+    return wanted, {name: value for name, value in overrides.items() if name not in named}
 
 
 def _asked(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> Asked:

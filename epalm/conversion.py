@@ -82,8 +82,8 @@ def convert_original(
     if not original.tells_window and not {"adapter.start", "adapter.end"} <= overrides.keys():
         on_warning(
             f"{path} does not tell its window; layers {model.config.start} to {model.config.end} of "
-            f"{len(model.anatomy.layers)} and {model.config.levels} levels are assumed; if it was trained with others, give "
-            "--adapter.start, --adapter.end and --adapter.levels"
+            f"{len(model.anatomy.layers)} and {model.config.levels} levels are assumed; if it was trained with others, "
+            "give --adapter.start, --adapter.end and --adapter.levels"
         )
     model.load_trained_state_dict(original.tensors(modality))
     kept = {"torch_dtype": recipe.model.torch_dtype, "attn_implementation": recipe.model.attn_implementation}

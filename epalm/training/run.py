@@ -22,6 +22,7 @@ from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.evaluation.loading import SAVED_GROUPS
 from epalm.evaluation.perceiving import perceived_files, ready_cards
+from epalm.evaluation.record import FILES, remove_evaluation, write_evaluation
 from epalm.metrics import get_metric
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import CARD_FILE, CONFIG_FILE, TENSOR_FILE, UNFINISHED
@@ -94,7 +95,7 @@ class RunResult:
             *self.notes,
             *([self.evaluation.as_text()] if self.evaluation else []),
             *([beside(self.published, self.evaluation)] if self.evaluation and self.published.scores else []),
-            f"adapter written to {self.output}",
+            f"adapter written to {self.output}{', its predictions and scores beside it' if self.evaluation else ''}",
         ]
         return "\n".join(lines)
 
@@ -110,7 +111,7 @@ def run_recipe(
     """Train the recipe's adapter, write it to `recipe.output`, and score it on `data.validation`.
 
     All data are checked before anything is trained. Before training has ended nothing is written but checkpoints, in
-    `output/checkpoints`, which are taken away when the adapter is there.
+    `output/checkpoints`, which are taken away when the adapter is there. Predictions and scores are written beside it.
 
     Args:
         recipe: the settings.
@@ -152,7 +153,7 @@ def run_recipe(
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
     views = training_views(recipe)
     perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
-    answerer = Answerer(model, recipe.text, recipe.generation, perceived)
+    answerer = Answerer(model, recipe.text, recipe.generation, perceived, recipe.data)
     check_rows(answerer.tasks.expand(rows), answerer.tasks, model, training.where)
     answerer.check(to_score, validation.where)
     if recipe.training.validate_every is not None:
@@ -177,11 +178,14 @@ def run_recipe(
     )
     if is_main_process():
         model.save_pretrained(output, _metadata(recipe, rows))
+        remove_evaluation(output)  # of an earlier adapter
         checkpoints.clear()
     wait_for_everyone()
     evaluation = None
     if to_score:
         evaluation = score_rows(answerer, to_score, on_progress, validation.where, java=java)
+        if is_main_process():
+            write_evaluation(output, evaluation, answerer, str(output), validation.where, validation.files)
     notes = training.notes + validation.notes
     return RunResult(output, log, model.summary(), skipped, evaluation, notes, recipe.published)
 
@@ -366,7 +370,7 @@ def _require_writable(output: Path) -> None:
     made: list[Path] = []
     try:
         names = {path.name for path in output.iterdir()} if os.path.isdir(output) else set()  # noqa: PTH112
-        others = {name for name in names if not name.startswith(UNFINISHED)} - {CHECKPOINTS, LOGS}
+        others = {name for name in names if not name.startswith(UNFINISHED)} - {CHECKPOINTS, LOGS, *FILES}
         if CHECKPOINTS in names:  # the run may have ended while it wrote its adapter
             others -= {TENSOR_FILE, CARD_FILE}
         if others and CONFIG_FILE not in names:
