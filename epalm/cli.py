@@ -113,6 +113,7 @@ _INFO_HELP = """\b
 epalm info my-adapter
 epalm info toy_image --adapter.preset epalm"""
 _RECIPES_HELP = """\b
+epalm recipes coco_base
 epalm train coco_base --data.root /data/coco --output my-adapter
 
 Of the original's and of a later study's: docs/original.md says in what they differ on purpose, and how to undo it."""
@@ -286,13 +287,26 @@ def info(
 
 
 @app.command(epilog=_RECIPES_HELP)
-def recipes(as_json: AsJson = False) -> None:
-    """Name the recipes that come with the package."""
-    from epalm.recipe import list_recipes
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One of them, with all there is to know.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the recipes that come with the package, or tell what one of them trains, on what, and at which rates."""
+    from epalm.nearest import nearest
+    from epalm.recipe_sheet import package_recipes
 
-    told = list_recipes()
-    width = max(map(len, told))
-    typer.echo(json.dumps(told) if as_json else "\n".join(f"{name:<{width}}  {what}" for name, what in told.items()))
+    sheets = package_recipes()
+    if name is not None:
+        if name not in sheets:
+            raise ConfigError(f"recipes: the package has none named '{name}'{nearest(name, sheets)}")
+        typer.echo(json.dumps(sheets[name].as_dict()) if as_json else sheets[name].as_text())
+    elif as_json:
+        typer.echo(json.dumps({each: sheet.as_dict() for each, sheet in sheets.items()}))
+    else:
+        width = max(map(len, sheets))
+        typer.echo("\n".join(f"{each:<{width}}  {sheet.what}" for each, sheet in sheets.items()))
 
 
 @app.command(epilog=_CONVERT_HELP)
@@ -444,6 +458,7 @@ def _quieten_libraries() -> None:
     """What libraries say in passing belongs in a log, not between a user and an answer."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     for name in ("bitsandbytes", "torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -215,6 +215,14 @@ class TrainingSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of initial values, order and drawn answers."""
 
+    def shares_of_peak(self, *, of_prompt: bool) -> tuple[float, float]:
+        """Where the rate begins and where it ends, as shares of its peak: of the soft prompt, or of all else."""
+        first, last = self.prompt_warmup_start, self.prompt_final_rate
+        return (
+            first if of_prompt and first is not None else self.warmup_start,
+            last if of_prompt and last is not None else self.final_rate,
+        )
+
     @field_validator("start_from", "report_to", mode="before")
     @classmethod
     def _one_is_enough(cls, value: Any) -> Any:

@@ -45,9 +45,8 @@ def require_rows(data: DataSettings) -> None:
     if data.dataset is None:
         return
     if data.train_split is None and data.validation_split is None:
-        raise ConfigError(
-            f"data.dataset: no split of {get_dataset(data.dataset).title} is used; give --data.train_split, or leave it out"
-        )
+        title = get_dataset(data.dataset).title
+        raise ConfigError(f"data.dataset: no split of {title} is used; give --data.train_split, or leave it out")
     if splits:  # else manifests take the place of all that are named
         _require_published(data, data.dataset, splits)
 

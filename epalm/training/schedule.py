@@ -26,10 +26,7 @@ def rate_factors(settings: TrainingSettings, steps: int, *, of_prompt: bool) -> 
         steps: of the run.
         of_prompt: the prompt may begin and end at other shares of its own peak.
     """
-    start, final = settings.warmup_start, settings.final_rate
-    if of_prompt:
-        start = start if settings.prompt_warmup_start is None else settings.prompt_warmup_start
-        final = final if settings.prompt_final_rate is None else settings.prompt_final_rate
+    start, final = settings.shares_of_peak(of_prompt=of_prompt)
     return partial(rate_factor, steps=steps, warmup=settings.warmup, final=final, start=start)
 
 
