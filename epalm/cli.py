@@ -31,6 +31,7 @@ from epalm.progress import show_progress
 
 if TYPE_CHECKING:
     from epalm.evaluation.asking import Asked
+    from epalm.recipe import DataSettings
 
 app = typer.Typer(
     help="Give any frozen language model perception by training almost nothing.",
@@ -44,6 +45,8 @@ _UsageError: Any = typer.BadParameter.__base__
 """What typer raises where the command line is wrong; typer has it from click, or brings a click of its own."""
 _INTERRUPTED = 130
 """Exit code of a command that was stopped by Ctrl-C; typer may give it back, too."""
+_ROWS = ("data.dataset", "data.root", "data.validation_split", "data.skip_missing")
+"""Settings that say what is scored, not how."""
 _USERS_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory or hub id of a trained adapter.")]
@@ -66,6 +69,10 @@ Sounds = Annotated[
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON, too.")]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no features: perceive every file anew at every visit.")]
+NoJava = Annotated[
+    bool,
+    typer.Option("--no-java", help="Start no Java: leave METEOR, SPICE and SPIDEr out, and cut captions without it."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _SETTINGS = """
 
@@ -88,7 +95,8 @@ Rows are JSON objects, one a line; files are named relative to the manifest:
 {"image": "a.jpg", "question": "what is it?", "answer": "a dog"}"""
 _EVALUATE_HELP = """\b
 epalm evaluate my-adapter --data held-out.jsonl --json scores.json
-epalm evaluate my-adapter --data held-out.jsonl --output result"""
+epalm evaluate my-adapter --data held-out.jsonl --output result
+epalm evaluate my-adapter --data.dataset coco_captions --data.root /data/coco --data.validation_split test"""
 _CAPTION_HELP = """\b
 epalm caption my-adapter photo.jpg
 epalm caption image-adapter photo.jpg bird.wav --adapter audio-adapter
@@ -105,6 +113,7 @@ _INFO_HELP = """\b
 epalm info my-adapter
 epalm info toy_image --adapter.preset epalm"""
 _RECIPES_HELP = """\b
+epalm recipes coco_base
 epalm train coco_base --data.root /data/coco --output my-adapter
 
 Of the original's and of a later study's: docs/original.md says in what they differ on purpose, and how to undo it."""
@@ -131,6 +140,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in DIR.")] = False,
     json_file: JsonFile = None,
     no_store: NoStore = False,
+    no_java: NoJava = False,
     settings: Annotated[bool, typer.Option("--settings", help="List every setting and leave.")] = False,
 ) -> None:
     """Train an adapter on captions, and questions with answers."""
@@ -156,7 +166,7 @@ def train(
     from epalm.training import run_recipe
 
     with show_progress() if is_main_process() else nullcontext() as show:
-        result = run_recipe(wanted, show, resume=resume, on_warning=_warn)
+        result = run_recipe(wanted, show, resume=resume, on_warning=_warn, java=not no_java)
     if is_main_process():
         _write_json(json_file, result.as_dict())
         typer.echo(result.as_text())
@@ -166,7 +176,10 @@ def train(
 def evaluate(
     context: typer.Context,
     adapter: Adapter,
-    data: Annotated[Path, typer.Option(metavar="ROWS.jsonl", help="JSON Lines manifest to score on.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="ROWS.jsonl", help="JSON Lines manifest to score on, unless a data set is named."),
+    ] = None,
     json_file: JsonFile = None,
     predictions: Annotated[
         Path | None,
@@ -182,6 +195,7 @@ def evaluate(
             metavar="DIR", help="Write predictions, scores, settings, versions and fingerprints into one directory."
         ),
     ] = None,
+    no_java: NoJava = False,
 ) -> None:
     """Score an adapter on rows held out."""
     _check_results([("--json", json_file), ("--predictions", predictions)], {"--data": data, "--output": output})
@@ -195,24 +209,23 @@ def evaluate(
         format_results(results, [])  # a format that there is not is refused before the work, not after
         if predictions is None:
             raise ConfigError("--results: says how predictions are written; name a file for them with --predictions")
-    from epalm.data.manifest import read_manifest
     from epalm.evaluation import Answerer, score_rows
     from epalm.processes import is_main_process
+    from epalm.training.rows import rows_to_score
 
-    is_ready = any(name.startswith("data.features") for name in context.obj)  # then files need not be there
-    need_answers = predictions is None and output is None
-    rows = read_manifest(data, require_answers=need_answers, check_media=not is_ready)
-    answerer = Answerer.load(adapter, context.obj)
+    wanted, settings = _rows_wanted(data, context.obj)
+    rows = rows_to_score(wanted, require_answers=predictions is None and output is None)
+    answerer = Answerer.load(adapter, settings)
     with show_progress() if is_main_process() else nullcontext() as show:
-        evaluation = score_rows(answerer, rows, show, str(data))
+        evaluation = score_rows(answerer, rows.rows, show, rows.where, java=not no_java)
     if not is_main_process():
         return
     if predictions is not None:
         evaluation.write_predictions(predictions, results)
     if output is not None:
-        write_evaluation(output, evaluation, answerer, adapter, data)
-    _write_json(json_file, {"adapter": adapter, "data": str(data), **evaluation.as_dict()})
-    typer.echo(evaluation.as_text())
+        write_evaluation(output, evaluation, answerer, adapter, rows.where, rows.files)
+    _write_json(json_file, {"adapter": adapter, "data": rows.where, **evaluation.as_dict()})
+    typer.echo("\n".join([*rows.notes, evaluation.as_text()]))
 
 
 @app.command(epilog=_CAPTION_HELP + _KINDS_HELP + _ANSWER_SETTINGS)
@@ -274,13 +287,26 @@ def info(
 
 
 @app.command(epilog=_RECIPES_HELP)
-def recipes(as_json: AsJson = False) -> None:
-    """Name the recipes that come with the package."""
-    from epalm.recipe import list_recipes
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One of them, with all there is to know.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the recipes that come with the package, or tell what one of them trains, on what, and at which rates."""
+    from epalm.nearest import nearest
+    from epalm.recipe_sheet import package_recipes
 
-    told = list_recipes()
-    width = max(map(len, told))
-    typer.echo(json.dumps(told) if as_json else "\n".join(f"{name:<{width}}  {what}" for name, what in told.items()))
+    sheets = package_recipes()
+    if name is not None:
+        if name not in sheets:
+            raise ConfigError(f"recipes: the package has none named '{name}'{nearest(name, sheets)}")
+        typer.echo(json.dumps(sheets[name].as_dict()) if as_json else sheets[name].as_text())
+    elif as_json:
+        typer.echo(json.dumps({each: sheet.as_dict() for each, sheet in sheets.items()}))
+    else:
+        width = max(map(len, sheets))
+        typer.echo("\n".join(f"{each:<{width}}  {sheet.what}" for each, sheet in sheets.items()))
 
 
 @app.command(epilog=_CONVERT_HELP)
@@ -295,7 +321,7 @@ def convert(
     overrides = dict(context.obj)
     if output is not None:
         overrides["output"] = output
-    model = convert_original(checkpoint, overrides)
+    model = convert_original(checkpoint, overrides, _warn)
     typer.echo(f"{model.summary()}\nadapter written to {overrides['output']}")
 
 
@@ -343,6 +369,18 @@ def _without_store(overrides: dict[str, Any]) -> dict[str, Any]:
     if "data.store" in overrides:
         raise ConfigError("--no-store: data.store is given as well; leave one of them out")
     return {**overrides, "data.store": False}
+
+
+def _rows_wanted(manifest: Path | None, overrides: dict[str, Any]) -> tuple[DataSettings, dict[str, Any]]:
+    """Where the rows to score are, and the settings that are left for the adapter."""
+    from epalm.recipe import build_recipe
+
+    named = {name: value for name, value in overrides.items() if name in _ROWS}
+    if manifest is not None and named:
+        raise ConfigError(f"--{next(iter(named))}: --data says which rows to score; leave one of them out")
+    ready = {name: value for name, value in overrides.items() if name.startswith("data.features")}
+    wanted = build_recipe({}, {**named, **ready, "data.validation": manifest}).data
+    return wanted, {name: value for name, value in overrides.items() if name not in named}
 
 
 def _asked(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> Asked:
@@ -420,6 +458,7 @@ def _quieten_libraries() -> None:
     """What libraries say in passing belongs in a log, not between a user and an answer."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     for name in ("bitsandbytes", "torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)

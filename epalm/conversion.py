@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ _LEGACY_NEW_TOKENS = 30
 _CHANGEABLE = ("model.", "text.", "generation.", "adapter.start", "adapter.end", "adapter.levels", "output")
 
 
-def convert_original(path: str | Path, overrides: Mapping[str, Any]) -> PerceptualLM:
+def convert_original(
+    path: str | Path, overrides: Mapping[str, Any], on_warning: Callable[[str], None] = lambda line: None
+) -> PerceptualLM:
     """Write the adapter in an original checkpoint to the directory `output`.
 
     The checkpoint names neither backbone, so both must be given; its sizes are held against theirs. The adapter gets
@@ -27,6 +29,7 @@ def convert_original(path: str | Path, overrides: Mapping[str, Any]) -> Perceptu
         path: the `.pth`.
         overrides: dotted settings: `model.language_model`, one of `model.encoders`, `output`, and what the file does
             not tell or shall be otherwise.
+        on_warning: told which window was assumed, where neither the file nor a setting says it.
 
     Returns:
         The model that was written.
@@ -76,6 +79,12 @@ def convert_original(path: str | Path, overrides: Mapping[str, Any]) -> Perceptu
         statistics=recipe.model.statistics or (None if modality == "audio" else "clip"),
     )
     _require_sizes(original, model, modality)
+    if not original.tells_window and not {"adapter.start", "adapter.end"} <= overrides.keys():
+        on_warning(
+            f"{path} does not tell its window; layers {model.config.start} to {model.config.end} of "
+            f"{len(model.anatomy.layers)} and {model.config.levels} levels are assumed; if it was trained with others, "
+            "give --adapter.start, --adapter.end and --adapter.levels"
+        )
     model.load_trained_state_dict(original.tensors(modality))
     kept = {"torch_dtype": recipe.model.torch_dtype, "attn_implementation": recipe.model.attn_implementation}
     model.save_pretrained(

@@ -172,10 +172,17 @@ class TrainingSettings(Settings):
     """Share of the steps in which the rate rises to its peak."""
     warmup_start: float = Field(default=0.0, ge=0, le=1)
     """Share of the peak rate at which the rise begins."""
+    prompt_warmup_start: float | None = Field(default=None, ge=0, le=1)
+    """The same share of the soft prompt's peak rate; unset: as `warmup_start`."""
     final_rate: float = Field(default=0.01, ge=0, le=1)
     """What is left of the peak rate at the end."""
+    prompt_final_rate: float | None = Field(default=None, ge=0, le=1)
+    """What is left of the soft prompt's; unset: as `final_rate`."""
     weight_decay: float = Field(default=0.02, ge=0, le=100)
-    """AdamW's, on the weights of connectors and block adapters."""
+    """AdamW's."""
+    decay_on: Literal["weights", "all"] = "weights"
+    """What decays: the `weights` of connectors and block adapters, or `all`, biases and soft prompt as well, as in the
+    original."""
     adam_epsilon: float = Field(default=1e-8, gt=0)
     """AdamW's."""
     clip: float | None = Field(default=1.0, gt=0)
@@ -207,6 +214,14 @@ class TrainingSettings(Settings):
     """Adapters to start from, of the same backbones: one to go on with, or one for each modality."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of initial values, order and drawn answers."""
+
+    def shares_of_peak(self, *, of_prompt: bool) -> tuple[float, float]:
+        """Where the rate begins and where it ends, as shares of its peak: of the soft prompt, or of all else."""
+        first, last = self.prompt_warmup_start, self.prompt_final_rate
+        return (
+            first if of_prompt and first is not None else self.warmup_start,
+            last if of_prompt and last is not None else self.final_rate,
+        )
 
     @field_validator("start_from", "report_to", mode="before")
     @classmethod

@@ -46,6 +46,13 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_java_unless_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Java programs take seconds to start; only tests that are marked so start them."""
+    if request.node.get_closest_marker("java") is None:
+        monkeypatch.setattr("epalm.metrics.java.find_java", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`opt`, `llama` and two encoders, `vit` and `other-vit`; never written to."""

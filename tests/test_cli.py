@@ -20,6 +20,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+EVALUATION = {"predictions.jsonl", "scores.json", "settings.json"}
 Command = Callable[..., Any]
 Refused = Callable[..., str]
 
@@ -43,7 +44,7 @@ def test_four_colours_are_learned_saved_loaded_and_told_apart(place: Path, backb
     assert done.code == 0, done.err
     assert "100 steps" in done.out
     assert "adapter written to adapter" in done.out
-    assert {path.name for path in Path("adapter").iterdir()} == FILES
+    assert {path.name for path in Path("adapter").iterdir()} == {*FILES, *EVALUATION}
     result = json.loads(Path("run.json").read_text())
     assert result["last_loss"] < 0.5 * result["first_loss"]
     assert result["validation"]["scores"] == {"question_answering": {"exact_match": 100.0}}
@@ -251,7 +252,7 @@ def test_info_of_an_adapter(adapter: Path, backbones: Path, epalm: Command) -> N
         (["train", "nowhere"], "nowhere: no such recipe file"),
         (["train", "toy_imagee"], "did you mean 'toy_image'?"),
         (["train", "a", "b"], "unexpected extra argument"),
-        (["evaluate", "adapter"], "Missing option '--data'"),
+        (["evaluate", "adapter"], "no rows to score; give --data ROWS.jsonl"),
         (["caption", "adapter"], "Missing argument 'FILE'"),
         (["ask", "adapter", "a.png"], "Missing argument 'QUESTION'"),
         (["info"], "Missing argument"),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -104,6 +105,43 @@ def test_every_layout_becomes_an_adapter_with_the_legacy_settings(
     assert list(model.encoders["image"].processor.image_mean) == [0.48145466, 0.4578275, 0.40821073]
     assert asked.tasks["question_answering"].prompt("which?") == "which??</a>"
     assert asked.ask("pictures/red.png", "which?") is not None
+
+
+@pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
+def test_a_best_score_of_numpys_is_read(
+    place: Path, backbones: Path, epalm: Callable[..., Any], refused: Callable[..., str], core: str
+) -> None:
+    """As both numpy 1 and 2 save it, and nothing else of numpy's."""
+    ours = "numpy._core" if np.__version__ >= "2" else "numpy.core"
+
+    def save(content: dict[str, Any]) -> None:
+        torch.save(content, "original.pth", _use_new_zipfile_serialization=False)
+        saved = Path("original.pth").read_bytes()
+        assert f"c{ours}.multiarray\n".encode() in saved
+        Path("original.pth").write_bytes(saved.replace(f"c{ours}.".encode(), f"c{core}.".encode()))
+
+    save({**checkpoint(), "best_valid": np.float64(61.86), "best_epoch": 3})
+    call = ("convert", "original.pth", "--output", "adapter", *backbones_of(backbones))
+    done = epalm(*call)
+    assert (done.code, done.err) == (0, "")
+    save({**checkpoint(), "best_valid": np.ones(3)})
+    assert "is no checkpoint of tensors and plain values alone" in refused(*call)
+
+
+def test_a_window_that_is_assumed_is_told(place: Path, backbones: Path, epalm: Callable[..., Any]) -> None:
+    content = checkpoint()
+    del content["config"]
+    torch.save(content, "original.pth")
+    call = ("convert", "original.pth", "--output", "adapter", *backbones_of(backbones))
+    done = epalm(*call)
+    assert done.code == 0
+    window = Answerer.load("adapter", {"model.device": "cpu"}).model.window
+    assert done.err.startswith(
+        f"epalm: original.pth does not tell its window; layers {window.start} to {window.end} of "
+    )
+    assert done.err.count("\n") == 1
+    done = epalm(*call, "--adapter.start", 0, "--adapter.end", 2)
+    assert (done.code, done.err) == (0, "")
 
 
 def test_the_mark_is_the_token_behind_the_last() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import tiny_watchers
 from data.published.place import fill
 from PIL import Image
 
+from epalm.conversion import LEGACY_TEXT
 from epalm.data.published import get_dataset
+from epalm.overrides import split_settings
 from epalm.recipe import build_recipe, list_recipes, read_recipe
+from epalm.training.schedule import rate_factors
 
 PUBLISHED = [name for name in list_recipes() if not name.startswith("toy_")]
 COLOURS = list(tiny.COLOURS.values())
@@ -183,6 +187,15 @@ def test_from_official_files_to_predictions(
     assert done.code == 0, done.err
     assert json.loads(Path("s.json").read_text())["scores"] == result["validation"]["scores"]
     assert len(json.loads(Path("p.json").read_text())) == result["validation"]["rows"].popitem()[1]
+    done = epalm(
+        "evaluate", "adapter", "--data.dataset", dataset, "--data.root", "root",
+        "--data.validation_split", recipe.data.validation_split, "--output", "again", "--model.device", "cpu",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{dataset} {recipe.data.validation_split}: ")
+    assert json.loads(Path("again/scores.json").read_text())["scores"] == result["validation"]["scores"]
+    assert Path("again/predictions.jsonl").read_bytes() == Path("adapter/predictions.jsonl").read_bytes()
+    assert json.loads(Path("again/settings.json").read_text())["data"]["files"]
 
 
 def test_features_of_a_published_data_set_are_built_ahead(
@@ -211,7 +224,27 @@ def test_every_recipe_is_listed(epalm: Callable[..., Any]) -> None:
     assert [line.split()[0] for line in lines] == list(list_recipes())
     assert {"vqav2_base", "coco_pt_L", "audiocaps", "coco_depalm", "toy_image"} <= set(list_recipes())
     assert all(len(line.split()) > 3 for line in lines)
-    assert json.loads(epalm("recipes", "--json").out) == list_recipes()
+    assert {name: one["what"] for name, one in json.loads(epalm("recipes", "--json").out).items()} == list_recipes()
+
+
+def test_a_recipe_is_told_from_its_file(
+    epalm: Callable[..., Any], refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.socket.connect", None)  # nobody is asked
+    told = epalm("recipes", "coco_pt_L").out
+    for part in (
+        "facebook/opt-6.7b", "google/vit-large-patch16-224", "epalm_pt_L: 6 levels into layers 19 to 31",
+        "coco_captions train", "coco_captions test", "connector 0.0001, 0.0002, 1e-05; prompt 0.0001, 0.001, 1e-05",
+        "35 epochs, 16 rows a step", "3 beams", "cider 111.63", "bleu_4 33.35", "eP-ALM pt-L with OPT-6.7B",
+    ):  # fmt: skip
+        assert part in told
+    all_of_them = json.loads(epalm("recipes", "--json").out)
+    assert json.loads(epalm("recipes", "msrvtt_captions", "--json").out) == all_of_them["msrvtt_captions"]
+    assert all_of_them["msrvtt_captions"]["frames"] == 16
+    assert all_of_them["vqav2_base"]["rates"]["prompt"] == {"first": 1e-5, "peak": 1e-5, "last": 1e-6}
+    assert all_of_them["audiocaps_depalm"]["metrics"] == ["spider"]
+    assert "your own rows" in epalm("recipes", "toy_image").out
+    assert "the package has none named 'coco_bas'; did you mean 'coco_base'?" in refused("recipes", "coco_bas")
 
 
 def test_rates_are_those_of_the_papers() -> None:
@@ -239,6 +272,11 @@ def test_rates_are_those_of_the_papers() -> None:
         assert (training.prompt_learning_rate or training.learning_rate) == prompt
         assert training.final_rate * peak == pytest.approx(lowest)
         assert training.warmup_start * peak == pytest.approx(first)
+        steps = 10**9
+        for is_prompt, highest in ((False, peak), (True, prompt)):
+            factor = rate_factors(training, steps, of_prompt=is_prompt)
+            rates = [highest * factor(step) for step in (0, round(training.warmup * steps), steps)]
+            assert rates == pytest.approx([first, highest, lowest], rel=1e-3)
         assert (training.epochs, training.batch_size) == (epochs, batch)
 
 
@@ -289,15 +327,32 @@ def test_where_the_data_are_must_be_said(
 
 
 def test_every_setting_that_restores_the_original_is_one() -> None:
+    """As a shell reads it that it is pasted into."""
     page = (Path(__file__).parents[1] / "docs" / "original.md").read_text()
-    restoring = re.findall(r"`--([a-z_]+\.[a-z_]+) ([^`]+)`", page)
-    assert len(restoring) >= 8
-    settings = dict(restoring)
-    restored = build_recipe({}, {name: value == "true" or value for name, value in settings.items()}).model_dump()
-    for name, value in settings.items():
+    restoring = [shlex.split(told) for told in re.findall(r"`(--[a-z_]+\.[a-z_]+ [^`]+)`", page)]
+    assert len(restoring) >= 10
+    overrides, rest = split_settings([part for told in restoring for part in told])
+    assert rest == []
+    overrides.pop("data.validation_split")  # of a data set
+    assert overrides["text.answer_mark"] == LEGACY_TEXT["answer_mark"]
+    restored, ours = build_recipe({}, overrides).model_dump(), build_recipe({}).model_dump()
+    for name, value in overrides.items():
         group, _, field = name.partition(".")
-        assert str(restored[group][field]).lower() == value
-        assert restored[group][field] != build_recipe({}).model_dump()[group][field]
+        assert restored[group][field] == value
+        assert restored[group][field] != ours[group][field]
+    assert "<" not in re.sub(r'"[^"]*"', "", " ".join(re.findall(r"`(--[^`]+)`", page)))
+
+
+def test_rows_to_score_must_be_named_once(place: Path, refused: Callable[..., str]) -> None:
+    call = ("evaluate", "adapter")
+    assert "data: no rows to score; give --data ROWS.jsonl, or --data.dataset NAME" in refused(*call)
+    named = ("--data.dataset", "gqa")
+    assert "data: no rows to score; give --data.validation_split SPLIT" in refused(*call, *named)
+    split = (*named, "--data.validation_split", "testdev")
+    assert "data.root: where GQA lies is not said" in refused(*call, *split)
+    assert "gqa has no split 'x'" in refused(*call, *named, "--data.root", ".", "--data.validation_split", "x")
+    both = refused(*call, *split, "--data", "questions.jsonl")
+    assert "--data.dataset: --data says which rows to score; leave one of them out" in both
 
 
 def test_a_manifest_takes_the_place_of_a_split(

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from epalm.evaluation.scoring import Evaluation
 from epalm.fingerprint import content_fingerprint
 from epalm.outputs import check_writable, write_whole
 
-PREDICTIONS, SCORES, SETTINGS = "predictions.jsonl", "scores.json", "settings.json"
+PREDICTIONS, SCORES, SETTINGS = FILES = ("predictions.jsonl", "scores.json", "settings.json")
+"""Of an evaluation."""
 _PACKAGES = ("epalm", "torch", "transformers", "tokenizers", "accelerate", "numpy", "pillow", "av", "soundfile", "soxr")
 
 
@@ -32,7 +34,7 @@ def check_directory(directory: Path) -> None:
         ConfigError: it holds other files, or cannot be written.
     """
     if os.path.isdir(directory):  # noqa: PTH112  Path.is_dir raises where a path is too long
-        others = {path.name for path in directory.iterdir()} - {PREDICTIONS, SCORES, SETTINGS}
+        others = {path.name for path in directory.iterdir()}.difference(FILES)
         if others:
             raise ConfigError(
                 f"--output: {directory} holds other files, such as {min(others)}; give a new or empty directory"
@@ -44,7 +46,9 @@ def check_directory(directory: Path) -> None:
         check_writable(directory, "--output")
 
 
-def write_evaluation(directory: Path, evaluation: Evaluation, answerer: Answerer, adapter: str, manifest: Path) -> None:
+def write_evaluation(
+    directory: Path, evaluation: Evaluation, answerer: Answerer, adapter: str, where: str, files: Sequence[Path]
+) -> None:
     """Write the three files; an earlier evaluation in the directory is replaced.
 
     Args:
@@ -52,7 +56,8 @@ def write_evaluation(directory: Path, evaluation: Evaluation, answerer: Answerer
         evaluation: of `answerer`.
         answerer: what answered.
         adapter: as it was named.
-        manifest: the rows.
+        where: the rows, as they were named.
+        files: the manifest or the annotations that they were read from.
 
     Raises:
         ConfigError: it cannot be written.
@@ -63,12 +68,25 @@ def write_evaluation(directory: Path, evaluation: Evaluation, answerer: Answerer
     except OSError as error:
         raise ConfigError(f"--output: {directory} cannot be written: {error.strerror}") from None
     evaluation.write_predictions(directory / PREDICTIONS)
-    _write(directory / SETTINGS, settings_of(answerer, adapter, manifest))
-    _write(directory / SCORES, {"adapter": adapter, "data": str(manifest), **evaluation.as_dict()})
+    _write(directory / SETTINGS, settings_of(answerer, adapter, where, files))
+    _write(directory / SCORES, {"adapter": adapter, "data": where, **evaluation.as_dict()})
 
 
-def settings_of(answerer: Answerer, adapter: str, manifest: Path) -> dict[str, Any]:
-    """What decided the predictions, for JSON."""
+def remove_evaluation(directory: Path) -> None:
+    """Take the three files away, where they are: what they tell of is not there any more.
+
+    Raises:
+        ConfigError: they cannot be taken away.
+    """
+    try:
+        for name in (SCORES, SETTINGS, PREDICTIONS):
+            (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output: {error.filename} cannot be taken away: {error.strerror}") from None
+
+
+def settings_of(answerer: Answerer, adapter: str, where: str, files: Sequence[Path]) -> dict[str, Any]:
+    """What decided the predictions, for JSON; arguments as in `write_evaluation`."""
     model = answerer.model
     card = model.card()
     return {
@@ -87,8 +105,8 @@ def settings_of(answerer: Answerer, adapter: str, manifest: Path) -> dict[str, A
         "text": answerer.tasks.template.model_dump(mode="json"),
         "generation": answerer.generation.model_dump(mode="json"),
         "data": {
-            "manifest": str(manifest),
-            "sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+            "rows": where,
+            "files": [{"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in files],
             "evaluation_frames": answerer.data.evaluation_frames,
         },
         "seed": (card.metadata.get("training") or {}).get("seed"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ from epalm.data.features import OnProgress
 from epalm.data.rows import Row, TaskName
 from epalm.errors import DataError
 from epalm.evaluation.answerer import Answerer
-from epalm.metrics import SplitScores, score_split
+from epalm.metrics import SplitScores, computable, score_split, told_left_out
 from epalm.metrics.files import format_results
 from epalm.outputs import write_whole
-from epalm.processes import divide_work
+from epalm.processes import all_processes, divide_work
+
+_FEW_GROUPS = 8
+"""So many scores of one kind of groups are told in text; there may be dozens."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Evaluation:
     splits: dict[TaskName, SplitScores]
     predictions: tuple[Prediction, ...]
     seconds: float
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Usual metrics that were not computed -> why, and what to do."""
 
     @property
     def scores(self) -> dict[TaskName, dict[str, float]]:
@@ -63,11 +68,17 @@ class Evaluation:
             "rows": self._rows(),
             "seconds": round(self.seconds, 2),
             "details": {task: split.as_dict() for task, split in self.splits.items()},
+            **({"not_scored": dict(self.left_out)} if self.left_out else {}),
         }
 
     def as_text(self) -> str:
-        """One line a task, then what the intervals are."""
-        lines = [f"{task} ({rows} rows): {self._told(task)}" for task, rows in self._rows().items()]
+        """A line for each task and each kind of groups in it, then what was not scored, and what the intervals are."""
+        lines: list[str] = []
+        for task, rows in self._rows().items():
+            lines.append(f"{task} ({rows} rows): {self._told(task)}")
+            lines += _told_groups(self.splits[task]) if task in self.splits else []
+        if self.left_out:
+            lines.append(told_left_out(self.left_out))
         return "\n".join([*lines, *(["in brackets: bootstrap 95 % intervals"] if self.splits else [])])
 
     def _rows(self) -> dict[TaskName, int]:
@@ -98,7 +109,12 @@ class Evaluation:
 
 
 def score_rows(
-    answerer: Answerer, rows: Sequence[Row], on_progress: OnProgress | None = None, where: str = ""
+    answerer: Answerer,
+    rows: Sequence[Row],
+    on_progress: OnProgress | None = None,
+    where: str = "",
+    *,
+    java: bool = True,
 ) -> Evaluation:
     """Answer every row and score each task by the metrics that suit it; several processes share the work.
 
@@ -109,6 +125,8 @@ def score_rows(
         rows: what it is scored on.
         on_progress: told of perceiving and answering.
         where: the manifest, for messages.
+        java: whether captions are scored by Java programs as well, which take seconds to start. Without, METEOR, SPICE
+            and SPIDEr are left out, and captions are cut by this package's own tokeniser.
 
     Raises:
         DataError: there are no rows, some rows of a task have answers and some have none, or a row cannot be answered.
@@ -125,18 +143,39 @@ def score_rows(
     else:
         texts = divide_work(rows, lambda share: answerer.answer(share, on_progress, where) if share else [])
     predictions = tuple(Prediction(row, text) for row, text in zip(rows, texts, strict=True))
+    # A Java program takes gigabytes: one process runs it, and tells the others.
+    own = all_processes()
+    splits, left_out = own.share(_scores(answerer, predictions, scored, java) if own.rank == 0 else ({}, {}))[0]
+    return Evaluation(splits, predictions, time.perf_counter() - started, left_out)
+
+
+def _scores(
+    answerer: Answerer, predictions: Sequence[Prediction], tasks: Sequence[TaskName], java: bool
+) -> tuple[dict[TaskName, SplitScores], dict[str, str]]:
+    """Scores of each task, and the metrics that were left out, with the reasons."""
     splits: dict[TaskName, SplitScores] = {}
-    for task in scored:
-        asked = [prediction for prediction in predictions if prediction.row.task == task]
-        names = answerer.tasks[task].metrics_for([prediction.row for prediction in asked])
-        references = [answerer.tasks[task].references(prediction.row) for prediction in asked]
-        splits[task] = score_split(
-            names,
+    left_out: dict[str, str] = {}
+    for name in tasks:
+        task, asked = answerer.tasks[name], [each for each in predictions if each.row.task == name]
+        metrics, missing = computable(task.metrics_for([prediction.row for prediction in asked]), java=java)
+        left_out |= missing
+        splits[name] = score_split(
+            metrics,
             [prediction.text for prediction in asked],
-            references,
+            [task.references(prediction.row) for prediction in asked],
             groups=[prediction.row.groups for prediction in asked],
+            tokenizer="auto" if java else "python",
         )
-    return Evaluation(splits, predictions, time.perf_counter() - started)
+    return splits, left_out
+
+
+def _told_groups(split: SplitScores) -> list[str]:
+    """A line for each kind of groups: the headline of every group, or how many there are."""
+    lines = []
+    for kind, groups in split.groups.items():
+        told = [f"{name} {next(iter(scores.values())).value:.2f}" for name, scores in groups.items()]
+        lines.append(f"  by {kind}: {', '.join(told) if len(told) <= _FEW_GROUPS else f'{len(told)}, told in JSON'}")
+    return lines
 
 
 def _scored_tasks(rows: Sequence[Row], where: str) -> list[TaskName]:

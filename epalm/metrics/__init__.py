@@ -10,8 +10,10 @@ from epalm.metrics.registry import Metric, Reference, get_metric, metric_names
 from epalm.metrics.split import Score, SplitScores, score, score_split
 from epalm.metrics.text import normalise_answer
 from epalm.metrics.tokens import TOKENIZER, tokenize_caption
+from epalm.metrics.usual import CAPTION_METRICS, computable, told_left_out
 
 __all__ = [
+    "CAPTION_METRICS",
     "JAVA_TOKENIZER",
     "TOKENIZER",
     "Metric",
@@ -22,6 +24,7 @@ __all__ = [
     "bleu",
     "choose_tokenizer",
     "cider",
+    "computable",
     "exact_match",
     "get_metric",
     "meteor",
@@ -32,5 +35,6 @@ __all__ = [
     "score_split",
     "spice",
     "tokenize_caption",
+    "told_left_out",
     "vqa_accuracy",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from epalm.metrics.java import run_java, why_not
+from epalm.metrics.java import run_java
 from epalm.metrics.ngrams import Tokens
 from epalm.metrics.registry import FloatArray, metric
 
@@ -20,10 +20,6 @@ _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.20, 0.60, 0.75
 _WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 """Of matches by exact word, stem, synonym and paraphrase."""
 _SEPARATOR = "|||"
-
-
-def _missing() -> str | None:
-    return why_not(_JAR)
 
 
 def corpus_meteor(sums: FloatArray, rows: int) -> FloatArray:
@@ -41,7 +37,7 @@ def corpus_meteor(sums: FloatArray, rows: int) -> FloatArray:
     return score[..., np.newaxis]
 
 
-@metric("meteor", reads="tokens", total=corpus_meteor, why_not=_missing)
+@metric("meteor", reads="tokens", total=corpus_meteor, jars=(_JAR,))
 def meteor(predictions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> FloatArray:
     """What the program matched in each row, `(N, 23)`: 4 lengths, 16 matches by stage, chunks, 2 matched words.
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.errors import ConfigError
+from epalm.metrics import java
 from epalm.nearest import nearest
 
 FloatArray = NDArray[np.float64]
@@ -25,10 +26,6 @@ Reference = Sequence[str] | Mapping[str, float]
 
 def _mean(sums: FloatArray, rows: int) -> FloatArray:
     return sums / rows
-
-
-def _always() -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,12 @@ class Metric:
     """(predictions, references) of N rows -> `(N, C)`."""
     total: Callable[[FloatArray, int], FloatArray]
     """Sums over any selection of rows, repeated or not, `(..., C)`, and their number -> `(..., names)`."""
-    why_not: Callable[[], str | None]
-    """Why it cannot be computed on this machine, and what to do; None where it can."""
+    jars: tuple[str, ...] = ()
+    """Of the Java program that it is computed by, by their paths inside pycocoevalcap; none: it needs no Java."""
+
+    def why_not(self) -> str | None:
+        """Why it cannot be computed on this machine, and what to do; None where it can."""
+        return java.why_not(*self.jars) if self.jars else None
 
 
 _METRICS: dict[str, Metric] = {}
@@ -54,12 +55,12 @@ def metric(
     *names: str,
     reads: Literal["text", "tokens"],
     total: Callable[[FloatArray, int], FloatArray] = _mean,
-    why_not: Callable[[], str | None] = _always,
+    jars: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., FloatArray]], Callable[..., FloatArray]]:
     """Register a function of (predictions, references) -> `(N, C)` under `names`; `total` defaults to the mean."""
 
     def register(statistics: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
-        entry = Metric(names, reads, statistics, total, why_not)
+        entry = Metric(names, reads, statistics, total, jars)
         _METRICS.update(dict.fromkeys(names, entry))
         return statistics
 

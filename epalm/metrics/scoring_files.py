@@ -10,10 +10,9 @@ from typing import Any
 from epalm.errors import ConfigError, DataError
 from epalm.metrics.accuracy import FEWEST_ANSWERS
 from epalm.metrics.files import References, read_predictions, read_references
-from epalm.metrics.registry import get_metric
 from epalm.metrics.split import SplitScores, score_split
+from epalm.metrics.usual import CAPTION_METRICS, computable, told_left_out
 
-CAPTION_METRICS = ("cider", "bleu_4", "bleu_3", "bleu_2", "bleu_1", "rouge_l", "meteor", "spice", "spider")
 _MOST_NAMED = 3
 
 
@@ -38,7 +37,7 @@ class FileScores:
 
     def as_text(self) -> str:
         """Rows, then a line for each score, then what was left out."""
-        missing = [f"{name}: not scored, {why}" for name, why in self.left_out.items()]
+        missing = [told_left_out(self.left_out)] if self.left_out else []
         passed = f"; {self.passed_over} passed over: no caption of theirs counts" if self.passed_over else ""
         return "\n".join([f"{self.scores.rows} rows{passed}", self.scores.as_text(), *missing])
 
@@ -69,11 +68,7 @@ def score_files(
     given = {row: text for row, text in every.items() if row not in known.passed_over}
     _check_match(predictions, references, given, known, only_predicted)
     rows = [row for row in known.texts if row in given]
-    wanted, left_out = tuple(names), {}
-    if not wanted:
-        usual = _usual(references, known, rows)
-        left_out = {name: why for name in usual if (why := get_metric(name).why_not()) is not None}
-        wanted = tuple(name for name in usual if name not in left_out)
+    wanted, left_out = (tuple(names), {}) if names else computable(_usual(references, known, rows))
     scores = score_split(
         wanted,
         [given[row] for row in rows],

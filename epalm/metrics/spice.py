@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from epalm.metrics.cider import cider
-from epalm.metrics.java import run_java, why_not
+from epalm.metrics.java import run_java
 from epalm.metrics.ngrams import Tokens
 from epalm.metrics.registry import FloatArray, metric
 
@@ -25,11 +25,7 @@ _JARS = (
 )
 
 
-def _missing() -> str | None:
-    return why_not(*_JARS)
-
-
-@metric("spice", "spider", reads="tokens", why_not=_missing)
+@metric("spice", "spider", reads="tokens", jars=_JARS)
 def spice(predictions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> FloatArray:
     """SPICE in percent and SPIDEr of each row, `(N, 2)`.
 

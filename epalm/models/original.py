@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.dtypes import Float64DType
 from torch import Tensor
 
 from epalm.errors import AdapterError
@@ -33,6 +35,14 @@ _MLP = {
 }
 _SETTINGS = {"start_layer_idx": "start", "end_layer_idx": "end", "injected_hidden_states": "levels"}
 """Its configuration's names for settings of the adapter."""
+_SCALAR = np.float64(0).__reduce__()[0]
+_PLAIN_NUMBERS: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    Float64DType,
+]
+"""A caption's best score is saved as a number of numpy's, whose maker numpy 1 and 2 name differently."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class OriginalCheckpoint:
     where: str
     settings: dict[str, Any]
     """Settings of the adapter that follow from the file, the mask included."""
+    tells_window: bool
+    """Whether it tells where the window begins and ends; else it is that of the backbones."""
     width: int
     """D."""
     encoder_width: int
@@ -91,6 +103,7 @@ def read_original(path: str | Path) -> OriginalCheckpoint:
     return OriginalCheckpoint(
         where=str(path),
         settings=settings,
+        tells_window={"start", "end"} <= settings.keys(),
         width=first.shape[0],
         encoder_width=first.shape[1],
         embedding_width=None if embedding is None else embedding.shape[1],
@@ -104,7 +117,8 @@ def _load(path: str | Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own on old pickles; what follows says enough
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_PLAIN_NUMBERS):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read: {error.strerror or error}") from None
     except pickle.UnpicklingError:

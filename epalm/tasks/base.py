@@ -55,7 +55,7 @@ class Task(ABC):
 
     @abstractmethod
     def metrics_for(self, rows: Sequence[Row]) -> tuple[str, ...]:
-        """Names of the scores that suit `rows`, the headline first."""
+        """Names of the scores that suit `rows`, the headline first, which every machine can compute."""
 
     @abstractmethod
     def references(self, row: Row) -> Reference:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 from epalm.data.rows import Row
-from epalm.metrics import Reference
+from epalm.metrics import CAPTION_METRICS, Reference
 from epalm.tasks.base import Task, first_line, register_task
 
 
@@ -34,8 +34,8 @@ class Captioning(Task):
         return first_line(text)
 
     def metrics_for(self, rows: Sequence[Row]) -> tuple[str, ...]:
-        """CIDEr, BLEU and ROUGE-L."""
-        return ("cider", "bleu_4", "bleu_3", "bleu_2", "bleu_1", "rouge_l")
+        """CIDEr, BLEU, ROUGE-L, METEOR, SPICE and SPIDEr."""
+        return CAPTION_METRICS
 
     def references(self, row: Row) -> Reference:
         """All captions."""

@@ -253,7 +253,7 @@ def _train_and_score(
     perceived = kept or PerceivedFiles.of_model(model)
     log = train_on(model, rows, recipe, perceived, told)
     model.save_pretrained(output, {"text": recipe.text.model_dump(), "generation": recipe.generation.model_dump()})
-    evaluation = score_rows(Answerer(model, recipe.text, recipe.generation, perceived), asked, told)
+    evaluation = score_rows(Answerer(model, recipe.text, recipe.generation, perceived), asked, told, java=False)
     evaluation.write_predictions(output / "predictions.jsonl")
     summary = model.summary()
     right = _judged(kind, evaluation.predictions, held_out)

@@ -28,7 +28,7 @@ from epalm.models import PerceptualLM
 from epalm.recipe import TrainingSettings
 from epalm.tasks import Tasks
 from epalm.training.batches import share_of
-from epalm.training.schedule import rate_factor
+from epalm.training.schedule import rate_factors
 
 
 class Learner:
@@ -59,7 +59,10 @@ class Learner:
         self.settings, self.steps = settings, steps
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), eps=settings.adam_epsilon)
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate_factor)
+        factors = [
+            rate_factors(settings, steps, of_prompt=group["part"] == "prompt") for group in self.optimizer.param_groups
+        ]
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factors)
         _keep_frozen_to_itself(model)
         self.model: torch.nn.Module = model
         if accelerator.num_processes > 1:
@@ -144,10 +147,6 @@ class Learner:
         self.schedule.last_epoch = state["schedule"]
         self.scaler.load_state_dict(state["scaler"])
 
-    def _rate_factor(self, step: int) -> float:
-        settings = self.settings
-        return rate_factor(step, self.steps, settings.warmup, settings.final_rate, settings.warmup_start)
-
     def _weight(self, some: Sequence[Encoded], whole: Sequence[Encoded]) -> float:
         """What the loss of some rows counts for in that of the batch."""
         if self.settings.loss_scale == "original":
@@ -185,16 +184,19 @@ def _keep_frozen_to_itself(model: PerceptualLM) -> None:
 
 
 def parameter_groups(model: PerceptualLM, settings: TrainingSettings) -> list[dict[str, object]]:
-    """One group a part and kind: the soft prompt has its own rate; vectors and the prompt do not decay."""
+    """One group a part and kind: the soft prompt has its own rate; vectors and the prompt need not decay."""
     groups: list[dict[str, object]] = []
+    all_decay = settings.decay_on == "all"
     for part, parameters in model.trained_parameters().items():
         is_prompt = part == "prompt"
         rate = settings.prompt_learning_rate if is_prompt else None
         for decays in (True, False):
-            chosen = [p for p in parameters if (p.ndim >= 2 and not is_prompt) == decays]
+            chosen = [p for p in parameters if (all_decay or (p.ndim >= 2 and not is_prompt)) == decays]
             if chosen:
                 decay = settings.weight_decay if decays else 0.0
-                groups.append({"params": chosen, "lr": rate or settings.learning_rate, "weight_decay": decay})
+                groups.append(
+                    {"params": chosen, "lr": rate or settings.learning_rate, "weight_decay": decay, "part": part}
+                )
     if not groups:
         raise ConfigError("adapter: nothing would be trained; choose a connector or a prompt")
     return groups

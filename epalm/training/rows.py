@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class RowSource:
     """For messages."""
     notes: tuple[str, ...] = ()
     """What was found of each published split, and what was not."""
+    files: tuple[Path, ...] = ()
+    """The manifest, or the annotations."""
 
 
 def require_rows(data: DataSettings) -> None:
@@ -42,13 +44,30 @@ def require_rows(data: DataSettings) -> None:
     ]
     if data.dataset is None:
         return
-    dataset = get_dataset(data.dataset)
     if data.train_split is None and data.validation_split is None:
-        raise ConfigError(
-            f"data.dataset: no split of {dataset.title} is used; give --data.train_split, or leave it out"
-        )
-    if not splits:  # manifests take the place of all that are named
-        return
+        title = get_dataset(data.dataset).title
+        raise ConfigError(f"data.dataset: no split of {title} is used; give --data.train_split, or leave it out")
+    if splits:  # else manifests take the place of all that are named
+        _require_published(data, data.dataset, splits)
+
+
+def rows_to_score(data: DataSettings, *, require_answers: bool = True) -> RowSource:
+    """The rows that an evaluation is asked for; arguments and errors as in `training_rows`.
+
+    Raises:
+        ConfigError: there are none, or the data set, its split, or where it lies is unknown.
+    """
+    if data.validation is None and (data.dataset is None or data.validation_split is None):
+        ways = "--data ROWS.jsonl, or --data.dataset NAME, --data.root DIR and " if data.dataset is None else ""
+        raise ConfigError(f"data: no rows to score; give {ways}--data.validation_split SPLIT")
+    if data.validation is None and data.dataset is not None and data.validation_split is not None:
+        _require_published(data, data.dataset, [data.validation_split])
+    return validation_rows(data, (), require_answers=require_answers)
+
+
+def _require_published(data: DataSettings, name: str, splits: Sequence[str]) -> None:
+    """See that the data set and its splits are known, and where it lies."""
+    dataset = get_dataset(name)
     if data.root is None:
         raise ConfigError(
             f"data.root: where {dataset.title} lies is not said; give --data.root DIR (annotations: {dataset.home}, "
@@ -91,7 +110,7 @@ def _rows(
     if manifest is not None:
         check_media = check_media and not data.features  # files whose features are ready need not be there
         rows = read_manifest(manifest, require_answers=require_answers, check_media=check_media)
-        found = RowSource(tuple(rows), str(manifest))
+        found = RowSource(tuple(rows), str(manifest), files=(manifest,))
     elif data.dataset is not None and data.root is not None and split is not None:
         found = _published(data.dataset, data.root, split, skip_missing=data.skip_missing)
     else:
@@ -105,10 +124,12 @@ def _published(name: str, root: Path, splits: str, *, skip_missing: bool) -> Row
     """Splits of a published data set, such as `train` or `train+val`, one after the other."""
     rows: list[Row] = []
     notes: list[str] = []
+    files: dict[Path, None] = {}
     for split in splits.split("+"):
         found = usable_split(
             name, root, split, skip_missing=skip_missing, remedy="leave their rows out with --data.skip_missing true"
         )
         rows += found.rows
+        files |= dict.fromkeys(found.files)
         notes.append(f"{name} {split}: {describe_split(name, found)}")
-    return RowSource(tuple(rows), f"{root}: {name} {splits}", tuple(notes))
+    return RowSource(tuple(rows), f"{root}: {name} {splits}", tuple(notes), tuple(files))

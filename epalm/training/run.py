@@ -22,6 +22,8 @@ from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.evaluation.loading import SAVED_GROUPS
 from epalm.evaluation.perceiving import perceived_files, ready_cards
+from epalm.evaluation.record import FILES, remove_evaluation, write_evaluation
+from epalm.metrics import get_metric
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import CARD_FILE, CONFIG_FILE, TENSOR_FILE, UNFINISHED
 from epalm.models.summary import Summary
@@ -93,7 +95,7 @@ class RunResult:
             *self.notes,
             *([self.evaluation.as_text()] if self.evaluation else []),
             *([beside(self.published, self.evaluation)] if self.evaluation and self.published.scores else []),
-            f"adapter written to {self.output}",
+            f"adapter written to {self.output}{', its predictions and scores beside it' if self.evaluation else ''}",
         ]
         return "\n".join(lines)
 
@@ -104,17 +106,20 @@ def run_recipe(
     *,
     resume: bool = False,
     on_warning: Callable[[str], None] = lambda line: None,
+    java: bool = True,
 ) -> RunResult:
     """Train the recipe's adapter, write it to `recipe.output`, and score it on `data.validation`.
 
     All data are checked before anything is trained. Before training has ended nothing is written but checkpoints, in
-    `output/checkpoints`, which are taken away when the adapter is there.
+    `output/checkpoints`, which are taken away when the adapter is there. Predictions and scores are written beside it.
 
     Args:
         recipe: the settings.
         on_progress: told of everything that takes time.
         resume: go on with the run that was stopped in `output`.
         on_warning: told of damaged checkpoints.
+        java: whether the scores in the end may start Java programs; those on the way do only where `training.metric`
+            takes one.
 
     Raises:
         AdapterError: the adapter or a checkpoint cannot be written.
@@ -148,7 +153,7 @@ def run_recipe(
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
     views = training_views(recipe)
     perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
-    answerer = Answerer(model, recipe.text, recipe.generation, perceived)
+    answerer = Answerer(model, recipe.text, recipe.generation, perceived, recipe.data)
     check_rows(answerer.tasks.expand(rows), answerer.tasks, model, training.where)
     answerer.check(to_score, validation.where)
     if recipe.training.validate_every is not None:
@@ -173,11 +178,14 @@ def run_recipe(
     )
     if is_main_process():
         model.save_pretrained(output, _metadata(recipe, rows))
+        remove_evaluation(output)  # of an earlier adapter
         checkpoints.clear()
     wait_for_everyone()
     evaluation = None
     if to_score:
-        evaluation = score_rows(answerer, to_score, on_progress, validation.where)
+        evaluation = score_rows(answerer, to_score, on_progress, validation.where, java=java)
+        if is_main_process():
+            write_evaluation(output, evaluation, answerer, str(output), validation.where, validation.files)
     notes = training.notes + validation.notes
     return RunResult(output, log, model.summary(), skipped, evaluation, notes, recipe.published)
 
@@ -284,7 +292,7 @@ def _digest(rows: Sequence[Row]) -> str:
 
 
 def _require_metric(metric: str | None, tasks: Tasks, validation: RowSource) -> None:
-    """See that the best adapter can be told, and by `metric` if that was asked for."""
+    """See that the best adapter can be told, and by `metric` if that was asked for, which can be computed here."""
     with_answers = [row for row in validation.rows if row.targets]
     by_task = {task: [row for row in with_answers if row.task == task] for task in {row.task for row in with_answers}}
     known = {name for task, rows in by_task.items() for name in tasks[task].metrics_for(rows)}
@@ -293,11 +301,14 @@ def _require_metric(metric: str | None, tasks: Tasks, validation: RowSource) -> 
     if metric is not None and metric not in known:
         told = ", ".join(sorted(known))
         raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {told}")
+    if metric is not None and (why := get_metric(metric).why_not()) is not None:
+        raise ConfigError(f"training.metric: {metric} cannot be computed here: {why}")
 
 
 def _scored(answerer: Answerer, validation: RowSource, metric: str | None, on_progress: OnProgress | None) -> float:
     """How good the adapter is now on the rows held out: by the metric that was asked for, else by each task's first."""
-    scores = score_rows(answerer, validation.rows, on_progress, validation.where).scores
+    java = metric is not None and bool(get_metric(metric).jars)
+    scores = score_rows(answerer, validation.rows, on_progress, validation.where, java=java).scores
     chosen = [
         task[metric] if metric else next(iter(task.values()))
         for task in scores.values()
@@ -359,7 +370,7 @@ def _require_writable(output: Path) -> None:
     made: list[Path] = []
     try:
         names = {path.name for path in output.iterdir()} if os.path.isdir(output) else set()  # noqa: PTH112
-        others = {name for name in names if not name.startswith(UNFINISHED)} - {CHECKPOINTS, LOGS}
+        others = {name for name in names if not name.startswith(UNFINISHED)} - {CHECKPOINTS, LOGS, *FILES}
         if CHECKPOINTS in names:  # the run may have ended while it wrote its adapter
             others -= {TENSOR_FILE, CARD_FILE}
         if others and CONFIG_FILE not in names:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 from epalm.recipe import TrainingSettings
 
@@ -14,6 +16,18 @@ def total_steps(settings: TrainingSettings, batches_an_epoch: int) -> int:
     if settings.steps is not None:
         return settings.steps
     return max(1, round((settings.epochs or DEFAULT_EPOCHS) * batches_an_epoch))
+
+
+def rate_factors(settings: TrainingSettings, steps: int, *, of_prompt: bool) -> Callable[[int], float]:
+    """Step -> share of the peak rate, of the soft prompt or of all else.
+
+    Args:
+        settings: the optimisation.
+        steps: of the run.
+        of_prompt: the prompt may begin and end at other shares of its own peak.
+    """
+    start, final = settings.shares_of_peak(of_prompt=of_prompt)
+    return partial(rate_factor, steps=steps, warmup=settings.warmup, final=final, start=start)
 
 
 def rate_factor(step: int, steps: int, warmup: float, final: float, start: float = 0.0) -> float:

@@ -67,7 +67,8 @@ def command(folder: Path, processes: int, listener: str, saying: str, size: int,
         "data.store": store if store == "false" else folder / f"store-{processes}-{listener}-{saying}-{size}",
         **({"generation.answers": folder / "answers.txt"} if saying == "ranked" else {}),
     }
-    return ["evaluate", str(folder / listener), *(str(one) for k, v in settings.items() for one in (f"--{k}", v))]
+    listed = (str(one) for k, v in settings.items() for one in (f"--{k}", v))
+    return ["evaluate", str(folder / listener), "--no-java", *listed]
 
 
 def in_two_processes(folder: Path, commands: list[list[str]]) -> None:

@@ -12,7 +12,7 @@ import tiny
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError
 from epalm.evaluation import Answerer, Evaluation, Prediction, score_rows
-from epalm.metrics import choose_tokenizer
+from epalm.metrics import CAPTION_METRICS, JAVA_TOKENIZER, TOKENIZER, choose_tokenizer, get_metric
 from epalm.recipe import build_recipe
 from epalm.training.run import load_model
 
@@ -50,8 +50,11 @@ def test_tasks_are_scored_apart_and_predictions_stay_in_order(answerer: Answerer
     assert told[0][0] == "perceiving image"
     assert told[-1] == ("answering", 4, 4)
     assert evaluation.as_dict()["rows"] == {"question_answering": 2, "captioning": 2}
-    answers, captions, note = evaluation.as_text().splitlines()
+    answers, groups, captions, missing, note = evaluation.as_text().splitlines()
     assert answers == "question_answering (2 rows): exact_match 50.00 [0.00, 100.00]"
+    assert groups == "  by colour: red 100.00"
+    assert missing.startswith("not scored: meteor, spice, spider: there is no Java runtime; install one")
+    assert set(evaluation.as_dict()["not_scored"]) == {"meteor", "spice", "spider"}
     assert captions.endswith(f"; tokeniser: {choose_tokenizer().name}")
     assert note == "in brackets: bootstrap 95 % intervals"
     details = evaluation.as_dict()["details"]["question_answering"]
@@ -65,6 +68,32 @@ def test_tasks_are_scored_apart_and_predictions_stay_in_order(answerer: Answerer
     assert [line["prediction"] for line in lines] == texts
     assert "question" not in lines[1]
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
+
+
+def test_many_groups_are_counted(answerer: Answerer) -> None:
+    rows = [dataclasses.replace(picture("red", f"{n}?", "a"), groups={"kind": f"{n}"}) for n in range(9)]
+    assert score_rows(answerer, rows).as_text().splitlines()[1] == "  by kind: 9, told in JSON"
+
+
+@pytest.mark.slow
+@pytest.mark.java
+def test_java_scores_captions_where_it_is_and_not_where_it_shall_not(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if get_metric("meteor").why_not() is not None:
+        pytest.skip("java or pycocoevalcap is not installed")
+    rows = [picture(name, None, "a red picture", "a dog") for name in ("red", "blue")]
+    evaluation = score_rows(answerer, rows)
+    names = list(evaluation.scores["captioning"])
+    assert names[0] == "cider"
+    assert set(CAPTION_METRICS) == {*names, *evaluation.left_out}
+    assert "meteor" in names
+    assert evaluation.splits["captioning"].tokenizer == JAVA_TOKENIZER
+    monkeypatch.setattr("subprocess.run", None)
+    quick = score_rows(answerer, rows, java=False)
+    assert set(quick.left_out) == {"meteor", "spice", "spider"}
+    assert "not scored: meteor, spice, spider: Java was not to be started" in quick.as_text()
+    assert quick.splits["captioning"].tokenizer == TOKENIZER
 
 
 def test_any_text_can_be_written(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_vqa_accuracy_of_every_type(tmp_path, epalm):
 
 
 @pytest.mark.slow
+@pytest.mark.java
 def test_captions_in_cocos_formats(tmp_path, epalm):
     """Tokens by Stanford's tokeniser, scores by pycocoevalcap, on files as pycocotools reads them."""
     if choose_tokenizer().name != JAVA_TOKENIZER:

@@ -36,11 +36,11 @@ def main() -> None:
         recipe = read_recipe(path)
         if step:
             try:
-                run_recipe(recipe, ending_at(int(step)))
+                run_recipe(recipe, ending_at(int(step)), java=False)
                 raise AssertionError("it was to end")
             except Ended:
                 pass
-        result = run_recipe(recipe, resume=bool(step))
+        result = run_recipe(recipe, resume=bool(step), java=False)
         assert result.evaluation is not None
         predictions = [(each.row.id, each.text) for each in result.evaluation.predictions]
         told.append({"losses": result.log.losses, "predictions": predictions, "scores": result.evaluation.scores})

@@ -111,7 +111,7 @@ def test_halves_come_to_the_very_bits_of_two_wholes(runs: Path, told: dict[int, 
 @pytest.mark.slow
 def test_a_saved_adapter_answers_on_halves(runs: Path, told: object, epalm: Callable[..., Any]) -> None:
     adapter, rows = runs / "plain-2", runs / "rows.jsonl"  # trained on halves, and like any other
-    options = ["evaluate", adapter, "--data", rows, "--generation.batch_size", 2, "--predictions"]
+    options = ["evaluate", adapter, "--data", rows, "--no-java", "--generation.batch_size", 2, "--predictions"]
     assert epalm(*options, runs / "one.jsonl").code == 0
     out = launched(2, "-m", "epalm.cli", *options, runs / "two.jsonl", "--model.shard", "true")
     assert (runs / "two.jsonl").read_bytes() == (runs / "one.jsonl").read_bytes()

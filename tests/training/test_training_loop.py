@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from accelerate import Accelerator
 
 from epalm.data.features import PerceivedFiles
 from epalm.data.manifest import read_manifest
@@ -22,6 +23,7 @@ from epalm.recipe import Recipe, build_recipe
 from epalm.tasks import Tasks
 from epalm.training import TrainingLog, train
 from epalm.training.batches import Batches
+from epalm.training.learner import Learner, parameter_groups
 from epalm.training.run import load_model
 from epalm.training.schedule import rate_factor, total_steps
 
@@ -125,6 +127,32 @@ def test_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
     risen = [rate_factor(step, 100, warmup=0.1, final=0.05, start=0.5) for step in range(11)]
     assert risen[0] == pytest.approx(0.55)
     assert risen[9] == 1
+
+
+def test_the_prompt_begins_and_ends_at_rates_of_its_own(recipe: MakeRecipe) -> None:
+    settings = recipe(
+        training__learning_rate=0.2, training__prompt_learning_rate=0.1, training__warmup=0.5,
+        training__warmup_start=0.5, training__prompt_warmup_start=1.0,
+        training__final_rate=0.05, training__prompt_final_rate=0.1,
+    )  # fmt: skip
+    model = load_model(settings)
+    tasks, perceived = Tasks(model.tokenizer), PerceivedFiles.of_model(model)
+    learner = Learner(model, Accelerator(cpu=True), tasks, perceived, settings.training, 4)
+    rates: dict[str, list[float]] = {"connector": [], "prompt": []}
+    for _ in range(5):
+        for group in learner.optimizer.param_groups:
+            rates[group["part"]].append(group["lr"])
+        learner.optimizer.step()
+        learner.schedule.step()
+    assert rates["prompt"] == pytest.approx([0.1, 0.1, 0.1, 0.055, 0.01])
+    assert rates["connector"][::2] == pytest.approx([0.15, 0.2, 0.2, 0.105, 0.01])
+
+
+def test_everything_decays_where_it_is_asked_for(recipe: MakeRecipe) -> None:
+    model = load_model(recipe())
+    groups = parameter_groups(model, recipe(training__decay_on="all", training__weight_decay=0.3).training)
+    assert {group["weight_decay"] for group in groups} == {0.3}
+    assert sum(len(group["params"]) for group in groups) == len(model.trained_state_dict())
 
 
 def test_prompt_has_its_own_rate_and_does_not_decay(recipe: MakeRecipe) -> None:
