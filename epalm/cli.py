@@ -8,11 +8,8 @@ with a traceback.
 
 from __future__ import annotations
 
-import errno
 import io
 import json
-import logging
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,10 +20,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from epalm.cli_data import SCORE_HELP, data_app, score
+from epalm.cli_errors import quieten_libraries, refuse, usage, users_trouble, warn
 from epalm.cli_features import features_app
+from epalm.cli_options import (
+    ANSWER_SETTINGS,
+    ASK_HELP,
+    CAPTION_HELP,
+    CONVERT_HELP,
+    EVALUATE_HELP,
+    INFO_HELP,
+    KINDS_HELP,
+    RECIPES_HELP,
+    SETTINGS,
+    TRAIN_HELP,
+    Adapter,
+    AsJson,
+    JsonFile,
+    NoJava,
+    NoStore,
+    Others,
+    Sounds,
+)
 from epalm.errors import ConfigError, EpalmError, TrainingStopped
 from epalm.outputs import check_writable, write_whole
-from epalm.overrides import nearest_option, split_settings
+from epalm.overrides import split_settings
 from epalm.progress import show_progress
 
 if TYPE_CHECKING:
@@ -47,85 +64,9 @@ _INTERRUPTED = 130
 """Exit code of a command that was stopped by Ctrl-C; typer may give it back, too."""
 _ROWS = ("data.dataset", "data.root", "data.validation_split", "data.skip_missing")
 """Settings that say what is scored, not how."""
-_USERS_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)
-
-Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory or hub id of a trained adapter.")]
-Others = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--adapter",
-        metavar="OTHER",
-        help="Another adapter on the same language model, for files of another kind; may be repeated.",
-    ),
-]
-Sounds = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--audio",
-        metavar="SOUND",
-        help="Sound that goes with FILE, for an adapter of both; a film's own sound track is the film itself. With "
-        "several files once for each, in their order.",
-    ),
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON, too.")]
-NoStore = Annotated[bool, typer.Option("--no-store", help="Keep no features: perceive every file anew at every visit.")]
-NoJava = Annotated[
-    bool,
-    typer.Option("--no-java", help="Start no Java: leave METEOR, SPICE and SPIDEr out, and cut captions without it."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-_SETTINGS = """
-
-Every setting has an option by its dotted name, such as --training.steps 500 or --model.language_model
-facebook/opt-125m; `epalm train --settings` lists them all."""
-_ANSWER_SETTINGS = """
-
-What the adapter was trained with is kept with it. It can be changed by the dotted names that `epalm train --settings`
-lists: those of model, text and generation, such as --model.device cpu or --generation.num_beams 1, and
-those of data that say where features come from and how: data.features, data.store, data.store_dtype,
-data.perception_batch and data.evaluation_frames."""
-_TRAIN_HELP = """\b
-epalm train toy_image --data.train rows.jsonl --output my-adapter
-epalm train --recipe coco_base --data.root /data/coco --output my-adapter
-
-Rows are JSON objects, one a line; files are named relative to the manifest:
-
-\b
-{"image": "a.jpg", "caption": "a dog on the grass"}
-{"image": "a.jpg", "question": "what is it?", "answer": "a dog"}"""
-_EVALUATE_HELP = """\b
-epalm evaluate my-adapter --data held-out.jsonl --json scores.json
-epalm evaluate my-adapter --data held-out.jsonl --output result
-epalm evaluate my-adapter --data.dataset coco_captions --data.root /data/coco --data.validation_split test"""
-_CAPTION_HELP = """\b
-epalm caption my-adapter photo.jpg
-epalm caption image-adapter photo.jpg bird.wav --adapter audio-adapter
-epalm caption film-adapter film.mp4 --audio film.mp4"""
-_ASK_HELP = """\b
-epalm ask my-adapter photo.jpg "What colour is the car?"
-epalm ask image-adapter bird.wav "Which bird is it?" --adapter audio-adapter
-epalm ask both-adapter photo.jpg "What goes on?" --audio sound.wav"""
-_KINDS_HELP = """
-
-With several adapters each file goes to the one that perceives its kind, which the file's name tells; a film is heard
-where no adapter watches."""
-_INFO_HELP = """\b
-epalm info my-adapter
-epalm info toy_image --adapter.preset epalm"""
-_RECIPES_HELP = """\b
-epalm recipes coco_base
-epalm train coco_base --data.root /data/coco --output my-adapter
-
-Of the original's and of a later study's: docs/original.md says in what they differ on purpose, and how to undo it."""
-_CONVERT_HELP = """\b
-epalm convert original.pth --output my-adapter
-  --model.language_model facebook/opt-2.7b --model.encoders.image google/vit-base-patch16-224
-
-The checkpoint names neither backbone; where it does not tell the window, give --adapter.start and --adapter.end. The
-adapter gets the settings that the original had."""
 
 
-@app.command(epilog=_TRAIN_HELP + _SETTINGS)
+@app.command(epilog=TRAIN_HELP + SETTINGS)
 def train(
     context: typer.Context,
     recipe: Annotated[
@@ -166,13 +107,13 @@ def train(
     from epalm.training import run_recipe
 
     with show_progress() if is_main_process() else nullcontext() as show:
-        result = run_recipe(wanted, show, resume=resume, on_warning=_warn, java=not no_java)
+        result = run_recipe(wanted, show, resume=resume, on_warning=warn, java=not no_java)
     if is_main_process():
         _write_json(json_file, result.as_dict())
         typer.echo(result.as_text())
 
 
-@app.command(epilog=_EVALUATE_HELP + _ANSWER_SETTINGS)
+@app.command(epilog=EVALUATE_HELP + ANSWER_SETTINGS)
 def evaluate(
     context: typer.Context,
     adapter: Adapter,
@@ -228,7 +169,7 @@ def evaluate(
     typer.echo("\n".join([*rows.notes, evaluation.as_text()]))
 
 
-@app.command(epilog=_CAPTION_HELP + _KINDS_HELP + _ANSWER_SETTINGS)
+@app.command(epilog=CAPTION_HELP + KINDS_HELP + ANSWER_SETTINGS)
 def caption(
     context: typer.Context,
     adapter: Adapter,
@@ -253,7 +194,7 @@ def caption(
         typer.echo(f"{one['file']}: {one['caption']}" if len(files) > 1 else one["caption"])
 
 
-@app.command(epilog=_ASK_HELP + _KINDS_HELP + _ANSWER_SETTINGS)
+@app.command(epilog=ASK_HELP + KINDS_HELP + ANSWER_SETTINGS)
 def ask(
     context: typer.Context,
     adapter: Adapter,
@@ -273,7 +214,7 @@ def ask(
         typer.echo(json.dumps(_said(file, heard, question=question, answer=text)) if as_json else text)
 
 
-@app.command(epilog=_INFO_HELP + _SETTINGS)
+@app.command(epilog=INFO_HELP + SETTINGS)
 def info(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="ADAPTER|RECIPE", help="A trained adapter, or a recipe.")],
@@ -286,7 +227,7 @@ def info(
     typer.echo(json.dumps(description.as_dict()) if as_json else description.as_text())
 
 
-@app.command(epilog=_RECIPES_HELP)
+@app.command(epilog=RECIPES_HELP)
 def recipes(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="One of them, with all there is to know.")
@@ -309,7 +250,7 @@ def recipes(
         typer.echo("\n".join(f"{each:<{width}}  {sheet.what}" for each, sheet in sheets.items()))
 
 
-@app.command(epilog=_CONVERT_HELP)
+@app.command(epilog=CONVERT_HELP)
 def convert(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pth of the original code.")],
@@ -321,7 +262,7 @@ def convert(
     overrides = dict(context.obj)
     if output is not None:
         overrides["output"] = output
-    model = convert_original(checkpoint, overrides, _warn)
+    model = convert_original(checkpoint, overrides, warn)
     typer.echo(f"{model.summary()}\nadapter written to {overrides['output']}")
 
 
@@ -338,30 +279,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
-    _quieten_libraries()
+    quieten_libraries()
     try:
         overrides, rest = split_settings(arguments)
         interrupted = app(rest or ["--help"], obj=overrides, prog_name="epalm", standalone_mode=False)
         if sys.stdout is not None:  # it may be closed
             sys.stdout.flush()
     except EpalmError as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     except _UsageError as error:
-        return _refuse(_usage(error))
+        return refuse(usage(error))
     except TrainingStopped as stopped:
         from epalm.processes import is_main_process
 
-        return _refuse(str(stopped), stopped.exit_code) if is_main_process() else stopped.exit_code
+        return refuse(str(stopped), stopped.exit_code) if is_main_process() else stopped.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        return _refuse("interrupted", _INTERRUPTED)
+        return refuse("interrupted", _INTERRUPTED)
     except SystemExit:  # typer's answer to a closed pipe: whoever read has seen enough
         return 0
     except Exception as error:
-        if (trouble := _users_trouble(error)) is not None:
-            return _refuse(trouble)
+        if (trouble := users_trouble(error)) is not None:
+            return refuse(trouble)
         traceback.print_exc()
-        return _refuse("this is a bug; please report it with the lines above", 1)
-    return _refuse("interrupted", _INTERRUPTED) if interrupted == _INTERRUPTED else 0
+        return refuse("this is a bug; please report it with the lines above", 1)
+    return refuse("interrupted", _INTERRUPTED) if interrupted == _INTERRUPTED else 0
 
 
 def _without_store(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -402,40 +343,6 @@ def _said(file: Path, sound: Path | None, **texts: str) -> dict[str, str]:
     return {"file": str(file), **({} if sound is None else {"audio": str(sound)}), **texts}
 
 
-def _warn(message: str) -> None:
-    """One line that stops nothing."""
-    print(f"epalm: {' '.join(message.split())}", file=sys.stderr, flush=True)
-
-
-def _refuse(message: str, code: int = 2) -> int:
-    """One line, and the exit code."""
-    print(f"epalm: {' '.join(message.split())}", file=sys.stderr)
-    return code
-
-
-def _usage(error: Any) -> str:
-    """What is wrong with the command line, in one line, with the nearest option and where to read more."""
-    command = error.ctx.command_path if error.ctx else "epalm"
-    message = error.format_message().rstrip(".")
-    if error.ctx and hasattr(error, "possibilities"):  # of an option that there is not
-        option = error.option_name
-        known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
-        message = f"no such option {option}{nearest_option(option, known)}"
-    return f"{message} (see {command} --help)"
-
-
-def _users_trouble(error: Exception) -> str | None:
-    """What the user can do where neither the input nor the program is at fault; None where it is a bug."""
-    if isinstance(error, OSError) and error.errno in _USERS_TROUBLE:
-        return f"{error.filename or 'standard output'}: {error.strerror}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
-        return (
-            "out of memory; lower training.batch_size, generation.batch_size or data.perception_batch, or hold the "
-            "language model in less (model.quantization, model.shard)"
-        )
-    return None
-
-
 def _check_results(results: list[tuple[str, Path | None]], taken: dict[str, Path | None]) -> None:
     """See that results can be written where nothing else is, before hours of work are spent on them."""
     places = {name: path.absolute() for name, path in taken.items() if path is not None}
@@ -452,16 +359,6 @@ def _check_results(results: list[tuple[str, Path | None]], taken: dict[str, Path
 def _write_json(path: Path | None, result: dict[str, Any]) -> None:
     if path is not None:
         write_whole(path, [json.dumps(result, indent=2), "\n"], "--json")
-
-
-def _quieten_libraries() -> None:
-    """What libraries say in passing belongs in a log, not between a user and an answer."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    for name in ("bitsandbytes", "torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

@@ -133,3 +133,18 @@ def _published(name: str, root: Path, splits: str, *, skip_missing: bool) -> Row
         files |= dict.fromkeys(found.files)
         notes.append(f"{name} {split}: {describe_split(name, found)}")
     return RowSource(tuple(rows), f"{root}: {name} {splits}", tuple(notes), tuple(files))
+
+
+def require_learned(perceives: Collection[str], source: RowSource) -> None:
+    """See that nothing is going to be perceived of which nothing was learned.
+
+    Raises:
+        ConfigError: no row brings one of the modalities that are perceived.
+    """
+    brought = {name for row in source.rows for name in row.media}
+    unlearned = [name for name in perceives if name not in brought]
+    if unlearned and source.rows:
+        raise ConfigError(
+            f"model.encoders.{unlearned[0]}: no row of {source.where} brings {unlearned[0]}, so nothing of it would be "
+            "learned; leave the encoder out, or give rows that bring it"
+        )

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,34 +19,22 @@ from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.evaluation.loading import SAVED_GROUPS
 from epalm.evaluation.perceiving import perceived_files, ready_cards
-from epalm.evaluation.record import FILES, remove_evaluation, write_evaluation
-from epalm.metrics import get_metric
+from epalm.evaluation.record import remove_evaluation, write_evaluation
 from epalm.models import PerceptualLM
-from epalm.models.adapter_io import CARD_FILE, CONFIG_FILE, TENSOR_FILE, UNFINISHED
 from epalm.models.summary import Summary
 from epalm.processes import is_main_process, own_device, require_plain_launch, wait_for_everyone
 from epalm.recipe import PublishedScores, Recipe
 from epalm.tasks import Tasks
 from epalm.training.checkpoints import Checkpoints
+from epalm.training.identity import digest_of, run_identity
 from epalm.training.loop import TrainingLog, check_rows, check_settings, train
+from epalm.training.output import CHECKPOINTS, LOGS, named_output, require_resumable, require_writable
 from epalm.training.published import beside
-from epalm.training.rows import RowSource, require_rows, training_rows, validation_rows
+from epalm.training.rows import require_learned, require_rows, training_rows, validation_rows
+from epalm.training.scores import require_metric, score_on_the_way
 from epalm.training.skipping import Skipped, without_bad_media
 from epalm.training.trackers import require_trackers
-from epalm.training.views import VIEW_SETTINGS, training_views
-
-CHECKPOINTS = "checkpoints"
-"""Where in the output directory an unfinished run is kept."""
-LOGS = "logs"
-"""Where in the output directory trackers write."""
-_NO_MATTER = (
-    ("model", "device"),
-    ("model", "shard"),
-    ("training", "accumulation"),
-    ("training", "checkpoint_every"),
-    ("training", "report_to"),
-)
-"""Settings that change how a run is carried out, and not what it comes to."""
+from epalm.training.views import training_views
 
 
 @dataclass(frozen=True)
@@ -133,11 +118,11 @@ def run_recipe(
     """
     require_plain_launch()
     require_rows(recipe.data)
-    output = _named_output(recipe.output)
+    output = named_output(recipe.output)
     if is_main_process():  # trying whether it can be written, processes would be in each other's way
-        _require_writable(output)
+        require_writable(output)
     wait_for_everyone()
-    _require_resumable(output, resume)
+    require_resumable(output, resume)
     require_trackers(recipe.training.report_to)
     skip_bad = recipe.data.on_bad_media == "skip"
     perceives = recipe.perceives if recipe.adapter.connector != "none" else ()
@@ -147,7 +132,8 @@ def run_recipe(
         raise ConfigError("training.validate_every: there are no rows to score; give --data.validation ROWS.jsonl")
     model = load_model(recipe)
     check_settings(model, recipe.training)
-    _require_learned(perceives, rows, recipe, training.where)
+    if not recipe.training.start_from:
+        require_learned(perceives, training)
     identity = run_identity(recipe, model, rows, to_score)
     checkpoints = Checkpoints(output / CHECKPOINTS, identity)
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
@@ -157,13 +143,13 @@ def run_recipe(
     check_rows(answerer.tasks.expand(rows), answerer.tasks, model, training.where)
     answerer.check(to_score, validation.where)
     if recipe.training.validate_every is not None:
-        _require_metric(recipe.training.metric, answerer.tasks, validation)
+        require_metric(recipe.training.metric, answerer.tasks, validation)
     perceived.perceive([row.media for row in to_score], on_progress)
     perceived.perceive([row.media for row in rows], on_progress, training=True)
     rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, training.where)
-    left_out = f"{skipped.rows} ({_digest(rows)[:8]})"  # a mended file would give every batch other rows
+    left_out = f"{skipped.rows} ({digest_of(rows)[:8]})"  # a mended file would give every batch other rows
     checkpoints = replace(checkpoints, identity={**identity, "data.rows left out": left_out})
-    scored = partial(_scored, answerer, validation, recipe.training.metric, on_progress)
+    scored = partial(score_on_the_way, answerer, validation, recipe.training.metric, on_progress)
     log = train_on(
         model,
         rows,
@@ -263,82 +249,6 @@ class TrainingProgress:
         self.on_progress(f"training: loss {self.smoothed:.3f}, {rate:.0f} rows/s", step, steps)
 
 
-def run_identity(
-    recipe: Recipe, model: PerceptualLM, rows: Sequence[Row], to_score: Sequence[Row] = ()
-) -> dict[str, Any]:
-    """What decides the numbers of a run, by dotted name: a run with other values is another one."""
-    groups = recipe.model_dump(mode="json", include={"model", "adapter", "text", "training"})
-    groups["data"] = recipe.data.model_dump(mode="json", include={*VIEW_SETTINGS, "features", "store_dtype"})
-    for group, name in _NO_MATTER:
-        del groups[group][name]
-    dtype = next(model.language_model.parameters()).dtype
-    groups["model"]["torch_dtype"] = str(dtype).removeprefix("torch.")
-    card = model.card()
-    groups["model"]["weights"] = {"language model": card.language_model.fingerprint} | {
-        name: encoder.fingerprint for name, encoder in card.encoders.items()
-    }
-    groups["data"]["rows"] = _digest(rows)
-    if recipe.training.validate_every is not None:  # what is scored decides which adapter stays
-        groups["data"]["rows to score"] = _digest(to_score)
-        groups["generation"] = recipe.generation.model_dump(mode="json", exclude={"batch_size"})
-    return {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
-
-
-def _digest(rows: Sequence[Row]) -> str:
-    found = hashlib.sha256()
-    for row in rows:
-        found.update(repr((row.id, sorted(row.media.items()), row.question, row.targets, row.weights)).encode())
-    return found.hexdigest()
-
-
-def _require_metric(metric: str | None, tasks: Tasks, validation: RowSource) -> None:
-    """See that the best adapter can be told, and by `metric` if that was asked for, which can be computed here."""
-    with_answers = [row for row in validation.rows if row.targets]
-    by_task = {task: [row for row in with_answers if row.task == task] for task in {row.task for row in with_answers}}
-    known = {name for task, rows in by_task.items() for name in tasks[task].metrics_for(rows)}
-    if not known:
-        raise ConfigError(f"training.validate_every: no row of {validation.where} has an answer to score by")
-    if metric is not None and metric not in known:
-        told = ", ".join(sorted(known))
-        raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {told}")
-    if metric is not None and (why := get_metric(metric).why_not()) is not None:
-        raise ConfigError(f"training.metric: {metric} cannot be computed here: {why}")
-
-
-def _scored(answerer: Answerer, validation: RowSource, metric: str | None, on_progress: OnProgress | None) -> float:
-    """How good the adapter is now on the rows held out: by the metric that was asked for, else by each task's first."""
-    java = metric is not None and bool(get_metric(metric).jars)
-    scores = score_rows(answerer, validation.rows, on_progress, validation.where, java=java).scores
-    chosen = [
-        task[metric] if metric else next(iter(task.values()))
-        for task in scores.values()
-        if not metric or metric in task
-    ]
-    return sum(chosen) / len(chosen)
-
-
-def _require_learned(perceives: Sequence[str], rows: Sequence[Row], recipe: Recipe, where: str) -> None:
-    """See that nothing is going to be perceived of which nothing was learned."""
-    brought = {name for row in rows for name in row.media}
-    unlearned = [name for name in perceives if name not in brought]
-    if unlearned and rows and not recipe.training.start_from:
-        raise ConfigError(
-            f"model.encoders.{unlearned[0]}: no row of {where} brings {unlearned[0]}, so nothing of it would be "
-            "learned; leave the encoder out, or give rows that bring it"
-        )
-
-
-def _require_resumable(output: Path, resume: bool) -> None:
-    """See that an unfinished run is gone on with only where that is asked for."""
-    unfinished = Checkpoints(output / CHECKPOINTS).there()
-    if resume and not unfinished:
-        raise ConfigError(f"--resume: there is no unfinished run in {output}; leave it out to begin one")
-    if unfinished and not resume:
-        raise ConfigError(
-            f"output: {output} holds an unfinished run; go on with it by --resume, or delete {output / CHECKPOINTS}"
-        )
-
-
 def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
     """What the adapter keeps of its recipe: what it takes to answer as it was trained, and how it was trained."""
     settings = recipe.model_dump(mode="json", include={*SAVED_GROUPS, "training"})
@@ -356,37 +266,3 @@ def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
         del settings["model"][name]
     del settings["generation"]["answers"], settings["generation"]["rank_top_k"]  # a file on this machine
     return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows)}
-
-
-def _named_output(output: Path | None) -> Path:
-    """Where the adapter goes."""
-    if output is None:
-        raise ConfigError("output: nowhere to write the adapter to; give --output DIR")
-    return output
-
-
-def _require_writable(output: Path) -> None:
-    """See that it is a new or empty directory, or one that holds an earlier adapter or run, and can be written."""
-    made: list[Path] = []
-    try:
-        names = {path.name for path in output.iterdir()} if os.path.isdir(output) else set()  # noqa: PTH112
-        others = {name for name in names if not name.startswith(UNFINISHED)} - {CHECKPOINTS, LOGS, *FILES}
-        if CHECKPOINTS in names:  # the run may have ended while it wrote its adapter
-            others -= {TENSOR_FILE, CARD_FILE}
-        if others and CONFIG_FILE not in names:
-            raise ConfigError(
-                f"output: {output} holds other files, such as {min(others)}; give a new or empty directory"
-            )
-        for folder in (*reversed(output.parents), output):  # made, tried and taken away again
-            if not os.path.isdir(folder):  # noqa: PTH112
-                folder.mkdir()
-                made.append(folder)
-        with tempfile.TemporaryDirectory(dir=output, prefix=UNFINISHED):
-            pass
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"output: {error.filename} is there and not a directory; give another") from None
-    except OSError as error:
-        raise ConfigError(f"output: {output} cannot be written: {error.strerror}") from None
-    finally:
-        for folder in reversed(made):
-            folder.rmdir()

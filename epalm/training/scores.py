@@ -1,0 +1,45 @@
+"""Scores on the way: by what the best adapter is told, and how good one is."""
+
+from __future__ import annotations
+
+from epalm.data.features import OnProgress
+from epalm.errors import ConfigError
+from epalm.evaluation import Answerer, score_rows
+from epalm.metrics import get_metric
+from epalm.tasks import Tasks
+from epalm.training.rows import RowSource
+
+
+def require_metric(metric: str | None, tasks: Tasks, validation: RowSource) -> None:
+    """See that the best adapter can be told, and by `metric` if that was asked for, which can be computed here.
+
+    Raises:
+        ConfigError: it cannot be told.
+    """
+    with_answers = [row for row in validation.rows if row.targets]
+    by_task = {task: [row for row in with_answers if row.task == task] for task in {row.task for row in with_answers}}
+    known = {name for task, rows in by_task.items() for name in tasks[task].metrics_for(rows)}
+    if not known:
+        raise ConfigError(f"training.validate_every: no row of {validation.where} has an answer to score by")
+    if metric is not None and metric not in known:
+        told = ", ".join(sorted(known))
+        raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {told}")
+    if metric is not None and (why := get_metric(metric).why_not()) is not None:
+        raise ConfigError(f"training.metric: {metric} cannot be computed here: {why}")
+
+
+def score_on_the_way(
+    answerer: Answerer, validation: RowSource, metric: str | None, on_progress: OnProgress | None
+) -> float:
+    """How good the adapter is now on the rows held out: by the metric that was asked for, else by each task's first.
+
+    Java is started only where the metric takes it.
+    """
+    java = metric is not None and bool(get_metric(metric).jars)
+    scores = score_rows(answerer, validation.rows, on_progress, validation.where, java=java).scores
+    chosen = [
+        task[metric] if metric else next(iter(task.values()))
+        for task in scores.values()
+        if not metric or metric in task
+    ]
+    return sum(chosen) / len(chosen)
