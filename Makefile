@@ -14,7 +14,7 @@ demo-long: $(INSTALLED)
 	$(BIN)/python -m epalm.toyworld.demo --long
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"

@@ -18,8 +18,6 @@ from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.evaluation import Answerer
 
-pytestmark = pytest.mark.xdist_group("two_senses")  # what they share is made once
-
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60)}
 PITCHES = {"low": 200, "high": 1800}
 FILMS = {"red-low": "a", "red-high": "b", "green-low": "c", "green-high": "d"}

@@ -20,8 +20,6 @@ from epalm.models.adapter_io import read_adapter, write_adapter
 from epalm.recipe import build_recipe
 from epalm.training import run_recipe
 
-pytestmark = pytest.mark.xdist_group("adapter_set")  # what they share is made once
-
 LOUDER = {"connector": 5, "block_adapters": 50, "prompt": 1}
 """By how much what was trained is made to matter more."""
 QUESTIONS = ("which?", "what is it, then?", "a")

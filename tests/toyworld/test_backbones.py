@@ -51,5 +51,5 @@ def test_the_language_model_reads():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["image", "video", "audio"])
 def test_an_encoder_perceives_combinations_it_never_met(kind):
-    sees = encoder_sees(kind, training=2000, held_out=400)
+    sees = encoder_sees(kind, training=400, held_out=150)
     assert min(sees.values()) > 0.8

@@ -9,8 +9,6 @@ from epalm.toyworld.condensed import SLOTS, Condenser, Slots, condense, lay_out_
 from epalm.toyworld.pages import BOS, EOS, Vocabulary, lay_out, train_tokenizer, write_page
 from epalm.toyworld.worlds import NAMES
 
-pytestmark = pytest.mark.xdist_group("pages")  # what they share is made once
-
 
 @pytest.fixture(scope="module")
 def vocabulary():

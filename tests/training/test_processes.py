@@ -18,8 +18,6 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.xdist_group("processes")  # what they share is made once
-
 SCRIPT = Path(__file__).parent / "processes_script.py"
 ROOT = str(Path(__file__).parents[2])
 WEIGHTS = "adapter_model.safetensors"

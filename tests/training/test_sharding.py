@@ -126,8 +126,6 @@ from epalm.errors import ConfigError
 from epalm.models import PerceptualLM
 from epalm.processes import processes
 
-pytestmark = pytest.mark.xdist_group("sharding")  # what they share is made once
-
 held = {}
 for shard in (False, True):
     model = PerceptualLM.build(sys.argv[1], config="epalm_lin", encoder_width=5, shard=shard)
