@@ -50,7 +50,8 @@ def test_java_is_not_started_on_the_way(recipe: MakeRecipe, monkeypatch: pytest.
         asked.append(java)
         return score_rows(*arguments, java=False)
 
-    monkeypatch.setattr("epalm.training.run.score_rows", scored)
+    for module in ("run", "scores"):
+        monkeypatch.setattr(f"epalm.training.{module}.score_rows", scored)
     run_recipe(recipe("out", validate_every=6, metric="rouge_l"))
     assert asked == [False, False, True]
     run_recipe(recipe("out"), java=False)
