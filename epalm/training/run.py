@@ -217,14 +217,16 @@ def train_on(
     `options` are those of `train`: checkpoints, scores on the way, warnings.
     """
     tasks = Tasks(model.tokenizer, recipe.text)
+    expanded = tasks.expand(rows)
+    batch = min(recipe.training.batch_size, len(expanded))
     return train(
         model,
-        tasks.expand(rows),
+        expanded,
         tasks,
         recipe.training,
         perceived=perceived,
         on_progress=on_progress,
-        on_step=TrainingProgress(on_progress, recipe.training.batch_size) if on_progress else None,
+        on_step=TrainingProgress(on_progress, batch) if on_progress else None,
         **options,
     )
 
