@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from epalm.models.generation import (
 from epalm.models.injection import injected
 from epalm.models.layer_forwards import compiled, require_compiler
 from epalm.models.layout import Layout, lay_out, to_left_padding
-from epalm.models.loss import LabelledRows, LossScale, label_loss
+from epalm.models.loss import LabelledRows, LossScale, ends_in_its_head, label_loss, label_loss_after
 from epalm.models.lower_layers import LowerLayers
 from epalm.models.partly_trained import PartlyTrained
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
@@ -163,6 +164,7 @@ class AugmentedLM(PartlyTrained):
         loss_scale: LossScale = "mean",
         label_smoothing: float = 0.0,
         lower_layers: LowerLayers | None = None,
+        skip_logits: bool = False,
     ) -> CausalLMOutputWithPast:
         """One pass. Without perception and without a soft prompt it is the plain language model's, to the bit.
 
@@ -177,16 +179,20 @@ class AugmentedLM(PartlyTrained):
             loss_scale: `mean` over the labels, or `original`: 0.1 times their sum over B.
             label_smoothing: of the loss.
             lower_layers: made by `lower_layers`: the layers below the window are run for new texts alone.
+            skip_logits: with labels the loss is all that is wanted: most language models then do with the memory of a
+                few rows of logits.
 
         Returns:
             Without labels `logits` (B, S + P + T, V), slots first, in left-padded rows the soft prompt behind the
-            padding. With labels `loss`, and `logits` (N, V) at the labelled positions alone, row by row.
+            padding. With labels `loss`, and `logits` (N, V) at the labelled positions alone, row by row, unless they
+            may be skipped.
 
         Raises:
             DataError: shapes do not fit, or there are labels but none that counts.
         """
         ids, mask = self._text(input_ids, attention_mask)
         vectors = self.senses(features, pixel_values, inputs)
+        skip_logits = skip_logits and labels is not None and self._ends_in_its_head
         if not vectors and self.prompt is None:
             given: dict[str, Any] = {"input_ids": ids, "attention_mask": None if attention_mask is None else mask}
             running = self._blocks_adapted()
@@ -209,11 +215,21 @@ class AugmentedLM(PartlyTrained):
             # Where the mask was given: a search on a GPU would wait for all it has to do.
             seen = mask if attention_mask is None else attention_mask
             rows = LabelledRows.find(labels.to(seen.device), seen, len(vectors) + self._prompt_tokens)
-            with rows.only(self.language_model.get_output_embeddings()):
-                logits = self.language_model(**given).logits[0]  # (N, V)
-        target = rows.target.to(logits.device, non_blocking=True)
-        loss = label_loss(logits, target, len(ids), loss_scale, label_smoothing)
-        return CausalLMOutputWithPast(loss=loss, logits=logits)
+            head = self.language_model.get_output_embeddings()
+            if skip_logits:
+                with rows.apart(head) as kept:
+                    self.language_model(**given)
+            else:
+                with rows.only(head):
+                    kept = [self.language_model(**given).logits[0]]  # (N, V)
+        target = rows.target.to(kept[0].device, non_blocking=True)
+        if skip_logits:
+            return CausalLMOutputWithPast(
+                loss=label_loss_after(head, kept[0], target, len(ids), loss_scale, label_smoothing)
+            )
+        return CausalLMOutputWithPast(
+            loss=label_loss(kept[0], target, len(ids), loss_scale, label_smoothing), logits=kept[0]
+        )
 
     @torch.no_grad()
     def generate(
@@ -363,6 +379,10 @@ class AugmentedLM(PartlyTrained):
     @property
     def _prompt_tokens(self) -> int:
         return 0 if self.prompt is None else self.config.prompt_tokens
+
+    @cached_property
+    def _ends_in_its_head(self) -> bool:
+        return not is_sharded(self.language_model) and ends_in_its_head(self.language_model)
 
     def _text(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Token ids and mask, (B, T) each, where the language model takes them."""

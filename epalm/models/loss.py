@@ -1,9 +1,10 @@
 """Which hidden states predict a label, and the loss over them (eP-ALM section 3.4).
 
 Only those rows go through the output embedding: with a vocabulary of 50,000 and an answer of three tokens, that is
-most of the memory and much of the time saved.
+most of the memory and much of the time saved. Where nobody asks for their logits either, they go through it a few at a
+time (`epalm.models.cross_entropy`).
 
-Shapes: B batch, T text tokens, S slots, P soft-prompt tokens, N labelled tokens, V vocabulary.
+Shapes: B batch, T text tokens, S slots, P soft-prompt tokens, N labelled tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from epalm.errors import DataError
-from epalm.models.cross_entropy import cross_entropy
+from epalm.models.cross_entropy import cross_entropy, cross_entropy_after
 
 LossScale = Literal["mean", "original"]
 _IGNORED = -100
@@ -61,17 +63,56 @@ class LabelledRows:
         """Inside this context the output embedding `head` computes these rows alone: (B, ..., D) -> (1, N, V)."""
 
         def pick(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            hidden = args[0]
-            # Without waiting for a GPU, which is busy with the layers before.
-            batch, column = (index.to(hidden.device, non_blocking=True) for index in (self.batch, self.column))
-            rows = hidden[batch, column]  # (N, D)
-            return (rows.unsqueeze(0), *args[1:])
+            return (self._of(args[0]).unsqueeze(0), *args[1:])
 
         hook = head.register_forward_pre_hook(pick)
         try:
             yield
         finally:
             hook.remove()
+
+    @contextmanager
+    def apart(self, head: nn.Module) -> Iterator[list[Tensor]]:
+        """Inside this context the output embedding `head` computes nothing: its rows, (N, D), come into the list."""
+        kept: list[Tensor] = []
+
+        def keep(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            kept.append(self._of(args[0]))
+            return (args[0][:, :0], *args[1:])
+
+        hook = head.register_forward_pre_hook(keep)
+        try:
+            yield kept
+        finally:
+            hook.remove()
+
+    def _of(self, hidden: Tensor) -> Tensor:
+        """These rows of hidden states (B, ..., D): (N, D)."""
+        # Without waiting for a GPU, which is busy with the layers before.
+        batch, column = (index.to(hidden.device, non_blocking=True) for index in (self.batch, self.column))
+        return hidden[batch, column]
+
+
+@torch.no_grad()
+def ends_in_its_head(language_model: Any) -> bool:
+    """Whether logits are what a plain output embedding makes of hidden states, and nothing is done to them after.
+
+    Gemma 2 caps its logits, Cohere scales them. A pass over one token tells. In float16 it is denied: gradients of
+    single logits are too small for it before the loss is scaled.
+    """
+    head = language_model.get_output_embeddings()
+    if type(head) is not nn.Linear or type(head.weight.data) is not Tensor:  # quantised, or shared out
+        return False
+    if head.weight.is_meta or head.weight.dtype == torch.float16:
+        return False
+    made: list[Tensor] = []
+    hook = head.register_forward_hook(lambda module, args, output: made.append(output))
+    try:
+        token = torch.zeros(1, 1, dtype=torch.long, device=language_model.get_input_embeddings().weight.device)
+        logits = language_model(input_ids=token, use_cache=False).logits
+    finally:
+        hook.remove()
+    return len(made) == 1 and made[0].dtype == logits.dtype and torch.equal(made[0], logits)
 
 
 def label_loss(
@@ -86,7 +127,20 @@ def label_loss(
         scale: `mean` over all labels, or `original`: 0.1 times the sum over B, as the published models were trained.
         smoothing: label smoothing.
     """
-    total = cross_entropy(logits, targets, smoothing)
-    if scale == "original":
-        return _ORIGINAL_FACTOR * total / batch_size
-    return total / targets.shape[0]
+    return _scaled(cross_entropy(logits, targets, smoothing), len(targets), batch_size, scale)
+
+
+def label_loss_after(
+    head: nn.Module,
+    hidden: Tensor,
+    targets: Tensor,
+    batch_size: int,
+    scale: LossScale = "mean",
+    smoothing: float = 0.0,
+) -> Tensor:
+    """The same of the logits that the frozen output embedding `head` makes of `hidden`, (N, D)."""
+    return _scaled(cross_entropy_after(head, hidden, targets, smoothing), len(targets), batch_size, scale)
+
+
+def _scaled(total: Tensor, labels: int, batch_size: int, scale: LossScale) -> Tensor:
+    return _ORIGINAL_FACTOR * total / batch_size if scale == "original" else total / labels

@@ -171,6 +171,7 @@ class Learner:
             loss_scale=self.settings.loss_scale,
             label_smoothing=self.settings.label_smoothing,
             lower_layers=self.lower_layers,
+            skip_logits=True,
         )
         loss: Tensor = output.loss
         return loss

@@ -266,6 +266,22 @@ def test_loss_over_labelled_rows_is_the_loss_over_all(family: str, senses: str) 
         torch.testing.assert_close(output.loss, loss, rtol=1e-5, atol=1e-6)
 
 
+@every_family
+@one_and_two
+def test_loss_and_gradients_are_the_same_where_logits_are_skipped(family: str, senses: str) -> None:
+    model = perceiving(language_model(family, "eager"), senses).train()
+    ids, mask = padded(text(), LENGTHS, "left")
+    given = {"features": perceived(model, 3), "loss_scale": "original", "label_smoothing": 0.1}
+    seen = []
+    for skip in (False, True):
+        model.zero_grad()
+        output = model(ids, mask, ids, **given, skip_logits=skip)
+        output.loss.backward()
+        seen.append((output.loss.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    assert (output.logits is None) == (family != "gemma2")  # whose logits are capped behind its output embedding
+    torch.testing.assert_close(seen[1], seen[0], rtol=1e-4, atol=1e-5)
+
+
 @every
 def test_a_training_step_changes_what_is_trained_and_nothing_else(family: str, attention: str) -> None:
     lm = language_model(family, attention)
