@@ -265,7 +265,7 @@ class AugmentedLM(PartlyTrained):
             kwargs["use_cache"] = False
         layout = self._lay_out(ids, mask, vectors)
         with self._running(layout, vectors):
-            return generate_after(self.language_model, self.anatomy, layout, ids[:, -1:], kwargs)
+            return generate_after(self.language_model, self.anatomy, layout, kwargs)
 
     def compiled_layers(self, **options: Any) -> AbstractContextManager[None]:
         """Inside this context training runs each decoder layer's own code compiled, once for all of them.
