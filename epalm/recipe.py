@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from epalm.config import AdapterConfig, Settings, read_yaml
 from epalm.data.rows import MODALITIES
+from epalm.devices import usable_device
 from epalm.errors import ConfigError
 from epalm.nearest import nearest
 from epalm.recipe_paths import settle_paths
@@ -65,17 +66,8 @@ class ModelSettings(Settings):
         Raises:
             ConfigError: there is no such device.
         """
-        gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        try:
-            device = torch.device(("cuda" if gpus else "cpu") if self.device is None else self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, ImportError):
-            device = torch.device("meta")
-        if device.type == "meta":
-            raise ConfigError(
-                f"model.device: '{self.device}' cannot be used here; choose from {', '.join(['cpu', *gpus])}"
-            )
-        return device
+        best = "cuda" if torch.cuda.device_count() else "cpu"
+        return usable_device(best if self.device is None else self.device, "model.device", meta=False)
 
 
 class DataSettings(Settings):

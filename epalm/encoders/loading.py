@@ -15,6 +15,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
+from epalm.devices import usable_device, usable_dtype
 from epalm.encoders.audio import AudioEncoder, LongSounds
 from epalm.encoders.base import PerceptualEncoder
 from epalm.encoders.frames import DEFAULT_FRAMES, FrameEncoder
@@ -63,9 +64,14 @@ def load_encoder(
 
     Raises:
         ConfigError: the source, its files or its processor configuration cannot be found or read; the encoder perceives
-            something else than `modality`; `frames`, `long_sounds` or `statistics` do not fit it.
+            something else than `modality`; `frames`, `long_sounds` or `statistics` do not fit it; or there is no such
+            dtype or device.
         UnsupportedModelError: it is no encoder that can be served, or its checkpoint lacks weights that are needed.
     """
+    if dtype is not None:
+        dtype = usable_dtype(dtype)
+    if device is not None:
+        device = usable_device(device)
     if isinstance(source, nn.Module):
         backbone = _tower(source, modality)
         if attn_implementation is not None:

@@ -5,8 +5,9 @@ training. What a player shows at that moment is the frame, by the time stamps, s
 and a clip of fewer frames than asked for repeats them.
 
 A clip that is damaged or cut short is refused where one of the moments lies in the part that is lost, and gives its
-frames where none does. MPEG streams and GIFs do not say how long they are, and give what is there; a few flipped bits
-in a picture of VP8, VP9 or HEVC, which carry no check, cannot be noticed by anybody.
+frames where none does. MPEG streams and GIFs do not say how long they are, and give what is there; nor does a
+fragmented MP4, which is refused where it ends inside a fragment. A few flipped bits in a picture of VP8, VP9 or HEVC,
+which carry no check, cannot be noticed by anybody.
 
 Only what leads to those moments is decoded: from the key frame before each, or onward from the moment before where
 that is nearer. A film of two hours costs as much as a clip of one minute.
@@ -24,6 +25,7 @@ import numpy as np
 from epalm.errors import MediaError
 from epalm.media.files import FileSource, naming, optional, refuse_what_is_no_file
 from epalm.media.libav import opened
+from epalm.media.mp4 import refuse_a_cut_fragment
 
 # PyAV's classes; it is optional, and loaded where a file is opened.
 Container: TypeAlias = Any
@@ -85,6 +87,8 @@ def _extent(source: FileSource) -> tuple[Fraction, Fraction]:
     """
     with opened(source, "a video", "video") as container:
         stream = _video_of(container)
+        if "mp4" in container.format.name:
+            refuse_a_cut_fragment(source)
         start = (stream.start_time or 0) * stream.time_base
         if stream.duration and stream.duration > 0:
             length = stream.duration * stream.time_base

@@ -52,6 +52,20 @@ class References:
     passed_over: set[str] = field(default_factory=set)
     """Ids that have captions, none of which counts; VizWiz's evaluator scores no prediction for them."""
 
+    def add(self, row: str, texts: Any, groups: dict[str, str]) -> None:
+        """Take in all that is said of one id.
+
+        Raises:
+            RepeatedError: something else was said of it before.
+        """
+        if row in self.texts and (self.texts[row], self.groups.get(row)) != (texts, groups):
+            raise RepeatedError(row)
+        self.texts[row], self.groups[row] = texts, groups
+
+
+class RepeatedError(Exception):
+    """What comes twice and differs. Its message is the id or the name."""
+
 
 def format_results(name: str, predictions: Iterable[tuple[str, str]]) -> str:
     """Predictions, (id, text), as the evaluation server of that format takes them.
@@ -110,7 +124,8 @@ def read_references(path: Path) -> References:
     """Everything to be predicted, in any of the formats above.
 
     Raises:
-        DataError: the file cannot be read, has no references, or one is neither texts nor answers with their scores.
+        DataError: the file cannot be read, has no references, has two that differ for one id, or one is neither texts
+            nor answers with their scores.
     """
     content = _load(path)
     try:
@@ -120,6 +135,8 @@ def read_references(path: Path) -> References:
             found = _mapping(content)
         else:
             found = _entries(content)
+    except RepeatedError as error:
+        raise DataError(f"{path}: has two references for {error} that differ; keep one, or join their texts") from None
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: is laid out like no file of references that is known ({error!r})") from error
     if not found.texts:
@@ -172,8 +189,7 @@ def _annotations(content: Mapping[str, Any]) -> References:
         else:
             found.kind = "answers"
             row = str(entry["question_id"])
-            found.texts[row] = [answer["answer"] for answer in entry["answers"]]
-            found.groups[row] = _types(entry)
+            found.add(row, [answer["answer"] for answer in entry["answers"]], _types(entry))
     found.passed_over -= found.texts.keys()
     return found
 
@@ -202,9 +218,9 @@ def _entries(content: Iterable[tuple[int, Mapping[str, Any]]]) -> References:
         if isinstance(value, list) and value and isinstance(value[0], dict):
             value = [answer["answer"] for answer in value]
         row = str(entry.get("id", entry["image"] if "answer_type" in entry else number))
-        found.texts[row] = [value] if isinstance(value, str) else value
+        groups = {**_types(entry), **entry.get("groups", {})}
+        found.add(row, [value] if isinstance(value, str) else value, groups)
         found.kind = found.kind or _REFERENCE_FIELDS[name] or ("answers" if "question" in entry else "captions")
-        found.groups[row] = {**_types(entry), **entry.get("groups", {})}
     return found
 
 
@@ -221,10 +237,10 @@ def _load(path: Path) -> Any:
     except UnicodeDecodeError:
         raise DataError(f"{path}: is not UTF-8 text") from None
     try:
-        content = json.loads(text)
+        content = _parsed(path, text)
     except json.JSONDecodeError as whole:
         try:
-            return [(number, json.loads(line)) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+            return [(number, _parsed(path, line)) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         except json.JSONDecodeError:
             raise DataError(f"{path}: is neither JSON nor JSON Lines ({whole})") from None
     if path.suffix == ".jsonl" and isinstance(content, dict):  # one line
@@ -232,6 +248,29 @@ def _load(path: Path) -> Any:
     if not isinstance(content, list | dict):
         raise DataError(f"{path}: holds neither a list nor an object")
     return content if isinstance(content, dict) else list(enumerate(content, start=1))
+
+
+def _parsed(path: Path, text: str) -> Any:
+    """What JSON says.
+
+    Raises:
+        DataError: an object in it says two things under one name.
+        json.JSONDecodeError: it is no JSON.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unrepeated)
+    except RepeatedError as error:
+        raise DataError(f"{path}: an object in it names {error} twice, with different values; keep one") from None
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, in which a name that comes twice must say the same."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        for name, value in pairs:
+            if value != content[name]:
+                raise RepeatedError(name)
+    return content
 
 
 def _prediction(path: Path, number: int, entry: Any) -> tuple[Any, Any]:

@@ -262,10 +262,10 @@ class AugmentedLM(PartlyTrained):
             New tokens only, (B * num_return_sequences, R), or what `return_dict_in_generate` asks for.
 
         Raises:
-            DataError: shapes do not fit.
+            DataError: shapes do not fit, or perception is not of finite numbers.
             ConfigError: an argument cannot be combined with perception.
         """
-        vectors = self.senses(features, pixel_values, inputs)
+        vectors = self.senses(features, pixel_values, inputs, must_be_finite=True)
         if input_ids is None:
             input_ids, attention_mask = self._beginning(vectors), None
         ids, mask = self._text(input_ids, attention_mask)
@@ -281,7 +281,7 @@ class AugmentedLM(PartlyTrained):
             kwargs["use_cache"] = False
         layout = self._lay_out(ids, mask, vectors)
         with self._running(layout, vectors):
-            return generate_after(self.language_model, self.anatomy, layout, ids[:, -1:], kwargs)
+            return generate_after(self.language_model, self.anatomy, layout, kwargs)
 
     def compiled_layers(self, **options: Any) -> AbstractContextManager[None]:
         """Inside this context training runs each decoder layer's own code compiled, once for all of them.
@@ -351,11 +351,11 @@ class AugmentedLM(PartlyTrained):
             pairs: pairs of a row and an answer that are computed at once.
 
         Raises:
-            DataError: shapes do not fit, or the language model has no positions for a row and the longest answer.
+            DataError: see `generate`; or the language model has no positions for a row and the longest answer.
         """
         if not answers or not all(answers):
             raise DataError("answers: expected at least one, and tokens in each of them")
-        vectors = self.senses(features, pixel_values, inputs)
+        vectors = self.senses(features, pixel_values, inputs, must_be_finite=True)
         ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
         limit, longest = self.anatomy.position_limit, max(map(len, answers))
         if limit is not None and int(mask.sum(1).max()) + longest - 1 > limit:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from epalm.devices import usable_device, usable_dtype
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics, load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
@@ -96,12 +97,15 @@ def load_language_model(
         shard: share it out among all processes, see `epalm.models.sharding`.
 
     Raises:
-        ConfigError: nothing can be loaded from there, or not quantised or shared out so, or a shared model would have
-            to change.
+        ConfigError: nothing can be loaded from there, or not quantised or shared out so; or a shared model would have
+            to change; or there is no such dtype or device.
         UnsupportedModelError: what is there cannot be served.
     """
+    wanted = None if dtype is None else usable_dtype(dtype, "torch_dtype", auto=True)
+    if device is not None:
+        device = usable_device(device)
     if isinstance(source, SharedLanguageModel):
-        source.require(dtype, device, attn_implementation, quantization, shard)
+        source.require(wanted, device, attn_implementation, quantization, shard)
         return source.model, study(source.model, decoder_layers), source.source
     held = quantization_of(source) if isinstance(source, nn.Module) else quantization
     if shard:
@@ -115,13 +119,12 @@ def load_language_model(
                 model.set_attn_implementation(attn_implementation)
             except (ValueError, ImportError) as error:
                 raise UnsupportedModelError(f"language model {name}: {' '.join(str(error).split())}") from None
-        dtype = None if dtype == "auto" else dtype
-        if dtype is not None:
-            model = model.to(dtype)
+        if wanted not in (None, "auto"):
+            model = model.to(wanted)
     else:
-        dtype = best_dtype(device) if dtype == "auto" else dtype or torch.float32
-        attention = attn_implementation or best_attention(dtype, device)
-        model, name = _from_files(str(source), dtype, attention, quantization, device), str(source)
+        wanted = best_dtype(device) if wanted == "auto" else wanted or torch.float32
+        attention = attn_implementation or best_attention(wanted, device)
+        model, name = _from_files(str(source), wanted, attention, quantization, device), str(source)
     anatomy = study(model, decoder_layers)
     if quantization == "int8":
         to_int8(anatomy.layers)
@@ -174,6 +177,8 @@ def load_encoders(
     """
     if sources is None:
         return {}
+    if device is not None:
+        device = usable_device(device)
     loaded: dict[str, PerceptualEncoder] = {}
     named: Iterable[tuple[str | None, Any]] = [(None, sources)]
     if isinstance(sources, Mapping | nn.ModuleDict):  # the latter is what a model keeps its own in

@@ -1,10 +1,10 @@
 """Generation by the language model's own `generate`, on embeddings that hold slots and soft prompt.
 
-Cached (the rule): transformers gets the embeddings of slots, soft prompt and text once; the cache serves the rest,
-and logits processors see new tokens only. Uncached (`use_cache=False`, and always with the legacy mask, whose slot
-keys change with every token): transformers gets only the last text token, which logits processors see as well, and a
-hook puts the rest back in front of every call, new tokens included. Both return and stream new tokens only, and every
-length counts new tokens.
+transformers gets the embeddings of slots, soft prompt and text once. Cached (the rule): the cache serves the rest.
+Uncached (`use_cache=False`, and always with the legacy mask, whose slot keys change with every token): they stand in
+front of every call, with all new tokens behind them; transformers itself has no such generation from embeddings. Both
+return and stream new tokens only, logits processors and stopping criteria see these alone, and every length counts
+them.
 
 Shapes: B batch, N = S + P + T tokens in front, R new tokens.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -42,32 +43,28 @@ _OURS = ("max_new_tokens", "max_length", "min_new_tokens", "min_length", "pad_to
 _DEFAULT_NEW_TOKENS = 20
 
 
-def generate_after(
-    language_model: PreTrainedModel, anatomy: Anatomy, layout: Layout, last_ids: Tensor, kwargs: dict[str, Any]
-) -> Any:
+def generate_after(language_model: PreTrainedModel, anatomy: Anatomy, layout: Layout, kwargs: dict[str, Any]) -> Any:
     """New tokens after `layout`; call it inside `injected`.
 
     Args:
         language_model: the frozen causal language model.
         anatomy: its parts.
         layout: everything in front of the new tokens, left-padded.
-        last_ids: (B, 1), the last text token.
         kwargs: `generation_arguments`.
 
     Returns:
         What transformers' `generate` returns, with new tokens only: (B * num_return_sequences, R) ids.
     """
-    given: dict[str, Any] = {"attention_mask": layout.mask}
+    given: dict[str, Any] = {"inputs_embeds": layout.embeddings, "attention_mask": layout.mask}
     if anatomy.takes_position_ids:
         given["position_ids"] = layout.positions
     if kwargs.pop("use_cache", True):
         if anatomy.slides:
             # A cache made from the configuration drops what is outside the window, and the slots with it.
             given["past_key_values"] = DynamicCache()
-        return language_model.generate(inputs_embeds=layout.embeddings, **given, **kwargs)
-    with _whole_calls(language_model, anatomy, layout), streaming_without_front(kwargs):
-        output = language_model.generate(input_ids=last_ids, use_cache=False, **given, **kwargs)
-    return without_front(output, 1)
+        return language_model.generate(**given, **kwargs)
+    with _whole_calls(language_model, anatomy, layout):
+        return language_model.generate(**given, **kwargs)
 
 
 def without_front(output: Any, count: int) -> Any:
@@ -160,26 +157,26 @@ def _room(mask: Tensor, limit: int) -> int:
 
 @contextmanager
 def _whole_calls(language_model: PreTrainedModel, anatomy: Anatomy, layout: Layout) -> Iterator[None]:
-    """Inside this context a call with token ids gets embeddings and positions of everything in front of them, too."""
+    """Inside this context every call of `generate` gets all that is in front and all new tokens, and keeps no cache."""
+    prepare, count = language_model.prepare_inputs_for_generation, layout.mask.shape[1]
 
-    def complete(
-        model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        ids = kwargs["input_ids"]  # (rows, R + 1), the first of them the last in front
-        times = ids.shape[0] // layout.embeddings.shape[0]
-        front = layout.embeddings.repeat_interleave(times, dim=0)  # (rows, N, W)
-        new = model.get_input_embeddings()(ids[:, 1:])  # (rows, R, W)
-        kwargs = {**kwargs, "input_ids": None, "inputs_embeds": torch.cat([front, new.to(front)], dim=1)}
+    @wraps(prepare)  # transformers looks at what it takes
+    def whole(input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        front = kwargs["inputs_embeds"]  # (rows, N, W)
+        kwargs = {**kwargs, "inputs_embeds": None, "past_key_values": None, "use_cache": False}
+        given = prepare(input_ids, **kwargs)
+        new = language_model.get_input_embeddings()(input_ids)  # (rows, R, W)
+        given |= {"input_ids": None, "inputs_embeds": torch.cat([front, new.to(front)], dim=1)}
         if anatomy.takes_position_ids:
-            positions = layout.positions.repeat_interleave(times, dim=0)  # (rows, N)
-            steps = torch.arange(1, ids.shape[1], device=ids.device)
-            kwargs["position_ids"] = torch.cat(
+            positions = kwargs["position_ids"][:, :count]  # (rows, N)
+            steps = torch.arange(1, input_ids.shape[1] + 1, device=positions.device)
+            given["position_ids"] = torch.cat(
                 [positions, positions.amax(1, keepdim=True) + steps], dim=1
             )  # (rows, N + R)
-        return args, kwargs
+        return given
 
-    hook = language_model.register_forward_pre_hook(complete, with_kwargs=True)
+    language_model.prepare_inputs_for_generation = whole
     try:
         yield
     finally:
-        hook.remove()
+        del language_model.prepare_inputs_for_generation

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from epalm.config import AdapterConfig
+from epalm.devices import usable_dtype
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics
 from epalm.errors import AdapterError, ConfigError
 from epalm.models.adapter_io import SavedAdapter
@@ -89,7 +90,7 @@ class Loading:
         """See `load_encoders`."""
         return load_encoders(
             sources,
-            dtype=None if self.dtype == "auto" else self.dtype,
+            dtype=None if self.dtype in (None, "auto") else usable_dtype(self.dtype, "torch_dtype"),
             device=self.device,
             frames=self.frames,
             long_sounds=self.long_sounds,

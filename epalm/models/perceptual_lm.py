@@ -105,8 +105,8 @@ class PerceptualLM(AugmentedLM):
             encoder_levels: how many levels those features' encoder has, if known.
             ready_features: the same and more of what is known of ready features, by modality.
             decoder_layers: dotted path of the ModuleList of decoder layers, where the structure does not tell.
-            torch_dtype: of the frozen weights; unset: float32, or as a live model has it. `auto`: for a language model
-                from files bfloat16 where the device multiplies it natively, and float32 else.
+            torch_dtype: of the frozen weights, or its name; unset: float32, or as a live model has it. `auto`: for a
+                language model from files bfloat16 where the device multiplies it natively, and float32 else.
             device: unset: the CPU, or where a live model is, or a shared language model.
             attn_implementation: `eager` or `sdpa` for the language model; unset: `eager` for bfloat16 on the CPU, where
                 that is faster, else transformers' choice.
@@ -121,7 +121,7 @@ class PerceptualLM(AugmentedLM):
                 those of `clip`, as the original had it.
 
         Raises:
-            ConfigError: a source or a setting is wrong.
+            ConfigError: a source or a setting is wrong, or there is no such dtype or device.
             UnsupportedModelError: a backbone cannot be served.
         """
         config = AdapterConfig.from_preset(config) if isinstance(config, str) else config
@@ -173,7 +173,7 @@ class PerceptualLM(AugmentedLM):
 
         Raises:
             AdapterError: the adapter is damaged, or does not fit the backbones.
-            ConfigError: a backbone cannot be loaded.
+            ConfigError: a backbone cannot be loaded, or there is no such dtype or device.
             UnsupportedModelError: a backbone cannot be served.
         """
         saved = read_adapter(adapter)

@@ -12,8 +12,8 @@ from typing import Literal
 
 import torch
 
-Precision = torch.dtype | Literal["auto"]
-"""A dtype, or what pays on the device."""
+Precision = torch.dtype | Literal["auto", "float32", "bfloat16", "float16"]
+"""A dtype or its name, or what pays on the device."""
 
 
 def best_dtype(device: str | torch.device | None) -> torch.dtype:

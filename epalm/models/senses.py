@@ -86,6 +86,8 @@ class Senses(nn.Module):
         features: Features | None = None,
         pixel_values: Tensor | None = None,
         inputs: RawInputs | None = None,
+        *,
+        must_be_finite: bool = False,
     ) -> dict[str, Tensor]:
         """What enters the slots: (B, K, D) by modality, in the order of the slots.
 
@@ -95,9 +97,12 @@ class Senses(nn.Module):
             features: (B, K, E), where there is one modality, or by modality.
             pixel_values: see `encode`.
             inputs: see `encode`.
+            must_be_finite: look at every number, for which a GPU must finish all it has to do. In training the loss
+                tells of it, later.
 
         Raises:
-            DataError: a modality is unknown or given twice, or features have another shape than (B, K, E).
+            DataError: a modality is unknown or given twice, or features have another shape than (B, K, E), or must be
+                finite numbers and are not.
         """
         if not self.widths:
             return {}
@@ -112,6 +117,12 @@ class Senses(nn.Module):
             levels, width = self.levels[name], self.widths[name]
             if tensor.ndim != 3 or tensor.shape[1:] != (levels, width):
                 raise DataError(f"{name} features: expected (B, {levels}, {width}), got {tuple(tensor.shape)}")
+            if must_be_finite and not (finite := tensor.isfinite().flatten(1).all(dim=1)).all():  # (B,)
+                row = int(finite.int().argmin())
+                raise DataError(
+                    f"{name} features: row {row} of {len(tensor)} (from 0) holds NaN or infinity; mend it, or leave it "
+                    "out"
+                )
         return {name: self.connector[name](given[name]) for name in self.widths if name in given}
 
     def cards(self) -> dict[str, EncoderCard]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from epalm.errors import MediaError
 from epalm.media import load_audio, load_video, video
+from epalm.media.mp4 import refuse_a_cut_fragment
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 
@@ -373,6 +374,59 @@ def test_cut_short(film, clip, tmp_path):
         message = refusal(path)
         assert message.startswith(f"{path}: ")
         assert "cut short" in message or "damaged at" in message, message
+
+
+FRAGMENTED = {"codec": "mpeg4", "options": {"g": "25"}, "head": {"movflags": "frag_keyframe+empty_moov"}}
+
+
+def boxes(data: bytes) -> list[tuple[bytes, int]]:
+    """Kind and place of every box of an MP4, in their order."""
+    found, at = [], 0
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        found.append((kind, at))
+        at += size
+    return found
+
+
+def test_a_fragmented_file_cut_short(tmp_path):
+    whole = write(tmp_path / "a.mp4", map(numbered, range(300)), **FRAGMENTED)
+    assert numbers(whole, 4) == [37, 112, 187, 262]
+    data, cut = whole.read_bytes(), tmp_path / "cut.mp4"
+    assert numbers(io.BytesIO(data), 4) == [37, 112, 187, 262]
+    moofs, mdats = ([at for kind, at in boxes(data) if kind == wanted] for wanted in (b"moof", b"mdat"))
+    assert len(moofs) == len(mdats) == 12
+    for end in (moofs[6] + 5, moofs[6] + 20, mdats[6], mdats[6] + 4, mdats[6] + 200, mdats[0] + 30, mdats[-1] + 300):
+        cut.write_bytes(data[:end])
+        assert refusal(cut) == f"{cut}: cut short: its last fragment is not whole"
+        assert "cut short: its last fragment is not whole" in refusal(io.BytesIO(data[:end]))
+    # between two fragments it is a whole file of six seconds; the index at the end is nothing to be seen
+    cut.write_bytes(data[: moofs[6]])
+    assert numbers(cut, 4) == [18, 56, 93, 131]
+    cut.write_bytes(data[:-20])
+    assert numbers(cut, 4) == [37, 112, 187, 262]
+
+
+@pytest.mark.parametrize("change", ["large", "last", "junk"])
+def test_boxes_of_a_whole_fragmented_file(tmp_path, change):
+    """Sizes of 64 bits, a last box that goes to the end of the file, and what some program has put behind it."""
+    path = write(tmp_path / "a.mp4", map(numbered, range(50)), **FRAGMENTED)
+    data = path.read_bytes()
+    mdat, index = boxes(data)[-2:]
+    assert (mdat[0], index[0]) == (b"mdat", b"mfra")
+    head, body = data[: mdat[1]], data[mdat[1] + 8 : index[1]]
+    tail = {
+        "large": struct.pack(">I4sQ", 1, b"mdat", len(body) + 16) + body,
+        "last": struct.pack(">I4s", 0, b"mdat") + body,
+        "junk": data[mdat[1] :] + b"\xff" * 50,
+    }[change]
+    path.write_bytes(head + tail)
+    if change == "large":  # its frames lie eight bytes off
+        refuse_a_cut_fragment(path)
+        path.write_bytes(head + tail[:-60])
+        assert "its last fragment is not whole" in refusal(path)
+    else:
+        assert numbers(path, 2) == [12, 37]
 
 
 class Early(random.Random):

@@ -142,6 +142,37 @@ def test_references_that_are_no_texts(tmp_path, content, message):
         read_references(_write(tmp_path / name, content))
 
 
+_TWICE = {
+    "rows.jsonl": '{"id": "a", "question": "?", "answer": "x"}\n{"id": "a", "question": "?", "answer": "y"}\n',
+    "captions.jsonl": '{"id": "a", "caption": "x"}\n{"id": "a", "caption": "y"}\n',
+    "groups.jsonl": "".join(f'{{"id": "a", "caption": "x", "groups": {{"kind": "{kind}"}}}}\n' for kind in "pq"),
+    "list.json": [{"id": "a", "answers": ["x"]}, {"id": "a", "answers": ["y"]}],
+    "number.jsonl": '{"id": 2, "answer": "x"}\n{"answer": "y"}\n',
+    "vqa.json": {"annotations": [VQA["annotations"][0], VQA["annotations"][1] | {"question_id": "5"}]},
+}
+
+
+@pytest.mark.parametrize("name", _TWICE)
+def test_an_id_has_one_list_of_references(tmp_path, name):
+    with pytest.raises(DataError, match=rf"{name}: has two references for [a25] that differ; keep one, or join"):
+        read_references(_write(tmp_path / name, _TWICE[name]))
+
+
+def test_a_mapping_names_an_id_once(tmp_path):
+    text = '{"a": "x", "b": "z", "a": "y"}'
+    for read in (read_references, read_predictions):
+        with pytest.raises(DataError, match=r"r\.json: an object in it names a twice, with different values; keep one"):
+            read(_write(tmp_path / "r.json", text))
+
+
+def test_what_comes_twice_and_says_the_same_is_no_harm(tmp_path):
+    assert read_references(_write(tmp_path / "r.json", '{"a": ["x"], "a": ["x"]}')).texts == {"a": ["x"]}
+    lines = '{"id": "a", "answer": "x"}\n' * 2
+    assert read_references(_write(tmp_path / "r.jsonl", lines)).texts == {"a": ["x"]}
+    vqa = {"annotations": VQA["annotations"] * 2}
+    assert read_references(_write(tmp_path / "vqa.json", vqa)).texts.keys() == {"5", "6"}
+
+
 def test_rows_without_an_id_go_by_their_line_as_in_a_manifest(tmp_path):
     lines = '\r\n{"image": "a.jpg", "caption": "x"}\r\n\n  \n{"image": "b.jpg", "caption": "y"}\n'
     path = _write(tmp_path / "rows.jsonl", lines)

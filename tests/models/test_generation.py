@@ -60,6 +60,38 @@ def test_full_output_has_new_tokens_only(model, use_cache: bool) -> None:
     assert torch.equal(torch.stack([step.argmax(-1) for step in output.logits], dim=1), output.sequences)
 
 
+@pytest.mark.parametrize("penalty", [{"repetition_penalty": 1.8}, {"no_repeat_ngram_size": 1}])
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("family", ["opt", "llama"])
+@pytest.mark.filterwarnings("ignore:Passing .* with `inputs_embeds`:UserWarning")
+def test_logits_processors_see_new_tokens_only(family: str, beams: int, penalty: dict) -> None:
+    """Of five tokens that can be said at all, the last one of the text must be as free as the others."""
+    model = augmented(language_model(family, "sdpa"))
+    few = [*range(4, 9)]
+    ids = text() % len(few) + few[0]
+    penalty = penalty | {"suppress_tokens": sorted(set(range(97)) - set(few)), "num_beams": beams}
+    cached, uncached = (
+        model.generate(ids, features=features(3), max_new_tokens=4, use_cache=use_cache, **penalty, **ENDLESS)
+        for use_cache in (True, False)
+    )
+    assert torch.equal(cached, uncached)
+    assert (ids[:, -1:] == cached).any()
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_stopping_criteria_see_new_tokens_only(model, use_cache: bool) -> None:
+    lengths: list[int] = []
+
+    def watch(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        lengths.append(ids.shape[1])
+        return torch.zeros(len(ids), dtype=torch.bool)
+
+    model.generate(
+        text(), features=features(3), use_cache=use_cache, max_new_tokens=3, stopping_criteria=[watch], **ENDLESS
+    )
+    assert lengths == [1, 2, 3]
+
+
 @pytest.mark.parametrize("family", ["opt", "llama", "bloom"])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_static_cache_gives_the_same(family: str, beams: int) -> None:

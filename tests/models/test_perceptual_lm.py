@@ -244,6 +244,28 @@ def test_perception_that_does_not_fit_is_refused_in_one_line(given: dict, messag
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_perception_that_is_not_finite_is_refused_where_answers_are_made(value: float) -> None:
+    model = augmented(language_model("opt", "sdpa"), widths={"image": E, "audio": 5}, levels=None, depths={"image": K})
+    given = {name: torch.randn(3, model.levels[name], width) for name, width in model.senses.widths.items()}
+    model.generate(text(), features=given, max_new_tokens=1)
+    given["audio"][2, -1, 3] = given["audio"][1, 0, 0] = value
+    for asked in (
+        lambda: model.generate(text(), features=given, max_new_tokens=1),
+        lambda: model.rank([[5, 2], [7, 2]], text(), features=given),
+    ):
+        with pytest.raises(DataError, match=r"^audio features: row 1 of 3 \(from 0\) holds NaN or infinity; mend it"):
+            asked()
+
+
+def test_pictures_that_are_not_finite_are_refused_where_answers_are_made() -> None:
+    model = PerceptualLM.build(language_model("opt", "sdpa"), vision(), "epalm_pt")
+    pixels = pictures()
+    pixels[0, 0, 0, 0] = float("nan")
+    with pytest.raises(DataError, match=r"^image features: row 0 of 3"):
+        model.generate(text(), pixel_values=pixels, max_new_tokens=1)
+
+
 def test_text_that_does_not_fit_is_refused_in_one_line() -> None:
     model = augmented(language_model("opt", "sdpa"))
     with pytest.raises(DataError, match="70 tokens, but the language model has positions for 64"):

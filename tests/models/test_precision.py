@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from families import FAMILIES, WIDTH, E, augmented, features, language_model, new_language_model, padded, text
 from torch import Tensor
 
+from epalm.encoders import load_encoder
+from epalm.errors import ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.anatomy import study
 from epalm.models.layout import lay_out
@@ -69,6 +72,36 @@ def test_a_recipe_leaves_it_to_the_hardware(backbones: Path) -> None:
     assert held["bfloat16"] == (torch.bfloat16, torch.bfloat16)
     asked = load_model(build_recipe(values, {"model.torch_dtype": "bfloat16", "model.attn_implementation": "sdpa"}))
     assert asked.language_model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"torch_dtype": "flaot16"}, "torch_dtype: weights cannot be held in 'flaot16'; did you mean 'float16'?"),
+        ({"torch_dtype": torch.int8}, "torch_dtype: weights cannot be held in 'torch.int8'; "),
+        ({"device": "foo"}, "device: 'foo' cannot be used here; choose from cpu"),
+        ({"device": "cuda:99"}, "device: 'cuda:99' cannot be used here; choose from cpu"),
+        ({"device": 1.5}, "device: '1.5' cannot be used here; choose from cpu"),
+    ],
+)
+def test_what_no_weights_can_be_held_in_is_refused(backbones: Path, tmp_path: Path, given: Any, message: str) -> None:
+    lm, vit = str(backbones / "opt"), str(backbones / "vit")
+    first = PerceptualLM.build(lm, vit)
+    first.save_pretrained(tmp_path)
+    told = f"^{re.escape(message)}[^\n]*$"
+    for source in (lm, first.language_model, first):  # files, a live model, a shared one
+        with pytest.raises(ConfigError, match=told):
+            PerceptualLM.build(source, vit, **given)
+    with pytest.raises(ConfigError, match=told):
+        PerceptualLM.from_pretrained(tmp_path, **given)
+    with pytest.raises(ConfigError, match=told.removeprefix("^torch_")):
+        load_encoder(vit, **{name.removeprefix("torch_"): value for name, value in given.items()})
+
+
+def test_a_dtype_may_be_given_by_its_name(backbones: Path) -> None:
+    model = PerceptualLM.build(backbones / "opt", backbones / "vit", torch_dtype="bfloat16", device="cpu")
+    assert model.language_model.dtype == model.encoders["image"].backbone.dtype == torch.bfloat16
+    assert PerceptualLM.build(model, encoder_width=E, torch_dtype="bfloat16").language_model is model.language_model
 
 
 def test_auto_leaves_live_and_shared_language_models_as_they_are() -> None:

@@ -39,17 +39,22 @@ def read_csv(path: Path, otherwise: str | None = None) -> list[dict[str, str]]:
         otherwise: encoding of a file that is not UTF-8; unset: such a file is refused.
 
     Raises:
-        DataError: the file cannot be read, or a row has fewer fields than the header, or more.
+        DataError: the file cannot be read, or a row has fewer fields than the header, or more, or a quote that is not
+            closed.
     """
     text = _text(path, otherwise)
     first = text.partition("\n")[0]
-    # Lines end where CSV has them end: a caption may hold signs that Python takes for the end of one.
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
+    delimiter = ";" if first.count(";") > first.count(",") else ","
+    # Lines end where CSV has them end: a caption may hold signs that Python takes for the end of one. The last ends,
+    # too, so that a quote that is open there holds the end of it.
+    raw = list(io.StringIO(text if text.endswith("\n") else f"{text}\n", newline=""))
+    lines = csv.reader(raw, delimiter=delimiter)
     header: list[str] | None = None
     rows: list[dict[str, str]] = []
     start = 1
     try:
         for fields in lines:
+            _require_closed_quotes(path, fields, start, raw[start - 1 : lines.line_num], delimiter)
             if header is None:
                 header = fields or None
             elif fields:
@@ -63,6 +68,29 @@ def read_csv(path: Path, otherwise: str | None = None) -> list[dict[str, str]]:
     except csv.Error as error:
         raise DataError(f"{path}, line {start}: is not CSV ({error}); look for a quote that is not closed") from None
     return rows
+
+
+def _require_closed_quotes(path: Path, fields: list[str], start: int, raw: list[str], delimiter: str) -> None:
+    """See that a field with several lines ends where its quote is closed, and has not taken in the rows behind it.
+
+    Args:
+        path: the file.
+        fields: of a row, as they were read.
+        start: the row's first line, from 1.
+        raw: its lines.
+        delimiter: what parts its fields.
+
+    Raises:
+        DataError: it does not.
+    """
+    several = [number for number, field in enumerate(fields) if "\n" in field]
+    if not several:
+        return
+    try:
+        list(csv.reader(raw, delimiter=delimiter, strict=True))
+    except csv.Error:
+        opened = start + sum(field.count("\n") for field in fields[: several[-1]])
+        raise DataError(f"{path}, line {opened}: has a quote that is not closed; close it, or double it") from None
 
 
 def read_lines(path: Path) -> list[str]:
