@@ -79,11 +79,13 @@ def info(folder: Place = None, as_json: Annotated[bool, typer.Option("--json", h
 def verify(folder: Place = None) -> None:
     """Read every byte of a store, to see whether it is what was written; damage is built anew when it is next used."""
     from epalm.data.store.report import report_on
+    from epalm.progress import show_progress
 
     damaged = 0
     stores = _stores(folder)
     for store in stores:
-        report = report_on(store, checksums=True)
+        with show_progress() as show:
+            report = report_on(store, checksums=True, on_progress=show)
         damaged += len(report.damaged)
         typer.echo(report.as_text())
     if damaged:

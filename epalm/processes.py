@@ -75,6 +75,24 @@ def require_plain_launch() -> None:
             )
 
 
+def require_own_devices(device: str | None) -> None:
+    """See that processes of one machine do not all go to one device, as they would where it is named by number.
+
+    Args:
+        device: as in `model.device`; None: each process takes its own.
+
+    Raises:
+        ConfigError: they would.
+    """
+    kind, _, index = (device or "").partition(":")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+    if here > 1 and index and kind != "cpu":
+        raise ConfigError(
+            f"model.device: '{device}' would put all {here} processes of this machine on one device; leave it out, and "
+            "each takes the GPU of its number"
+        )
+
+
 def is_main_process() -> bool:
     """Whether this is the process that writes results and tells of progress."""
     return bool(processes().is_main_process)
@@ -84,7 +102,8 @@ def own_device(device: torch.device) -> torch.device:
     """`device`, and of several GPUs this process's own."""
     if device.type != "cuda" or device.index is not None:
         return device
-    return torch.device("cuda", processes().local_process_index)
+    # Where the launcher lets each process see one GPU alone, that is the first of each.
+    return torch.device("cuda", processes().local_process_index % torch.cuda.device_count())
 
 
 def wait_for_everyone() -> None:

@@ -181,9 +181,9 @@ class PerceivedFiles:
         skip: bool,
         processes: Processes,
     ) -> None:
-        def told(done: int, total: int) -> None:
+        def told(what: str, done: int, total: int) -> None:
             if on_progress is not None:
-                on_progress(f"perceiving {modality}", done, total)
+                on_progress(f"{what} {modality}", done, total)
 
         def perceive(batches: Sequence[Sequence[Seen]]) -> Iterator[tuple[list[Seen], Tensor]]:
             return self._batches(modality, batches, skip=skip)

@@ -5,6 +5,7 @@ Shapes: B views, K levels, E width.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -16,8 +17,24 @@ from epalm.processes import Processes
 
 PerceiveViews = Callable[[Sequence[Sequence[Seen]]], Iterator[tuple[list[Seen], Tensor]]]
 """Batches of views -> of each batch those that could be perceived, and their features (B, K, E) in main memory."""
-Told = Callable[[int, int], None]
-"""Called with how many views have been perceived, and how many were to be."""
+Told = Callable[[str, int, int], None]
+"""Called with what is being done, such as `perceiving`, how much of it is done, and how much there is."""
+_NOTICEABLE = 1.0
+"""Seconds."""
+
+
+def once_noticeable(told: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """`told`, which is called with how much is done and how much there is, but not in the first second from now on.
+
+    What commonly is done in less is told of only where it takes longer.
+    """
+    begun = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        if time.monotonic() - begun >= _NOTICEABLE:
+            told(done, total)
+
+    return tell
 
 
 class Kept(Protocol):
@@ -63,7 +80,7 @@ class InMemory:
         for batch, (read, features) in zip(batches, perceive(batches), strict=True):
             self._features.update(zip(read, features, strict=True))
             done += len(batch)
-            told(done, len(lacking))
+            told("perceiving", done, len(lacking))
 
     def take(self, seen: Sequence[Seen]) -> Tensor:
         """See `Kept`."""

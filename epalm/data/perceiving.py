@@ -1,4 +1,8 @@
-"""Views of files -> features, batch by batch; the next batches are decoded while the encoder is at work.
+"""Views of files -> features, batch by batch; the next batches are prepared while the encoder is at work.
+
+Files are decoded by several threads, and what they hold becomes the encoder's inputs in others. On the CPU that is one,
+for more would take time from the encoder; beside a GPU, which would wait for a single one, every batch that is under
+way has its own. However many threads there are, no more than `_AHEAD` + 1 batches are under way.
 
 Shapes: B views, K levels, E width.
 """
@@ -10,6 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -20,7 +25,7 @@ from epalm.encoders import PerceptualEncoder
 from epalm.errors import MediaError
 
 _AHEAD = 2
-"""Batches that are decoded before they are wanted."""
+"""Batches that are prepared before they are wanted."""
 _THREADS = min(8, os.cpu_count() or 1)
 
 Decode = Callable[[Seen], Any]
@@ -34,6 +39,7 @@ def perceive_batches(
     decode: Decode,
     *,
     every_token: bool = False,
+    preparers: int | None = None,
 ) -> Iterator[tuple[list[Seen], Tensor]]:
     """Of each batch the views that were not left out, and their features (B, K, E) in main memory.
 
@@ -43,18 +49,31 @@ def perceive_batches(
         batches: distinct views; what shares a batch is perceived at once.
         decode: called in other threads.
         every_token: features are (B, K, S, E).
+        preparers: batches that are preprocessed at the same time, of the few under way; unset: 1 where the encoder is
+            on the CPU, else all of them. Neither features nor their order depend on it.
 
     Raises:
         MediaError: what `decode` raises; or features are not finite numbers.
     """
+    count = _preparers(encoder, len(batches), preparers)
+    free: SimpleQueue[PerceptualEncoder] = SimpleQueue()
+    for own in [encoder, *(encoder.with_own_processor() for _ in range(count - 1))]:
+        free.put(own)
+
+    def preprocess(media: Sequence[Any]) -> dict[str, Tensor]:
+        own = free.get()  # processors are not made for several threads
+        try:
+            return own.preprocess(media)
+        finally:
+            free.put(own)
 
     def prepared(batch: Sequence[Seen], media: Iterable[Any]) -> tuple[list[Seen], Any]:
         read = [(one, each) for one, each in zip(batch, media, strict=True) if each is not None]
-        return [one for one, _ in read], encoder.preprocess([each for _, each in read]) if read else None
+        return [one for one, _ in read], preprocess([each for _, each in read]) if read else None
 
     perceive = encoder.every_token if every_token else encoder.features
     shape = (levels, encoder.require_token_count(), encoder.width) if every_token else (levels, encoder.width)
-    for read, inputs in _ahead(batches, decode, prepared):
+    for read, inputs in _ahead(batches, decode, prepared, count):
         if not read:
             yield [], torch.empty(0, *shape)
             continue
@@ -63,31 +82,37 @@ def perceive_batches(
         yield read, features
 
 
+def _preparers(encoder: PerceptualEncoder, batches: int, wanted: int | None = None) -> int:
+    """How many batches are preprocessed at the same time: as wanted, but no more than are under way."""
+    wanted = wanted or (1 if encoder.device.type == "cpu" else _AHEAD + 1)
+    return max(1, min(wanted, _AHEAD + 1, batches))
+
+
 def _ahead(
     batches: Sequence[Sequence[Seen]],
     decode: Decode,
     prepare: Callable[[Sequence[Seen], Iterable[Any]], tuple[list[Seen], Any]],
+    preparers: int,
 ) -> Iterator[tuple[list[Seen], Any]]:
-    """What `prepare` makes of each batch and its decoded media."""
+    """What `prepare`, called in as many threads, makes of each batch and its decoded media; in the batches' order."""
     if sum(map(len, batches)) < 2:  # threads would gain nothing
         for batch in batches:
             yield prepare(batch, map(decode, batch))
         return
     # Threads that decode turn warnings off and on again at the same time, and could leave them off.
-    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as decoders, ThreadPoolExecutor(1) as preparer:
+    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as decoders, ThreadPoolExecutor(preparers) as pool:
         waiting: deque[Future[tuple[list[Seen], Any]]] = deque()
         try:
             for batch in batches:
-                # Processors are not made for several threads: one of its own gathers what the others decode.
                 media = decoders.map(decode, batch)
-                waiting.append(preparer.submit(prepare, batch, media))
+                waiting.append(pool.submit(prepare, batch, media))
                 if len(waiting) > _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
             decoders.shutdown(cancel_futures=True)
-            preparer.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _refuse_what_is_no_number(encoder: PerceptualEncoder, features: Tensor, seen: Sequence[Seen]) -> None:

@@ -6,6 +6,7 @@ the mean over valid tokens where there is none. The last K blocks are read, shal
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -148,6 +149,17 @@ class PerceptualEncoder(nn.Module, ABC):
         super().train(mode)
         self.backbone.eval()
         return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone is."""
+        return next(self.backbone.parameters()).device
+
+    def with_own_processor(self) -> PerceptualEncoder:
+        """The same encoder, weights and all, with a copy of the processor, for another thread to preprocess with."""
+        twin = copy.copy(self)
+        twin.processor = copy.deepcopy(self.processor)
+        return twin
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ features. Shapes: B clips, N frames, K levels, S tokens of a frame, E width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,13 @@ class FrameEncoder(PerceptualEncoder):
     def image(self) -> PerceptualEncoder:
         """The encoder of pictures."""
         return self._image[0]
+
+    def with_own_processor(self) -> FrameEncoder:
+        """As in the base."""
+        twin = copy.copy(self)
+        twin._image = (self.image.with_own_processor(),)
+        twin.processor = twin.image.processor
+        return twin
 
     @property
     def reading(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from epalm.errors import AdapterError, ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import SavedAdapter, read_adapter
 from epalm.models.cards import first_difference
-from epalm.processes import own_device
+from epalm.processes import own_device, require_own_devices
 from epalm.recipe import Recipe, build_recipe
 
 SAVED_GROUPS = ("model", "text", "generation")
@@ -40,12 +40,14 @@ def load_adapter(
 
     Raises:
         AdapterError: the adapter is damaged or does not fit its backbones, or those are not there.
-        ConfigError: a setting is wrong or has no effect any more, or a backbone cannot be loaded.
+        ConfigError: a setting is wrong or has no effect any more, a backbone cannot be loaded, or all processes would
+            go to one device.
         UnsupportedModelError: a backbone cannot be served.
     """
     overrides = overrides or {}
     saved = read_adapter(adapter)
     recipe = _saved_recipe(saved, overrides)
+    require_own_devices(recipe.model.device)
     replaced = {name.split(".")[1] for name in overrides} & {"language_model", "encoders"}
     backbones: dict[str, Any] = {name: getattr(recipe.model, name) for name in replaced}
     if language_model is not None:

@@ -301,11 +301,11 @@ class AugmentedLM(PartlyTrained):
             require_compiler(self.device)
         return compiled(self.anatomy.layers, **options)
 
-    def lower_layers(self, most_bytes: int = 4 * 2**30) -> LowerLayers:
+    def lower_layers(self, most_bytes: int | None = None) -> LowerLayers:
         """What makes `forward` run the layers below the window once for every text, with the same results.
 
         Args:
-            most_bytes: of main memory that may be kept: a token takes the language model's width in its dtype.
+            most_bytes: of main memory that may be kept, by default 4 GiB: a token takes the model's width in its dtype.
 
         Raises:
             ConfigError: what is below the window depends on more than the text, or nothing is there.

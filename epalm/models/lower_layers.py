@@ -4,8 +4,10 @@ Below the window no layer sees a slot, so without a soft prompt and without bloc
 the text alone, and no gradient goes there. What enters the first layer of the window is kept in main memory, row by row
 and without padding; on a later visit the layers below hand on their input, and the window gets what was kept.
 
-On the CPU every text is run alone, so that its states do not depend, by a rounding, on what it was first met with, and
-a resumed run ends as one that was never stopped. Elsewhere that would take too long, and new texts run together.
+On the CPU every text that is kept is run alone, so that its states do not depend, by a rounding, on what it was first
+met with, and a resumed run ends as one that was never stopped. Elsewhere that would take too long, and new texts run
+together. So do everywhere the texts of a batch that there is no room for: they cost what they would cost without all
+this. Texts are kept as they come, until one does not fit; none is ever dropped for another.
 
 Shapes: B batch, T text tokens, t tokens of one row, D language-model width, S slots, N = S + T.
 """
@@ -25,6 +27,8 @@ from epalm.models.anatomy import Anatomy
 from epalm.models.layer_forwards import Forward, replaced
 from epalm.models.layout import lay_out
 
+MOST_BYTES = 4 * 2**30
+"""Of main memory that may be kept, where nothing else is said."""
 Row = tuple[int, ...]
 """The tokens of one text, from the first real one to the last; -1 for padding between them."""
 _PADDING = -1
@@ -37,15 +41,24 @@ class LowerLayers:
         language_model: the frozen causal language model.
         anatomy: its parts.
         start: how many layers, at least one.
-        most_bytes: what may be kept; when it is, the states of other texts are computed anew at every visit.
+        most_bytes: what may be kept; when it is, the states of other texts are computed anew at every visit. Unset:
+            `MOST_BYTES`.
     """
 
-    def __init__(self, language_model: PreTrainedModel, anatomy: Anatomy, start: int, most_bytes: int) -> None:
-        self.language_model, self.anatomy, self.start, self.most_bytes = language_model, anatomy, start, most_bytes
+    def __init__(
+        self, language_model: PreTrainedModel, anatomy: Anatomy, start: int, most_bytes: int | None = None
+    ) -> None:
+        self.language_model, self.anatomy, self.start = language_model, anatomy, start
+        self.most_bytes = MOST_BYTES if most_bytes is None else most_bytes
         self._words = language_model.get_input_embeddings()
         self.bytes = 0
-        """How much is kept."""
+        """How much is kept, or claimed."""
+        self.full = False
+        """Whether a text did not fit, so that no other is kept."""
+        self._claimed: set[Row] = set()
+        """Texts that there is room for."""
         self._kept: dict[Row, Tensor] = {}
+        """States (t, D) of those that have been met."""
         self._extras = 0
         """How many values a layer gives back beside the hidden states; -1: these alone, and no tuple."""
 
@@ -54,18 +67,24 @@ class LowerLayers:
 
         Input shapes: (B, T) both. Output shape: (B, T, D).
         """
-        rows = [_row(*pair) for pair in zip(ids.tolist(), mask.tolist(), strict=True)]
-        fresh = self._computed([row for row in dict.fromkeys(row for row, _ in rows) if row and row not in self._kept])
-        for row, states in fresh.items():
-            if self.bytes + states.nbytes <= self.most_bytes:
-                self._kept[row] = states
-                self.bytes += states.nbytes
+        rows = _rows(ids, mask)
+        texts = list(dict.fromkeys(row for row, _ in rows if row))
+        self._claim(texts)
+        fresh = self._computed([row for row in texts if row not in self._kept])
+        self._kept |= {row: states for row, states in fresh.items() if row in self._claimed}
         weight = self._words.weight
         whole = torch.zeros(*ids.shape, self.anatomy.width, dtype=weight.dtype)
         for number, (row, first) in enumerate(rows):
             if row:
                 whole[number, first : first + len(row)] = fresh[row] if row in fresh else self._kept[row]
         return whole.to(weight.device, non_blocking=True)
+
+    def claim(self, ids: Tensor, mask: Tensor) -> None:
+        """Set room aside for the texts of a batch, (B, T) both, as `states` does; nothing is computed yet.
+
+        A run that is resumed claims for the batches that came before, so that it keeps what the run kept.
+        """
+        self._claim([row for row, _ in _rows(ids, mask) if row])
 
     @contextmanager
     def standing_in(self, states: Tensor, slots: int) -> Iterator[None]:
@@ -91,15 +110,22 @@ class LowerLayers:
         with replaced(self.anatomy.layers[: self.start], skip), _hooked_before(self.anatomy.layers[self.start], enter):
             yield
 
+    def _claim(self, texts: list[Row]) -> None:
+        for row in texts:
+            if row in self._claimed or self.full:
+                continue
+            size = len(row) * self.anatomy.width * self._words.weight.element_size()
+            self.full = self.bytes + size > self.most_bytes
+            if not self.full:
+                self._claimed.add(row)
+                self.bytes += size
+
     @torch.no_grad()
     def _computed(self, rows: list[Row]) -> dict[Row, Tensor]:
-        """The states of new rows, (t, D) each, in main memory."""
-        together = 1 if self._words.weight.device.type == "cpu" else max(1, len(rows))
-        return {
-            row: states
-            for first in range(0, len(rows), together)
-            for row, states in self._run(rows[first : first + together]).items()
-        }
+        """The states of rows that are not there, (t, D) each, in main memory."""
+        alone = self._claimed if self._words.weight.device.type == "cpu" else set()
+        passes = [*([row] for row in rows if row in alone), [row for row in rows if row not in alone]]
+        return {row: states for some in passes if some for row, states in self._run(some).items()}
 
     def _run(self, rows: list[Row]) -> dict[Row, Tensor]:
         """The states of some rows in one pass."""
@@ -116,7 +142,7 @@ class LowerLayers:
                     inputs_embeds=layout.embeddings, attention_mask=layout.mask, use_cache=False, **places
                 )
         except _Reached as reached:
-            states = reached.hidden.cpu()
+            states = reached.hidden.to("cpu", self._words.weight.dtype)
         finally:
             hook.remove()
         # Each row on its own: a view would keep the whole batch.
@@ -150,6 +176,11 @@ def _hooked_before(layer: nn.Module, hook: Callable[..., Any]) -> Iterator[None]
         yield
     finally:
         handle.remove()
+
+
+def _rows(ids: Tensor, mask: Tensor) -> list[tuple[Row, int]]:
+    """The texts of a batch, (B, T) both, and where each begins; those of nothing but padding are left empty."""
+    return [_row(*pair) for pair in zip(ids.tolist(), mask.tolist(), strict=True)]
 
 
 def _row(ids: list[int], mask: list[int]) -> tuple[Row, int]:

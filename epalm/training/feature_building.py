@@ -13,7 +13,7 @@ from epalm.errors import ConfigError
 from epalm.evaluation.perceiving import perceived_files
 from epalm.models import PerceptualLM
 from epalm.models.backbones import load_encoders
-from epalm.processes import own_device
+from epalm.processes import own_device, require_own_devices
 from epalm.recipe import Recipe
 from epalm.training.describe import weightless_language_model
 from epalm.training.rows import require_rows, training_rows, validation_rows
@@ -57,7 +57,8 @@ def build_features(
         every_token: store features of every token, (K, S, E), which training on the recipe does not ask for.
 
     Raises:
-        ConfigError: there are no rows, nothing is perceived, nothing is to be stored, or a backbone is wrong.
+        ConfigError: there are no rows, nothing is perceived, nothing is to be stored, or a backbone is wrong; or
+            all processes would go to one device.
         DataError: a manifest or a store is wrong.
         MediaError: a file cannot be read, and must not be skipped, or too many cannot.
         UnsupportedModelError: a backbone cannot be served.
@@ -66,6 +67,7 @@ def build_features(
         raise ConfigError("data.store: is false, so nothing would be stored; leave it out, or name a directory")
     if not recipe.model.encoders or recipe.adapter.connector == "none":
         raise ConfigError("model.encoders: there is none, so there is nothing to build")
+    require_own_devices(recipe.model.device)
     skip_bad = recipe.data.on_bad_media == "skip"
     if recipe.data.validation is None:
         require_rows(recipe.data)

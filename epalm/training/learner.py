@@ -73,6 +73,9 @@ class Learner:
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=half)
         self.lower_layers = model.lower_layers() if settings.cache_lower_layers else None
         self.parts = accelerator.num_processes * settings.accumulation
+        first = accelerator.process_index * settings.accumulation
+        self.own_parts = range(first, first + settings.accumulation)
+        """Those of a batch that this process learns from."""
 
     @property
     def rate(self) -> float:
@@ -95,20 +98,17 @@ class Learner:
             UnsupportedModelError: the tokenizer is another model's.
         """
         settings = self.settings
-        draws = random.Random(f"{settings.seed} {step}")  # of the step alone
-        pairs = [self.tasks.encode(row, draws) for row in rows]
+        pairs = self._encoded(step, rows)
         # The legacy mask lets the slot see padding: then every part has that of the whole batch.
         columns = max(sum(map(len, pair)) for pair in pairs) if self.bare.config.mask == "legacy" else 0
         share = torch.zeros((), device=self.bare.device)
-        first = self.accelerator.process_index * settings.accumulation
-        last = first + settings.accumulation - 1
-        for part in range(first, last + 1):
+        for part in self.own_parts:
             # Every process takes part in every step; where it has no row, what it does weighs nothing.
             places = share_of(range(len(rows)), part, self.parts)
             weight = self._weight([pairs[place] for place in places], pairs)
             places = places or range(1)
             some = [pairs[place] for place in places]
-            with nullcontext() if part == last else self.accelerator.no_sync(self.model):
+            with nullcontext() if part == self.own_parts[-1] else self.accelerator.no_sync(self.model):
                 loss = weight * self._loss(step, some, [media[place] for place in places], columns)
                 # Processes' gradients are averaged, and here they are to be summed.
                 self.scaler.scale(loss * self.accelerator.num_processes).backward()
@@ -121,6 +121,28 @@ class Learner:
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         return share
+
+    def note(self, step: int, rows: Sequence[Row]) -> bool:
+        """Have the lower layers keep of an earlier step what they kept then; nothing is computed.
+
+        On the CPU a text that is kept may differ by a rounding from one that is not.
+
+        Args:
+            step: counts from 0; to be noted one after the other.
+            rows: of the whole batch.
+
+        Returns:
+            Whether there is more to be noted.
+        """
+        kept = self.lower_layers
+        if kept is None or kept.full or self.bare.device.type != "cpu":
+            return False
+        pairs = self._encoded(step, rows)
+        for part in self.own_parts:
+            places = share_of(range(len(rows)), part, self.parts) or range(1)
+            batch = collate([pairs[place] for place in places], self.tasks.pad_id)
+            kept.claim(batch.input_ids, batch.attention_mask)
+        return True
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """What the optimizer keeps for each trained tensor, by its number and a name."""
@@ -146,6 +168,11 @@ class Learner:
         self.optimizer.load_state_dict({"state": kept, "param_groups": groups})
         self.schedule.last_epoch = state["schedule"]
         self.scaler.load_state_dict(state["scaler"])
+
+    def _encoded(self, step: int, rows: Sequence[Row]) -> list[Encoded]:
+        """The texts of a step; what is drawn for them depends on the step alone."""
+        draws = random.Random(f"{self.settings.seed} {step}")
+        return [self.tasks.encode(row, draws) for row in rows]
 
     def _weight(self, some: Sequence[Encoded], whole: Sequence[Encoded]) -> float:
         """What the loss of some rows counts for in that of the batch."""

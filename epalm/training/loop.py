@@ -197,6 +197,9 @@ class _Run:
         kept = None if best is None else {name: tensor.to(self.model.device) for name, tensor in best.items()}
         self.selection = Selection.of_dict(self.settings.patience, saved.state["selection"], kept)
         self.step, self.losses = saved.step, list(saved.state["losses"])
+        for step, numbers in zip(range(self.step), self.batches.after(0), strict=False):
+            if not self.learner.note(step, [self.rows[number] for number in numbers]):
+                break
         restore_random_states(saved.state["random"], self.accelerator.process_index)
 
     def _learn(self, numbers: Sequence[int]) -> None:

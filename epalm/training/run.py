@@ -22,7 +22,13 @@ from epalm.evaluation.perceiving import perceived_files, ready_cards
 from epalm.evaluation.record import remove_evaluation, write_evaluation
 from epalm.models import PerceptualLM
 from epalm.models.summary import Summary
-from epalm.processes import is_main_process, own_device, require_plain_launch, wait_for_everyone
+from epalm.processes import (
+    is_main_process,
+    own_device,
+    require_own_devices,
+    require_plain_launch,
+    wait_for_everyone,
+)
 from epalm.recipe import PublishedScores, Recipe
 from epalm.tasks import Tasks
 from epalm.training.checkpoints import Checkpoints
@@ -117,6 +123,7 @@ def run_recipe(
         UnsupportedModelError: a backbone cannot be served.
     """
     require_plain_launch()
+    require_own_devices(recipe.model.device)
     require_rows(recipe.data)
     output = named_output(recipe.output)
     if is_main_process():  # trying whether it can be written, processes would be in each other's way

@@ -148,6 +148,38 @@ def test_what_does_not_fit_is_computed_anew() -> None:
         assert lower.bytes == 9 * WIDTH * 4  # the first row; neither other has room beside it
 
 
+def test_texts_that_do_not_fit_cost_what_they_cost_without(runs: Callable[[PerceptualLM], list[int]]) -> None:
+    """Each layer below runs once more for every text that is kept, and once at most at every visit."""
+    model = augmented(new_language_model(FAMILIES["opt"]()), prompt="none", start=2, end=4)
+    counts = runs(model)
+    ids, mask = padded(text(), LENGTHS, "right")
+
+    def visits(room: int, batches: list[list[int]]) -> list[int]:
+        lower, before = model.lower_layers(most_bytes=room * WIDTH * 4), list(counts)
+        for rows in batches:
+            model(ids[rows], mask[rows], features=features(len(rows)), lower_layers=lower)
+        return [now - then for now, then in zip(counts, before, strict=True)]
+
+    batches = [[0, 1, 2], [2, 0], [1, 1, 2], [0], [2, 1, 0]]
+    assert visits(0, batches) == [5, 5, 5, 5, 5]  # as without
+    assert visits(9, batches) == [1 + 4, 1 + 4, 5, 5, 5]  # the first text is kept, and one visit has no other
+    assert visits(13, batches) == [2 + 4, 2 + 4, 5, 5, 5]
+    assert visits(19, batches) == [3, 3, 5, 5, 5]
+
+
+def test_once_a_text_does_not_fit_no_other_is_kept() -> None:
+    model = augmented(language_model("llama", "eager"), prompt="none")
+    ids, mask = padded(text(), LENGTHS, "right")
+    met, claimed = (model.lower_layers(most_bytes=13 * WIDTH * 4) for _ in range(2))
+    claimed.claim(ids[[0, 2]], mask[[0, 2]])
+    assert (claimed.full, claimed.bytes) == (True, 9 * WIDTH * 4)
+    met.states(ids[[0, 2]], mask[[0, 2]])
+    for lower in (met, claimed):
+        lower.claim(ids, mask)
+        assert lower.bytes == 9 * WIDTH * 4  # the second would have room
+    assert torch.equal(met.states(ids, mask), claimed.states(ids, mask))
+
+
 @torch.no_grad()
 def test_padding_inside_a_row_is_a_text_of_its_own() -> None:
     model = augmented(language_model("mistral", "eager"), prompt="none")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -51,12 +51,15 @@ class Places:
         both = np.concatenate(tables) if tables else np.empty((0, 4), dtype="<u8")
         self._index, self._contents = KeyIndex(both[:, :2]), both[:, 2:]
 
-    def identify(self, places: Mapping[Path, bytes | None], processes: Processes) -> dict[Path, bytes]:
+    def identify(
+        self, places: Mapping[Path, bytes | None], processes: Processes, told: Callable[[int, int], None]
+    ) -> dict[Path, bytes]:
         """The content keys of files; those that cannot be read are left out.
 
         Args:
             places: what `place_of` says of each file; the same files in every process, each of which reads its share.
             processes: those that share the work.
+            told: called with how many files have been read, and how many were to be.
         """
         found = self._index.find(as_keys(place or bytes(KEY_BYTES) for place in places.values())).tolist()
         known = {
@@ -66,18 +69,27 @@ class Places:
         }
         files = list(places)
         contents: dict[Path, bytes] = {}
+        done, total = 0, len(files) - len(known)
         shares = [files[first : first + _AT_ONCE] for first in range(0, len(files), _AT_ONCE)]
         with ThreadPoolExecutor(_THREADS) as readers:
             for first in range(0, len(shares), processes.count):
                 now = shares[first : first + processes.count]
                 mine = now[processes.rank] if processes.rank < len(now) else []
                 strange = [path for path in mine if path not in known]
-                read = {path: key for path, key in zip(strange, readers.map(content_of, strange), strict=True) if key}
+                read: dict[Path, bytes] = {}
+                for number, (path, key) in enumerate(zip(strange, readers.map(content_of, strange), strict=True), 1):
+                    if key:
+                        read[path] = key
+                    told(done + number, total)
                 self._remember([(place, key) for path, key in read.items() if (place := places[path])])
-                told = [known.get(path) or read.get(path) for path in mine]
+                found_here = [known.get(path) or read.get(path) for path in mine]
                 # Machines may see other times of one file, and so know other files: all go by what one of them says.
-                for theirs, keys in zip(now, processes.share(told), strict=False):
+                for theirs, keys in zip(now, processes.share(found_here), strict=False):
                     contents.update((path, key) for path, key in zip(theirs, keys, strict=True) if key)
+                here = sum(path not in known for share in now for path in share)
+                done += here
+                if here > len(strange):
+                    told(done, total)
         return contents
 
     def _remember(self, read: Sequence[tuple[bytes, bytes]]) -> None:

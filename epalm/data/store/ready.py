@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from epalm.data.kept import PerceiveViews, Told
+from epalm.data.kept import PerceiveViews, Told, once_noticeable
 from epalm.data.store.keys import as_keys, key_of
 from epalm.data.store.places import Places, place_of
 from epalm.data.store.store import FeatureStore
@@ -47,15 +48,16 @@ class ReadyFeatures(KnownViews):
             return
         paths = [path for path, _ in seen]
         by_id = self.store.description.identity == "id"
-        keys = self._by_id(paths) if by_id else self._by_content(paths, processes)
-        self._check(as_keys(keys.values()), processes)
+        keys = self._by_id(paths) if by_id else self._by_content(paths, told, processes)
+        self._check(as_keys(keys.values()), told, processes)
         if self.store.damaged:
             raise DataError(f"{next(iter(self.store.damaged.values()))}; remove it, and import or build it again")
         self._keys |= {(path, None): key for path, key in keys.items()}
 
-    def _by_content(self, paths: Sequence[Path], processes: Processes) -> dict[Path, bytes]:
+    def _by_content(self, paths: Sequence[Path], told: Told, processes: Processes) -> dict[Path, bytes]:
         places = {path: place_of(path) for path in paths}
-        contents = Places(self.store.folder / "places").identify(places, processes)
+        tell = once_noticeable(partial(told, "identifying"))
+        contents = Places(self.store.folder / "places").identify(places, processes, tell)
         there = self.store.find(as_keys(contents.values())) >= 0
         return {path: key for (path, key), found in zip(contents.items(), there.tolist(), strict=True) if found}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from epalm.data.kept import once_noticeable
 from epalm.data.store.description import StoreDescription
 from epalm.data.store.store import FeatureStore
 
@@ -53,19 +56,26 @@ class StoreReport:
         return "\n".join(f"{name:<10} {fact}" for name, fact in lines if fact)
 
 
-def report_on(folder: Path, *, checksums: bool = False) -> StoreReport:
+def report_on(
+    folder: Path, *, checksums: bool = False, on_progress: Callable[[str, int, int], None] | None = None
+) -> StoreReport:
     """Look into a store.
 
     Args:
         folder: of the store.
         checksums: read every byte, to see whether it is what was written.
+        on_progress: told of the shards that have been read so, where that takes long.
 
     Raises:
         DataError: there is no store, or its description is damaged.
     """
     store = FeatureStore(folder)
-    for shard in store.shards if checksums else ():
+    shards = store.shards if checksums else ()
+    tell = once_noticeable(partial(on_progress, "verifying")) if on_progress else None
+    for number, shard in enumerate(shards, 1):
         if not shard.is_whole():
             store.drop(shard, f"{shard.path}: damaged; its checksum is another")
+        if tell is not None:
+            tell(number, len(shards))
     size = sum(shard.path.stat().st_size for shard in store.shards)
     return StoreReport(folder, store.description, len(store), len(store.shards), size, dict(store.damaged))

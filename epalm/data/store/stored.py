@@ -8,12 +8,13 @@ evaluation may stand in for it where it meets damage.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from epalm.data.kept import PerceiveViews, Told
+from epalm.data.kept import PerceiveViews, Told, once_noticeable
 from epalm.data.store.builder import build, items_per_shard
 from epalm.data.store.description import StoreDescription
 from epalm.data.store.keys import as_keys, key_of
@@ -40,7 +41,7 @@ class KnownViews:
         """Features (B, ...) of views that are not lacking."""
         return self.store.read(self.store.find(as_keys([self._keys[one] for one in seen])))
 
-    def _check(self, keys: np.ndarray, processes: Processes) -> None:
+    def _check(self, keys: np.ndarray, told: Told, processes: Processes) -> None:
         """Have shards that hold some of keys (Q, 2) count as absent where their bytes are not what was written.
 
         Each is looked at once, by one of the processes.
@@ -49,7 +50,12 @@ class KnownViews:
         held = {self.store.shards[i] for i in set(self.store.shard_numbers(entries[entries >= 0]).tolist())}
         new = sorted((shard for shard in held if shard.path not in self._checked), key=lambda shard: shard.path)
         self._checked |= {shard.path for shard in new}
-        damaged = [shard.path for shard in new[processes.rank :: processes.count] if not shard.is_whole()]
+        tell = once_noticeable(partial(told, "verifying"))
+        mine, damaged = new[processes.rank :: processes.count], list[Path]()
+        for number, shard in enumerate(mine, 1):
+            if not shard.is_whole():
+                damaged.append(shard.path)
+            tell(number, len(mine))
         gone = {path for theirs in processes.share(damaged) for path in theirs}
         for shard in new:
             if shard.path in gone:
@@ -81,7 +87,8 @@ class StoredFeatures(KnownViews):
             return
         paths = list(dict.fromkeys(path for path, _ in seen))
         before = {path: place_of(path) for path in paths}
-        contents = Places(self.store.folder / "places").identify(before, processes)
+        tell = once_noticeable(partial(told, "identifying"))
+        contents = Places(self.store.folder / "places").identify(before, processes, tell)
         for path in paths:
             if path not in contents:  # it is what is perceived that says why it cannot be read
                 list(perceive([[(path, None)]]))
@@ -98,7 +105,7 @@ class StoredFeatures(KnownViews):
                 yield read, features
 
         self.store.refresh(processes)
-        self._check(as_keys(keys.values()), processes)
+        self._check(as_keys(keys.values()), told, processes)
         known = self.store.description
         build(
             self.store,
@@ -107,7 +114,7 @@ class StoredFeatures(KnownViews):
             batch_size=self._batch_size,
             per_shard=items_per_shard(known.shape, known.dtype, known.facts.get("frames") or 1, len(wanted)),
             processes=processes,
-            told=told,
+            told=partial(told, "perceiving"),
         )
         there = self.store.find(as_keys(keys.values())) >= 0
         self._keys |= {one: key for (one, key), found in zip(keys.items(), there.tolist(), strict=True) if found}

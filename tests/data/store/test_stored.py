@@ -12,11 +12,15 @@ import tiny
 import torch
 from PIL import Image
 
+from epalm.data import kept
 from epalm.data.features import PerceivedFiles
-from epalm.data.store import FeatureStore, StoredFeatures, describe_encoder
+from epalm.data.store import FeatureStore, ReadyFeatures, StoredFeatures, describe_encoder, places
+from epalm.data.store.places import content_of, place_of
+from epalm.data.store.report import report_on
 from epalm.data.views import Views
 from epalm.encoders import PerceptualEncoder, load_encoder
 from epalm.errors import DataError, MediaError
+from epalm.processes import Processes
 
 K = 2
 Rows = list[dict[str, Path]]
@@ -222,6 +226,53 @@ def test_damage_is_found_and_mended(encoder: PerceptualEncoder, stored: Perceivi
             assert stored.perceived(pictures)[1] == 0
             (folder,) = {each.parent for each in files}
             assert not FeatureStore(folder).damaged
+
+
+def test_what_takes_long_before_anything_is_perceived_is_told_of(
+    stored: Perceiving, pictures: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(rows: Rows, files: PerceivedFiles) -> list[tuple[str, int, int]]:
+        news: list[tuple[str, int, int]] = []
+        files.perceive(rows, lambda *one: news.append(one))
+        return news
+
+    monkeypatch.setattr(kept, "_NOTICEABLE", 3600)
+    assert told(pictures[:1], stored.open()) == [("perceiving image", 1, 1)]
+    monkeypatch.setattr(kept, "_NOTICEABLE", 0)
+    assert told(pictures, stored.open()) == [
+        *(("identifying image", number, 3) for number in (1, 2, 3)),  # the first is known
+        ("verifying image", 1, 1),
+        ("perceiving image", 3, 3),
+    ]
+    assert told(pictures, stored.open()) == [("verifying image", 1, 2), ("verifying image", 2, 2)]
+    (store,) = stored.folder.iterdir()
+    shutil.rmtree(store / "places")
+    assert told(pictures[1:], PerceivedFiles({}, {"image": K}, kept={"image": ReadyFeatures(store)})) == [
+        *(("identifying image", number, 3) for number in (1, 2, 3)),
+        ("verifying image", 1, 1),
+    ]
+    news: list[tuple[str, int, int]] = []
+    report_on(store, checksums=True, on_progress=lambda *one: news.append(one))
+    assert news == [("verifying", 1, 2), ("verifying", 2, 2)]
+
+
+def test_files_that_another_process_identifies_are_counted(
+    pictures: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class First(Processes):
+        """The first of two, of which the other reads the last two files."""
+
+        def share(self, value: Any) -> list[Any]:
+            return [value, list(map(content_of, paths[2:]))]
+
+    monkeypatch.setattr(places, "_AT_ONCE", 2)
+    paths = [row["image"] for row in pictures]
+    news: list[tuple[int, int]] = []
+    found = places.Places(tmp_path / "places").identify(
+        {path: place_of(path) for path in paths}, First(0, 2), lambda *one: news.append(one)
+    )
+    assert found == {path: content_of(path) for path in paths}
+    assert news == [(1, 4), (2, 4), (4, 4)]
 
 
 def test_what_is_remembered_of_files_may_be_damaged(stored: Perceiving, pictures: Rows) -> None:
