@@ -1,4 +1,4 @@
-"""The machine that is measured: its best device, what results call it, and a clock that waits for it."""
+"""The machine that is measured: its best device, what results call it, a clock that waits for it, and its speed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 import torch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+_SIZE, _PRODUCTS = (2048, 1) if DEVICE == "cpu" else (8192, 30)
+PRODUCT_FLOP = 2 * _SIZE**3 * _PRODUCTS
 
 
 def device_name() -> str:
@@ -24,6 +26,15 @@ def now() -> float:
     """Seconds, read when the device has done all that it was given."""
     settle()
     return time.perf_counter()
+
+
+def product_seconds(dtype: torch.dtype) -> float:
+    """Seconds of a large square product on a CPU, of several on a GPU: `PRODUCT_FLOP` of multiplying and adding."""
+    a, b = (torch.randn(_SIZE, _SIZE, device=DEVICE).to(dtype) for _ in range(2))
+    started = now()
+    for _ in range(_PRODUCTS):
+        torch.mm(a, b)
+    return now() - started
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -8,18 +8,20 @@ On a GPU the first line also measures OPT-1.3B, 2.7B and 6.7B with ViT-L, as far
 `naive` perceives in every step, in float32, pads to the longest row there is, and computes logits everywhere, as the
 original does. `store` is the package's loop on a feature store on disk, in float32. `lean` is the same loop with frozen
 weights in bfloat16 where the hardware multiplies it (a recipe's default), and rows of like length together
-(`training.group_by_length`). Weights are random, which changes no speed. Every way runs in a process of its own, one
-after the other, several times in turn; ratios are of medians of those runs' mean steps: a few of the naive way, whose
-steps are all alike, and whole visits to all rows of the others. On a GPU there are more of both, the clock is read only
-when the device has done all that it was given, and the naive way finds its pictures decoded, as by other processes.
-Writes benchmarks/results/training.json, or a file named after the sizes where they are given.
+(`training.group_by_length`). Weights are random, which changes no speed. Every way runs in a process of its own, all at
+the same time and a few steps at a time in turn (benchmarks/turns.py), over as many steps as visit all rows; of the
+naive way, whose steps are all alike, over a few. Ratios are of mean steps. On a GPU there are more of both, the clock
+is read only when the device has done all that it was given, and the naive way finds its pictures decoded, as by other
+processes. Writes benchmarks/results/training.json, or a file named after the sizes where they are given.
 
 `loss_difference` is the largest relative difference from the naive way's losses over the first steps on the same
 batches, at the same rate, in float32 (`store`) and as precise as the lean step (`lean`).
 
-`lm_matmul_share` counts what a step must multiply: two products forwards and two backwards for each parameter of the
-layers and each token (padding is none), and for each parameter of the output embedding and each token that is learned;
-over the time of the step and the rate of a large product.
+`lm_matmul_share` counts what a lean step must multiply: two products forwards and two backwards for each parameter of
+the layers and each token (padding is none), and for each parameter of the output embedding and each token that is
+learned. It is the time that takes at the rate of a large product, measured before each of the way's turns, over the
+time of the step. `flop_ratio` is what a naive step multiplies over what a lean one does: the most that a lean step can
+gain where both are in one precision.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import DEVICE, device_name, name_of, now
+from machine import DEVICE, PRODUCT_FLOP, device_name, name_of, product_seconds
 from shapes import ENCODERS, LANGUAGE_MODELS, encoder, language_model, layers_in_bytes
 from torch import Tensor
 from transformers import AutoTokenizer, ViTConfig
+from turns import Turns, side_by_side
 
 from epalm import PerceptualLM
 from epalm.config import AdapterConfig
@@ -63,9 +66,11 @@ SIZES = [("opt-125m", "vit-b", [8, 32]), ("opt-350m", "vit-b", [8])]
 LARGE = [(name, "vit-l", [8, 32]) for name in ("opt-1.3b", "opt-2.7b", "opt-6.7b")]
 """Beside those, on a GPU."""
 WARM_UP = 2 if DEVICE == "cpu" else 32
-NAIVE_STEPS = 4 if DEVICE == "cpu" else 50
-LEAST_STEPS = 1 if DEVICE == "cpu" else 100
-"""Of the other ways, which are measured over whole visits to all rows."""
+ROUNDS = 4
+"""Turns of each way in one run."""
+NAIVE_STEPS = 1 if DEVICE == "cpu" else 12
+LEAST_STEPS = 1 if DEVICE == "cpu" else 25
+"""In a turn; of the other ways, which visit all rows, at least."""
 COMPARED = 5
 """Steps whose losses are compared."""
 RATE = 1e-4
@@ -86,22 +91,22 @@ def build(
 
 
 class Marked(PerceivedFiles):
-    """The features of a store, as they are read; the clock is read where a step first asks for its own.
+    """The features of a store, as they are read; where a step asks for its own, it begins.
 
     Args:
         folder: of the store.
         levels: K.
-        step: number of that step, counted from 0.
+        begins: called with the step's number, counted from 0.
     """
 
-    def __init__(self, folder: Path, levels: int, step: int | None = None) -> None:
+    def __init__(self, folder: Path, levels: int, begins: Callable[[int], None]) -> None:
         super().__init__({}, {"image": levels}, kept={"image": ReadyFeatures(folder)})
-        self._step, self.mark = step, 0.0
+        self._begins = begins
 
     def of(self, rows: Any, *, step: int | None = None) -> dict[str, Tensor]:
         """(B, K, E)."""
-        if step is not None and step == self._step:
-            self.mark = now()
+        if step is not None:
+            self._begins(step)
         return super().of(rows, step=step)
 
 
@@ -127,19 +132,29 @@ def decoded(model: PerceptualLM, rows: Any) -> Callable[[Sequence[int]], dict[st
     return perceive
 
 
-def naive(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettings) -> tuple[float, list[float]]:
-    """The original's loop: seconds from the step after the warm-up on, and the losses of all steps."""
+def longest_of(rows: Any, tasks: Tasks) -> int:
+    """Tokens of the longest row."""
+    return max(map(sum, tokens_of(rows, tasks)))
+
+
+def tokens_of(rows: Any, tasks: Tasks) -> list[tuple[int, int]]:
+    """Of every row the tokens in front of what is learned, and those that are."""
+    pairs = (tasks.encode(row, random.Random(0)) for row in rows)
+    return [(len(pair.prompt_ids), len(pair.target_ids)) for pair in pairs]
+
+
+def naive(
+    model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettings, begins: Callable[[int], None]
+) -> list[float]:
+    """The original's loop, and the losses of all steps."""
     assert settings.steps is not None
     perceive = perceiving(model, rows) if DEVICE == "cpu" else decoded(model, rows)
     optimizer = torch.optim.AdamW(parameter_groups(model, settings))
-    longest = max(
-        len(pair.prompt_ids) + len(pair.target_ids) for pair in (tasks.encode(r, random.Random(0)) for r in rows)
-    )
+    longest = longest_of(rows, tasks)
     batches = Batches([0] * len(rows), settings.batch_size, settings.seed).after(0)
-    losses, started = [], now()
+    losses = []
     for step in range(settings.steps):
-        if step == WARM_UP:
-            started = now()
+        begins(step)
         numbers = next(batches)
         draws = random.Random(f"{settings.seed} {step}")
         batch = collate([tasks.encode(rows[number], draws) for number in numbers], tasks.pad_id)
@@ -156,16 +171,15 @@ def naive(model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettin
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
-    return now() - started, losses
+    return losses
 
 
 def ours(
-    model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettings, store: Path
-) -> tuple[float, list[float]]:
-    """The package's loop: seconds from the step after the warm-up on, and the losses of all steps."""
-    perceived = Marked(store, model.levels["image"], WARM_UP)
-    losses = train(model, rows, tasks, settings, perceived=perceived).losses
-    return now() - perceived.mark, list(losses)
+    model: PerceptualLM, rows: Any, tasks: Tasks, settings: TrainingSettings, store: Path, begins: Callable[[int], None]
+) -> list[float]:
+    """The package's loop, and the losses of all steps."""
+    perceived = Marked(store, model.levels["image"], begins)
+    return list(train(model, rows, tasks, settings, perceived=perceived).losses)
 
 
 def captions(options: argparse.Namespace, tasks: Tasks) -> Any:
@@ -173,52 +187,72 @@ def captions(options: argparse.Namespace, tasks: Tasks) -> Any:
     return tasks.expand([row for row in read_manifest(options.rows) if row.task == "captioning"])
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """One way, in this process."""
+def measure(options: argparse.Namespace) -> None:
+    """One way, in this process, in its turns."""
     model = build(options.lm, options.encoder, options.way)
     dtype = next(model.language_model.parameters()).dtype
-    limit = matmul_limit(dtype)
     tasks = Tasks(model.tokenizer)
     rows = captions(options, tasks)
     visit = -(-len(rows) // options.batch)
-    steps = options.steps if options.way == "naive" else visit * -(-LEAST_STEPS // visit)
+    per_turn = NAIVE_STEPS if options.way == "naive" else max(LEAST_STEPS, -(-visit // ROUNDS))
     settings = TrainingSettings(
-        steps=WARM_UP + steps, batch_size=options.batch, learning_rate=RATE, group_by_length=options.way == "lean"
+        steps=WARM_UP + ROUNDS * per_turn + 1,  # the last shows where the one before ends
+        batch_size=options.batch,
+        learning_rate=RATE,
+        group_by_length=options.way == "lean",
     )
+    turns, products = Turns(), []
+
+    def begins(step: int) -> None:
+        turn, within = divmod(step - WARM_UP, per_turn)
+        if turn == ROUNDS:
+            turns.end()
+        elif turn >= 0 and within == 0:
+            turns.wait()
+            if options.way == "lean":
+                products.append(product_seconds(dtype))
+                turns.begin()
+
     if options.way == "naive":
-        seconds, _ = naive(model, rows, tasks, settings)
+        naive(model, rows, tasks, settings, begins)
     else:
-        seconds, _ = ours(model, rows, tasks, settings, options.store)
+        ours(model, rows, tasks, settings, options.store, begins)
     if DEVICE == "cuda":
         peak = torch.cuda.max_memory_allocated()
     else:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])  # of this process alone, unlike getrusage's
-    pairs = [tasks.encode(row, random.Random(0)) for row in rows]
-    tokens = statistics.mean(len(pair.prompt_ids) + len(pair.target_ids) for pair in pairs) + 2  # slot and soft prompt
-    learned = statistics.mean(len(pair.target_ids) for pair in pairs)
+    told = tokens_of(rows, tasks)
+    turns.done(
+        {
+            "seconds": sum(turns.seconds) / (ROUNDS * per_turn),
+            "peak": peak,
+            "flop": flop_of_a_row(model, told, options.way),
+            "product_seconds": statistics.mean(products) if products else None,
+            "dtype": name_of(dtype),
+        }
+    )
+
+
+def flop_of_a_row(model: PerceptualLM, rows: list[tuple[int, int]], way: str) -> float:
+    """Multiplications and additions that a row takes in products with weights.
+
+    Args:
+        model: `naive` with its encoder.
+        rows: see `tokens_of`.
+        way: its own.
+    """
     layers = sum(p.numel() for layer in model.anatomy.layers for p in layer.parameters())
     head = model.language_model.get_output_embeddings().weight.numel()
-    return {
-        "seconds": seconds / steps,
-        "peak": peak,
-        "flop_per_row": 4 * (layers * tokens + head * learned),
-        "matmul_limit": max(limit, matmul_limit(dtype)),  # a machine may be slower now and then
-        "dtype": name_of(dtype),
-    }
-
-
-def matmul_limit(dtype: torch.dtype) -> float:
-    """FLOP per second of a large square product, the best of several; on a GPU of several rows of them."""
-    size, launches = (2048, 1) if DEVICE == "cpu" else (8192, 30)
-    a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(8):
-        started = now()
-        for _ in range(launches):
-            torch.mm(a, b)
-        best = min(best, (now() - started) / launches)
-    return 2 * size**3 / best
+    front = 2  # slot and soft prompt
+    if way == "naive":
+        longest = max(map(sum, rows))
+        eyes = model.encoders["image"].backbone
+        patches = (eyes.config.image_size // eyes.config.patch_size) ** 2 + 1
+        blocks = sum(p.numel() for name, p in eyes.named_parameters() if ".layer" in name or "layers." in name)
+        return 2 * blocks * patches + 4 * (layers + head) * (longest + front)
+    tokens = statistics.mean(map(sum, rows)) + front
+    return 4 * (layers * tokens + head * statistics.mean(learned for _, learned in rows))
 
 
 def losses(options: argparse.Namespace) -> list[float]:
@@ -230,49 +264,50 @@ def losses(options: argparse.Namespace) -> list[float]:
     tasks = Tasks(model.tokenizer)
     rows = captions(options, tasks)
     if options.way != "naive":
-        return ours(model, rows, tasks, settings, options.store)[1]
+        return ours(model, rows, tasks, settings, options.store, lambda step: None)
     description = describe_encoder(model.encoders["image"], model.levels["image"])
     kept = StoredFeatures(options.store, description, Views(), 32)
     PerceivedFiles.of_model(model, kept={"image": kept}).perceive([row.media for row in rows])
-    return naive(model, rows, tasks, settings)[1]
+    return naive(model, rows, tasks, settings, lambda step: None)
 
 
 def differences(options: argparse.Namespace) -> dict[str, float]:
     """How far the losses of the other ways are from the naive way's."""
-    told = {way: in_a_process(options, "losses", way=way) for way in WAYS}
+    told: dict[str, list[float]] = {}
+    for way in WAYS:
+        done = subprocess.run(command(options, "losses", way=way), stdout=subprocess.PIPE, text=True, check=True)
+        told[way] = json.loads(done.stdout.splitlines()[-1])
     return {
         way: max(abs(a - b) / a for a, b in zip(told["naive"], told[way], strict=True)) for way in ("store", "lean")
     }
 
 
-def in_a_process(options: argparse.Namespace, part: str, **changed: Any) -> Any:
-    """What this script comes to as that part, so that memory is of it alone."""
-    given = {name: getattr(options, name) for name in ("steps", "rows", "store", "lm", "encoder")} | changed
+def command(options: argparse.Namespace, part: str, **changed: Any) -> list[str]:
+    """The command line that has this script be that part."""
+    given = {name: getattr(options, name) for name in ("rows", "store", "lm", "encoder")} | changed
     arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
-    command = [sys.executable, __file__, "--part", part, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return [sys.executable, __file__, "--part", part, *arguments]
 
 
 def compare(options: argparse.Namespace, batch: int) -> dict[str, Any]:
     """All ways at one size."""
-    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
-    for _ in range(options.repeats):
-        for way in WAYS:
-            runs[way].append(in_a_process(options, "measure", way=way, batch=batch))
-    seconds = {way: statistics.median(run["seconds"] for run in runs[way]) for way in WAYS}
-    peak = {way: statistics.median(run["peak"] for run in runs[way]) for way in WAYS}
-    lean = runs["lean"][0]
+    parts = {way: command(options, "measure", way=way, batch=batch) for way in WAYS}
+    runs = [side_by_side(parts) for _ in range(options.repeats)]
+    seconds = {way: statistics.mean(run[way]["seconds"] for run in runs) for way in WAYS}
+    peak = {way: statistics.median(run[way]["peak"] for run in runs) for way in WAYS}
+    product = statistics.mean(run["lean"]["product_seconds"] for run in runs)
+    flop = {way: runs[0][way]["flop"] for way in WAYS}
     result: dict[str, Any] = {
         "lm": options.lm,
         "encoder": options.encoder,
         "batch": batch,
-        "lean_dtype": lean["dtype"],
+        "lean_dtype": runs[0]["lean"]["dtype"],
         "speedup_store": seconds["naive"] / seconds["store"],
         "speedup_lean": seconds["naive"] / seconds["lean"],
+        "flop_ratio": flop["naive"] / flop["lean"],
         "peak_memory_mib": {way: round(value / 2**20) for way, value in peak.items()},
         "peak_memory_ratio": peak["lean"] / peak["naive"],
-        "lm_matmul_share": lean["flop_per_row"] * batch / seconds["lean"] / lean["matmul_limit"],
+        "lm_matmul_share": flop["lean"] * batch / PRODUCT_FLOP * product / seconds["lean"],
     }
     if DEVICE == "cuda":
         result["samples_per_second"] = {way: batch / value for way, value in seconds.items()}
@@ -303,7 +338,6 @@ def main() -> None:
     parser.add_argument("--lm", choices=LANGUAGE_MODELS)
     parser.add_argument("--encoder", choices=ENCODERS)
     parser.add_argument("--batches", type=int, nargs="+")
-    parser.add_argument("--steps", type=int, default=NAIVE_STEPS, help="of the naive way, after the warm-up")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, help="unset: by the sizes")
     parser.add_argument("--part", choices=["measure", "losses"], help=argparse.SUPPRESS)
@@ -313,7 +347,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
-        print(json.dumps(measure(options) if options.part == "measure" else losses(options)))
+        measure(options) if options.part == "measure" else print(json.dumps(losses(options)))
         return
     result: dict[str, Any] = {"device": device_name(), "threads": torch.get_num_threads(), "sizes": []}
     sizes, out = sizes_of(options), options.out or file_of(options)

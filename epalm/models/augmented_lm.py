@@ -37,7 +37,7 @@ from epalm.models.generation import (
 from epalm.models.injection import injected
 from epalm.models.layer_forwards import compiled, require_compiler
 from epalm.models.layout import Layout, lay_out, to_left_padding
-from epalm.models.loss import LabelledRows, LossScale, ends_in_its_head, label_loss, label_loss_after
+from epalm.models.loss import LabelledRows, LossScale, ends_in_its_head, label_loss, label_loss_after, predicting
 from epalm.models.lower_layers import LowerLayers
 from epalm.models.partly_trained import PartlyTrained
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
@@ -192,7 +192,19 @@ class AugmentedLM(PartlyTrained):
         """
         ids, mask = self._text(input_ids, attention_mask)
         vectors = self.senses(features, pixel_values, inputs)
-        skip_logits = skip_logits and labels is not None and self._ends_in_its_head
+        rows = None
+        if labels is not None:
+            if labels.shape != ids.shape:
+                raise DataError(f"labels: expected {tuple(ids.shape)} like input_ids, got {tuple(labels.shape)}")
+            # Where the mask was given: a search on a GPU would wait for all it has to do.
+            seen = mask if attention_mask is None else attention_mask
+            rows = LabelledRows.find(labels.to(seen.device), seen, len(vectors) + self._prompt_tokens)
+            if self.config.mask != "legacy":  # whose slots see what comes last, too
+                ids, mask = predicting(ids, mask)
+                if attention_mask is not None:
+                    attention_mask = predicting(input_ids, attention_mask)[1]
+                input_ids = input_ids[:, :-1]
+            skip_logits = skip_logits and self._ends_in_its_head
         if not vectors and self.prompt is None:
             given: dict[str, Any] = {"input_ids": ids, "attention_mask": None if attention_mask is None else mask}
             running = self._blocks_adapted()
@@ -208,28 +220,9 @@ class AugmentedLM(PartlyTrained):
             told = mask if attention_mask is None else attention_mask
             known = lower_layers.standing_in(lower_layers.states(input_ids, told), len(vectors))
         with known, running:
-            if labels is None:
+            if rows is None:
                 return CausalLMOutputWithPast(logits=self.language_model(**given).logits)
-            if labels.shape != ids.shape:
-                raise DataError(f"labels: expected {tuple(ids.shape)} like input_ids, got {tuple(labels.shape)}")
-            # Where the mask was given: a search on a GPU would wait for all it has to do.
-            seen = mask if attention_mask is None else attention_mask
-            rows = LabelledRows.find(labels.to(seen.device), seen, len(vectors) + self._prompt_tokens)
-            head = self.language_model.get_output_embeddings()
-            if skip_logits:
-                with rows.apart(head) as kept:
-                    self.language_model(**given)
-            else:
-                with rows.only(head):
-                    kept = [self.language_model(**given).logits[0]]  # (N, V)
-        target = rows.target.to(kept[0].device, non_blocking=True)
-        if skip_logits:
-            return CausalLMOutputWithPast(
-                loss=label_loss_after(head, kept[0], target, len(ids), loss_scale, label_smoothing)
-            )
-        return CausalLMOutputWithPast(
-            loss=label_loss(kept[0], target, len(ids), loss_scale, label_smoothing), logits=kept[0]
-        )
+            return self._scored(rows, given, skip_logits, (len(ids), loss_scale, label_smoothing))
 
     @torch.no_grad()
     def generate(
@@ -379,6 +372,22 @@ class AugmentedLM(PartlyTrained):
     @property
     def _prompt_tokens(self) -> int:
         return 0 if self.prompt is None else self.config.prompt_tokens
+
+    def _scored(
+        self, rows: LabelledRows, given: Mapping[str, Any], skip_logits: bool, scale: tuple[int, LossScale, float]
+    ) -> CausalLMOutputWithPast:
+        """Loss, and logits (N, V) at those rows unless they are skipped; `scale` as `label_loss` takes it."""
+        head = self.language_model.get_output_embeddings()
+        if skip_logits:
+            with rows.apart(head) as kept:
+                self.language_model(**given)
+            hidden = kept[0]  # (N, D)
+            target = rows.target.to(hidden.device, non_blocking=True)
+            return CausalLMOutputWithPast(loss=label_loss_after(head, hidden, target, *scale))
+        with rows.only(head):
+            logits = self.language_model(**given).logits[0]
+        target = rows.target.to(logits.device, non_blocking=True)
+        return CausalLMOutputWithPast(loss=label_loss(logits, target, *scale), logits=logits)
 
     @cached_property
     def _ends_in_its_head(self) -> bool:

@@ -93,6 +93,16 @@ class LabelledRows:
         return hidden[batch, column]
 
 
+def predicting(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Token ids and mask, (B, T - 1), without the last real token of each row: it predicts nothing.
+
+    Input shapes: (B, T) both, zeros of the mask anywhere.
+    """
+    mask = mask.long()
+    followed = mask.flip(1).cumsum(1).flip(1) > 1
+    return ids[:, :-1], (mask * followed)[:, :-1]
+
+
 @torch.no_grad()
 def ends_in_its_head(language_model: Any) -> bool:
     """Whether logits are what a plain output embedding makes of hidden states, and nothing is done to them after.

@@ -25,6 +25,7 @@ from epalm.data.features import Media, PerceivedFiles
 from epalm.data.rows import Row
 from epalm.errors import ConfigError
 from epalm.models import PerceptualLM
+from epalm.models.loss import predicting
 from epalm.recipe import TrainingSettings
 from epalm.tasks import Tasks
 from epalm.training.batches import share_of
@@ -141,7 +142,7 @@ class Learner:
         for part in self.own_parts:
             places = share_of(range(len(rows)), part, self.parts) or range(1)
             batch = collate([pairs[place] for place in places], self.tasks.pad_id)
-            kept.claim(batch.input_ids, batch.attention_mask)
+            kept.claim(*predicting(batch.input_ids, batch.attention_mask))
         return True
 
     def optimizer_tensors(self) -> dict[str, Tensor]:

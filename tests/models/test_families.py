@@ -267,6 +267,22 @@ def test_loss_over_labelled_rows_is_the_loss_over_all(family: str, senses: str) 
 
 
 @every_family
+@torch.no_grad()
+def test_a_token_that_predicts_nothing_is_not_computed(family: str) -> None:
+    model = augmented(language_model(family, "eager"))
+    ids, mask = padded(text(), LENGTHS, "right")
+    columns: list[int] = []
+    hook = model.anatomy.layers[0].register_forward_hook(
+        lambda layer, given, named, output: columns.append((given[0] if given else named["hidden_states"]).shape[1]),
+        with_kwargs=True,
+    )
+    model(ids, mask, features=features(3))
+    model(ids, mask, ids, features=features(3))
+    hook.remove()
+    assert columns == [front(model) + max(LENGTHS), front(model) + max(LENGTHS) - 1]
+
+
+@every_family
 @one_and_two
 def test_loss_and_gradients_are_the_same_where_logits_are_skipped(family: str, senses: str) -> None:
     model = perceiving(language_model(family, "eager"), senses).train()

@@ -81,7 +81,7 @@ def test_resumed_anywhere_it_ends_bit_equal(recipe: MakeRecipe, place: Path, ste
 
 
 @pytest.mark.parametrize("step", [3, 5, 9])
-@pytest.mark.parametrize(("room", "texts"), [(0, 0), (19, 2), (50, 6)], ids=["none", "few", "many"])
+@pytest.mark.parametrize(("room", "texts"), [(0, 0), (19, 2), (50, 7)], ids=["none", "few", "many"])
 def test_resumed_it_keeps_the_lower_layers_of_the_same_texts(
     recipe: MakeRecipe, place: Path, monkeypatch: pytest.MonkeyPatch, step: int, room: int, texts: int
 ) -> None:
