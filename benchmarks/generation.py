@@ -2,12 +2,13 @@
 
     python benchmarks/generation.py --model facebook/opt-125m --tokens 64
 
-All three run side by side in one process, in turn, several times (without a cache no more than twice, as it takes
-minutes); the medians' ratios are what counts: of tokens a second, and of the time to the first token. Seconds are told
-of a GPU alone. The first of the batch sizes is what a recipe generates at once; a small one shows what the cache is
-worth where reading the weights takes longer than multiplying by them. Without weights to load, `--shape opt-125m` makes
-random ones of that shape on the device: the speed is the same. Weights are as precise as a recipe holds them by
-default, or as `--dtype` says. Writes benchmarks/results/generation.json, or a file named after what was asked for.
+Each runs in a process of its own, all at the same time and a few tokens at a time in turn (benchmarks/turns.py);
+without a cache, which takes minutes, once, in turn with one run of the cached. Of each turn the median over the runs
+counts. Ratios are told: of the time of all tokens, and of the time to the first; seconds of a GPU alone. The first of
+the batch sizes is what a recipe generates at once; a small one shows what the cache is worth where reading the weights
+takes longer than multiplying by them. Without weights to load, `--shape opt-125m` makes random ones of that shape on
+the device: the speed is the same. Weights are as precise as a recipe holds them by default, or as `--dtype` says.
+Writes benchmarks/results/generation.json, or a file named after what was asked for.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import DEVICE, device_name, name_of, now
+from machine import DEVICE, device_name, name_of
 from shapes import LANGUAGE_MODELS, language_model
-from transformers import AutoModelForCausalLM
+from torch import Tensor
+from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
+from turns import Turns, side_by_side
 
 from epalm import PerceptualLM
 from epalm.models.precision import best_attention, best_dtype
@@ -33,57 +37,94 @@ ASKED: Mapping[str, Any] = {
 """What is measured unless something else is asked for."""
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of one run."""
-    started = now()
-    work()
-    return now() - started
+WAYS = ("plain", "perception", "uncached")
+TOKENS_A_TURN = 4
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], repeats: int, uncached: int) -> dict[str, float]:
-    """Median seconds of each; without a cache of so many runs at most."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+class Marked(StoppingCriteria):
+    """Ends a turn after every few new tokens, and never stops."""
+
+    def __init__(self, turns: Turns, tokens: int) -> None:
+        self.turns, self.tokens, self.count = turns, tokens, 0
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """(B,), all false."""
+        self.count += 1
+        if self.count % TOKENS_A_TURN == 0 and self.count < self.tokens:
+            self.turns.wait()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """One way, in this process, in its turns: seconds of the turns of each of some runs."""
+    lm = loaded(options)
+    torch.manual_seed(options.seed)
+    model = PerceptualLM.build(lm, config="epalm_pt", encoder_width=768, encoder_levels=12).eval()
+    ids = torch.randint(4, lm.config.vocab_size, (options.batch, options.text), device=model.device)
+    features = torch.randn(options.batch, next(iter(model.levels.values())), 768, device=model.device)
+    given: dict[str, Any] = {"input_ids": ids, "do_sample": False, "pad_token_id": 1}
+    if options.way == "plain":
+        generate, given["attention_mask"] = lm.generate, torch.ones_like(ids)
+    else:
+        generate, given["features"] = model.generate, features
+        given["use_cache"] = options.way == "perception"
+    turns, runs = Turns(), []
     with torch.no_grad():
-        for turn in range(repeats + 1):
-            for name, work in ways.items():
-                if name != "uncached" or turn <= uncached:
-                    seconds[name].append(timed(work))
-    return {name: statistics.median(times[1:]) for name, times in seconds.items()}  # the first run warms up
+        generate(**given, min_new_tokens=4, max_new_tokens=4)  # warms up
+        for _ in range(options.repeats):
+            before = len(turns.seconds)
+            turns.wait()
+            marks = StoppingCriteriaList([Marked(turns, options.tokens)])
+            generate(**given, min_new_tokens=options.tokens, max_new_tokens=options.tokens, stopping_criteria=marks)
+            turns.end()
+            runs.append(turns.seconds[before:])
+    turns.done(runs)
 
 
-def compare(lm: Any, model: PerceptualLM, batch: int, options: argparse.Namespace) -> dict[str, Any]:
+def in_turns(ways: Sequence[str], batch: int, options: argparse.Namespace, **changed: Any) -> dict[str, float]:
+    """Seconds of each way: of each turn the median over the runs, and their sum."""
+    names = ("model", "shape", "dtype", "text", "tokens", "repeats", "seed")
+    given = {name: getattr(options, name) for name in names} | changed
+    arguments = [text for name, value in given.items() if value is not None for text in (f"--{name}", str(value))]
+    start = [sys.executable, __file__, "--batch", str(batch), *arguments]
+    runs = side_by_side({way: [*start, "--way", way] for way in ways})
+    return {way: sum(map(statistics.median, zip(*each, strict=True))) for way, each in runs.items()}
+
+
+def compare(batch: int, options: argparse.Namespace) -> dict[str, Any]:
     """All three at one batch size."""
-    ids = torch.randint(4, lm.config.vocab_size, (batch, options.text), device=model.device)
-    features = torch.randn(batch, next(iter(model.levels.values())), 768, device=model.device)
-    mask = torch.ones_like(ids)
-
-    def ways(tokens: int) -> dict[str, Callable[[], object]]:
-        length: dict[str, Any] = {
-            "min_new_tokens": tokens,
-            "max_new_tokens": tokens,
-            "do_sample": False,
-            "pad_token_id": 1,
-        }
-        return {
-            "plain": lambda: lm.generate(ids, attention_mask=mask, **length),
-            "perception": lambda: model.generate(ids, features=features, **length),
-            "uncached": lambda: model.generate(ids, features=features, use_cache=False, **length),
-        }
-
-    seconds = in_turns(ways(options.tokens), options.repeats, uncached=2)
-    first = in_turns(ways(1), options.repeats, uncached=options.repeats)
+    seconds = in_turns(["plain", "perception"], batch, options)
+    apart = in_turns(["perception", "uncached"], batch, options, repeats=1)
+    times = apart["uncached"] / apart["perception"]
+    seconds["uncached"] = times * seconds["perception"]
+    first = in_turns(WAYS, batch, options, tokens=1)
     result: dict[str, Any] = {
         "batch": batch,
         "generation_overhead": seconds["perception"] / seconds["plain"] - 1,
-        "generation_cache_speedup": seconds["uncached"] / seconds["perception"],
+        "generation_cache_speedup": times,
         "tokens_per_second_over_plain": {name: seconds["plain"] / each for name, each in seconds.items()},
         "first_token_time_over_plain": {name: each / first["plain"] for name, each in first.items()},
     }
     if DEVICE == "cuda":
-        result["median_seconds"] = seconds
+        result["seconds"] = seconds
         result["tokens_per_second"] = {name: batch * options.tokens / each for name, each in seconds.items()}
         result["first_token_seconds"] = first
     return result
+
+
+def dtype_of(options: argparse.Namespace) -> torch.dtype:
+    """Of the weights."""
+    return getattr(torch, options.dtype) if options.dtype else best_dtype(DEVICE)
+
+
+def loaded(options: argparse.Namespace) -> Any:
+    """The language model."""
+    dtype = dtype_of(options)
+    if not options.model:
+        return language_model(options.shape, dtype).eval()
+    attention = best_attention(dtype, DEVICE)
+    lm = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype, attn_implementation=attention)
+    return lm.to(DEVICE).eval()
 
 
 def file_of(options: argparse.Namespace) -> Path:
@@ -108,23 +149,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="unset: by what is asked for")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.set_defaults(**ASKED)
     options = parser.parse_args()
+    if options.way:
+        measure(options)
+        return
     options.out = options.out or file_of(options)
-    dtype = getattr(torch, options.dtype) if options.dtype else best_dtype(DEVICE)
-    if options.model:
-        attention = best_attention(dtype, DEVICE)
-        lm = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype, attn_implementation=attention).to(DEVICE)
-    else:
-        lm = language_model(options.shape, dtype)
-    model = PerceptualLM.build(lm.eval(), config="epalm_pt", encoder_width=768, encoder_levels=12).eval()
-    torch.manual_seed(options.seed)
     result = {
         "settings": {key: str(value) for key, value in vars(options).items()},
         "device": device_name(),
         "threads": torch.get_num_threads(),
-        "dtype": name_of(dtype),
-        "batches": [compare(lm, model, batch, options) for batch in options.batches],
+        "dtype": name_of(dtype_of(options)),
+        "batches": [compare(batch, options) for batch in options.batches],
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The feature store: what encoders gave, on disk, built once by any number of processes and read by mmap."""
+"""The feature store: what encoders gave, on disk, built by any number of processes and read from anywhere in it."""
 
 from epalm.data.store.description import StoreDescription, describe_encoder
 from epalm.data.store.place import default_place, stores_below

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 import os
 import socket
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,11 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 _CODES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _RAW: dict[str, np.dtype[Any]] = {"float32": np.dtype("<i4"), "float16": np.dtype("<i2"), "bfloat16": np.dtype("<i2")}
 """As which bits are moved: numpy knows no bfloat16, and whole numbers are never touched."""
+
+
+_CAN_READ_AT = hasattr(os, "preadv")
+_AT_ONCE = 1 << 24
+"""Bytes that are read at once to see whether all are what they were."""
 
 
 class DamagedShardError(Exception):
@@ -75,24 +80,44 @@ class Shard:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def open(self) -> tuple[mmap.mmap, np.ndarray]:
-        """The mapped file, and its features as raw whole numbers (N, values of an item); nothing is read yet."""
-        with self.path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        size = math.prod(self.shape)
-        flat = np.frombuffer(mapped, _RAW[self.dtype], count=len(self) * size, offset=self.start)
-        return mapped, flat.reshape(len(self), size)
+    def open(self) -> FileIO:
+        """The file, to be read from anywhere in it."""
+        return FileIO(self.path)
+
+    def read(self, file: FileIO, row: int, into: memoryview) -> None:
+        """Read the features of one item.
+
+        Args:
+            file: what `open` gave.
+            row: of the item.
+            into: as many bytes as its features have.
+
+        Raises:
+            DamagedShardError: the file ends before they do.
+        """
+        if _read_at(file, self.start + row * len(into), into) != len(into):
+            raise DamagedShardError(f"{self.path}: is shorter than it was")
 
     def is_whole(self) -> bool:
         """Whether the file's bytes still have the checksum they were written with."""
+        left, crc = len(self) * math.prod(self.shape) * _RAW[self.dtype].itemsize, 0
         try:
-            mapped, features = self.open()
-        except (OSError, ValueError):
+            with self.open() as file:
+                file.seek(self.start)
+                while left and (part := file.read(min(left, _AT_ONCE))):
+                    left -= len(part)
+                    crc = zlib.crc32(part, crc)
+        except OSError:
             return False
-        with mapped:
-            whole = checksum_of(features.data.cast("B"), self.keys.tobytes()) == self.checksum
-            del features  # else the map could not be closed
-        return whole
+        return not left and _hexadecimal(zlib.crc32(self.keys.tobytes(), crc)) == self.checksum
+
+
+def _read_at(file: FileIO, start: int, into: memoryview) -> int:
+    """How many bytes could be read from there on."""
+    if _CAN_READ_AT:
+        return os.preadv(file.fileno(), [into], start)
+    file.seek(start)
+    return file.readinto(into)
 
 
 def raw_dtype(dtype: str) -> np.dtype[Any]:
@@ -102,7 +127,11 @@ def raw_dtype(dtype: str) -> np.dtype[Any]:
 
 def checksum_of(features: memoryview | bytes, keys: bytes) -> str:
     """CRC-32 of features and keys, in 8 hexadecimal digits."""
-    return f"{zlib.crc32(keys, zlib.crc32(features)):08x}"
+    return _hexadecimal(zlib.crc32(keys, zlib.crc32(features)))
+
+
+def _hexadecimal(crc: int) -> str:
+    return f"{crc:08x}"
 
 
 def write_shard(path: Path, keys: np.ndarray, features: Tensor) -> Shard:

@@ -1,8 +1,11 @@
-"""A feature store on disk: a description, and shards that are only ever added; read by mmap, from anywhere in it.
+"""A feature store on disk: a description, and shards that are only ever added; read from anywhere in them.
 
     store.json                        what made the features, and of what shape they are
     <32 hexadecimal digits>.safetensors   the shards; the name tells which items were to be in it
     places/                           which file was seen to hold which content (see `epalm.data.store.places`)
+
+Items are read by their position in a file, not through a map of it: mapping pages, and letting go of them so that a
+large store does not fill the memory, took longer than reading.
 
 An entry is the position of an item in the store as it is open here; positions stay what they are as shards are added.
 
@@ -11,9 +14,9 @@ Shapes: Q items asked for; the trailing shape is any, such as (K, E), or (K, S, 
 
 from __future__ import annotations
 
-import mmap
 from collections import OrderedDict
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +30,7 @@ from epalm.errors import DataError
 from epalm.processes import ALONE, Processes
 
 _MOST_OPEN = 512
-"""Shards that are mapped at once; each takes a file handle, of which a process commonly has 1,024."""
-_MOST_MAPPED = 64 << 20
-"""Bytes that reads may leave mapped: what is in the page cache anyhow should not look like memory in use."""
-_AROUND = 64 << 10
-"""Bytes that the kernel maps around a page that is read."""
+"""Shards that are open at once; each takes a file handle, of which a process commonly has 1,024."""
 
 
 class FeatureStore:
@@ -59,8 +58,7 @@ class FeatureStore:
         """Files that are no whole shards, and why; as if they were not there."""
         self._shards: list[Shard] = []
         self._known: set[Path] = set()
-        self._open: OrderedDict[int, tuple[mmap.mmap, np.ndarray]] = OrderedDict()
-        self._mapped = 0
+        self._open: OrderedDict[int, FileIO] = OrderedDict()
         self._index: KeyIndex | None = None
         self._reindex()
         self.refresh()
@@ -103,7 +101,7 @@ class FeatureStore:
         """Have a shard count as damaged. Entries are positions no longer: look all of them up anew."""
         self._known.discard(shard.path)
         self._shards = [each for each in self._shards if each is not shard]
-        self._open.clear()
+        self.close()
         self.damaged[shard.path] = reason
         self._reindex()
 
@@ -119,51 +117,39 @@ class FeatureStore:
         return np.searchsorted(self._starts, entries, side="right") - 1
 
     def read(self, entries: np.ndarray) -> Tensor:
-        """Features (Q, ...) of entries (Q,), in the store's dtype, in memory of their own."""
+        """Features (Q, ...) of entries (Q,), in the store's dtype, in memory of their own.
+
+        Raises:
+            DataError: a shard has become shorter or cannot be read any more.
+        """
         dtype, shape = self.description.dtype, self.description.shape
-        size = int(np.prod(shape))
-        raw = np.empty((len(entries), size), raw_dtype(dtype))
-        numbers = self.shard_numbers(entries)
-        rows = entries - self._starts[numbers]
-        order = np.argsort(numbers, kind="stable")
-        ends = np.flatnonzero(np.diff(numbers[order], append=-1)) + 1
-        first = 0
-        for end in ends.tolist():
-            wanted = order[first:end]
-            features = self._features(int(numbers[wanted[0]]))
-            if end - first == 1:  # a far cheaper way to index
-                raw[wanted[0]] = features[rows[wanted[0]]]
-            else:
-                raw[wanted] = features[rows[wanted]]
-            first = end
-        self._let_go(len(entries) * max(raw.itemsize * size, _AROUND))
+        raw = np.empty((len(entries), int(np.prod(shape))), raw_dtype(dtype))
+        if raw.size:
+            into, size = raw.data.cast("B"), raw.itemsize * raw.shape[1]
+            numbers = self.shard_numbers(entries)
+            rows = (entries - self._starts[numbers]).tolist()
+            for place, (number, row) in enumerate(zip(numbers.tolist(), rows, strict=True)):
+                try:
+                    self._shards[number].read(self._file(number), row, into[place * size : (place + 1) * size])
+                except (OSError, DamagedShardError) as error:
+                    raise DataError(f"{error}; read the features again, or build them anew") from None
         return torch.from_numpy(raw).view(DTYPES[dtype]).unflatten(1, shape)
 
     def close(self) -> None:
-        """Unmap all files; the next read maps them again."""
-        self._open.clear()
+        """Close all files; the next read opens them again."""
+        while self._open:
+            self._open.popitem()[1].close()
 
-    def _features(self, number: int) -> np.ndarray:
-        """The raw features (N, values of an item) of a shard."""
+    def _file(self, number: int) -> FileIO:
+        """The file of a shard."""
         found = self._open.get(number)
         if found is None:
-            found = self._shards[number].open()
-            if hasattr(mmap, "MADV_RANDOM"):
-                found[0].madvise(mmap.MADV_RANDOM)
-            self._open[number] = found
+            found = self._open[number] = self._shards[number].open()
             if len(self._open) > _MOST_OPEN:
-                self._open.popitem(last=False)
+                self._open.popitem(last=False)[1].close()
         else:
             self._open.move_to_end(number)
-        return found[1]
-
-    def _let_go(self, read: int) -> None:
-        """Keep count of what was mapped, and unmap it now and then; it stays in the page cache."""
-        self._mapped += read
-        if self._mapped > _MOST_MAPPED and hasattr(mmap, "MADV_DONTNEED"):
-            for mapped, _ in self._open.values():
-                mapped.madvise(mmap.MADV_DONTNEED)
-            self._mapped = 0
+        return found
 
     def _reindex(self) -> None:
         self._starts = np.cumsum([0, *map(len, self._shards)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -92,6 +93,16 @@ def test_damage_counts_as_absence(tmp_path: Path) -> None:
     store.refresh()
     assert not store.damaged
     assert torch.equal(store.read(store.find(keys(0, 16))), features)
+
+
+def test_a_shard_that_loses_its_end_while_the_store_is_open_is_told_of(tmp_path: Path) -> None:
+    features = torch.randn(8, 2, 3)
+    store = filled(tmp_path, features)
+    _, last = store.shards
+    os.truncate(last.path, last.start + 30)
+    assert torch.equal(store.read(store.find(keys(0, 5))), features[:5])  # what is left of it is right
+    with pytest.raises(DataError, match=r"004\.safetensors: is shorter than it was"):
+        store.read(store.find(keys(5, 6)))
 
 
 def test_the_checksum_tells_a_single_bit(tmp_path: Path) -> None:
