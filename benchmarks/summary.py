@@ -19,7 +19,9 @@ SMALL = {"lm": "opt-125m", "encoder": "vit-b"}
 MEANINGS = {
     "train_speedup_b8": "training, OPT-125M and ViT-B/16, batch 8: times the original's loop",
     "train_speedup_b32": "the same, batch 32",
+    "train_flop_ratio": "the most that is to be gained in one precision: what both multiply, the original's over ours",
     "peak_memory_ratio": "peak memory of that training, batch 8, over the original's loop's",
+    "peak_memory_ratio_b32": "the same, batch 32",
     "lm_matmul_share_b32": "the step's share of the machine's large matrix product, batch 32",
     "generation_overhead": "what perception adds to the time of generating 64 tokens, batch 32",
     "generation_cache_speedup": "the same with the cache: times as fast as without",
@@ -35,7 +37,9 @@ FROM: dict[str, tuple[Any, ...]] = {
     "generation_overhead": ("generation", "batches", {"batch": 32}, "generation_overhead"),
     "generation_cache_speedup": ("generation", "batches", {"batch": 32}, "generation_cache_speedup"),
     "feature_build_share": ("features", "build_share_of_bare_encoder"),
+    "train_flop_ratio": ("training", "sizes", SMALL | {"batch": 8}, "flop_ratio"),
     "peak_memory_ratio": ("training", "sizes", SMALL | {"batch": 8}, "peak_memory_ratio"),
+    "peak_memory_ratio_b32": ("training", "sizes", SMALL | {"batch": 32}, "peak_memory_ratio"),
     **{f"{name}_share": ("perception", name, "share") for name in ("image", "video", "audio")},
 }
 """Benchmark, and where in its results the figure is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from epalm.models.quantised import (
 )
 from epalm.models.selfcheck import PROVEN, examine
 from epalm.models.sharding import is_sharded, require_shareable, share_out
+from epalm.nearest import nearest
 from epalm.sources import resolve_source
 
 Source = str | Path | nn.Module
@@ -104,6 +105,9 @@ def load_language_model(
     wanted = None if dtype is None else usable_dtype(dtype, "torch_dtype", auto=True)
     if device is not None:
         device = usable_device(device)
+    if quantization not in (None, *get_args(Quantization)):
+        names = get_args(Quantization)
+        raise ConfigError(f"quantization: there is no '{quantization}'{nearest(str(quantization), names)}")
     if isinstance(source, SharedLanguageModel):
         source.require(wanted, device, attn_implementation, quantization, shard)
         return source.model, study(source.model, decoder_layers), source.source

@@ -98,6 +98,11 @@ def test_what_no_weights_can_be_held_in_is_refused(backbones: Path, tmp_path: Pa
         load_encoder(vit, **{name.removeprefix("torch_"): value for name, value in given.items()})
 
 
+def test_a_way_to_quantise_that_there_is_not_is_refused(backbones: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^quantization: there is no 'int9'; did you mean 'int8'\?$"):
+        PerceptualLM.build(backbones / "opt", encoder_width=E, quantization="int9")
+
+
 def test_a_dtype_may_be_given_by_its_name(backbones: Path) -> None:
     model = PerceptualLM.build(backbones / "opt", backbones / "vit", torch_dtype="bfloat16", device="cpu")
     assert model.language_model.dtype == model.encoders["image"].backbone.dtype == torch.bfloat16

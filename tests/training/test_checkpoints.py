@@ -474,7 +474,7 @@ from epalm.recipe import read_recipe
 from epalm.training import run_recipe
 
 class Ended(Exception):
-    assert seen[-1]._claimed == kept._claimed
+    pass
 
 def end(what, done, total):
     if what.startswith("training") and done == 5:
