@@ -2,26 +2,29 @@
 
     python benchmarks/training.py                       (OPT-125M + ViT-B/16, batch 8 and 32; OPT-350M, batch 8)
     python benchmarks/training.py --lm opt-1.3b --encoder vit-l --batches 8
+    python benchmarks/training.py --batches 8 --adapter epalm_lin
 
 On a GPU the first line also measures OPT-1.3B, 2.7B and 6.7B with ViT-L, as far as they fit its memory.
 
 `naive` perceives in every step, in float32, pads to the longest row there is, and computes logits everywhere, as the
 original does. `store` is the package's loop on a feature store on disk, in float32. `lean` is the same loop with frozen
 weights in bfloat16 where the hardware multiplies it (a recipe's default), and rows of like length together
-(`training.group_by_length`). Weights are random, which changes no speed. Every way runs in a process of its own, all at
-the same time and a few steps at a time in turn (benchmarks/turns.py), over as many steps as visit all rows; of the
-naive way, whose steps are all alike, over a few. Ratios are of mean steps. On a GPU there are more of both, the clock
-is read only when the device has done all that it was given, and the naive way finds its pictures decoded, as by other
-processes. Writes benchmarks/results/training.json, or a file named after the sizes where they are given.
+(`training.group_by_length`). With `epalm_lin`, which has no soft prompt, it also keeps what the layers below the window
+make of a text (`training.cache_lower_layers`). Weights are random, which changes no speed. Every way runs in a process
+of its own, all at the same time and a few steps at a time in turn (benchmarks/turns.py), over as many steps as visit
+all rows; of the naive way, whose steps are all alike, over a few. Ratios are of mean steps. On a GPU there are more of
+both, the clock is read only when the device has done all that it was given, and the naive way finds its pictures
+decoded, as by other processes. Writes benchmarks/results/training.json, or a file named after the sizes where they are
+given.
 
 `loss_difference` is the largest relative difference from the naive way's losses over the first steps on the same
 batches, at the same rate, in float32 (`store`) and as precise as the lean step (`lean`).
 
 `lm_matmul_share` counts what a lean step must multiply: two products forwards and two backwards for each parameter of
-the layers and each token (padding is none), and for each parameter of the output embedding and each token that is
-learned. It is the time that takes at the rate of a large product, measured before each of the way's turns, over the
-time of the step. `flop_ratio` is what a naive step multiplies over what a lean one does: the most that a lean step can
-gain where both are in one precision.
+the layers and each token that predicts one or is seen by one (padding is not), and for each parameter of the output
+embedding and each token that is learned; fewer where layers are kept or no gradient goes. It is the time that takes at
+the rate of a large product, measured before each of the way's turns, over the time of the step. `flop_ratio` is what a
+naive step multiplies over what a lean one does: the most that a lean step can gain where both are in one precision.
 """
 
 from __future__ import annotations
@@ -77,12 +80,18 @@ RATE = 1e-4
 
 
 def build(
-    lm_shape: str, encoder_shape: str, way: str, levels: int | None = None, *, drawn_in: torch.dtype | None = None
+    lm_shape: str,
+    encoder_shape: str,
+    way: str,
+    levels: int | None = None,
+    *,
+    adapter: str = "epalm_pt",
+    drawn_in: torch.dtype | None = None,
 ) -> PerceptualLM:
     """The model with random weights on the best device there is, `naive` with its encoder."""
     lm = language_model(lm_shape, best_dtype(DEVICE) if way == "lean" else torch.float32, drawn_in)
     sizes = ViTConfig(**ENCODERS[encoder_shape])
-    config = AdapterConfig.from_preset("epalm_pt").model_copy(update={"levels": levels})
+    config = AdapterConfig.from_preset(adapter).model_copy(update={"levels": levels})
     ready = {"encoder_width": sizes.hidden_size, "encoder_levels": sizes.num_hidden_layers}
     eyes = encoder(encoder_shape) if way == "naive" else None
     torch.manual_seed(0)  # so that every way starts from the same adapter
@@ -189,22 +198,25 @@ def captions(options: argparse.Namespace, tasks: Tasks) -> Any:
 
 def measure(options: argparse.Namespace) -> None:
     """One way, in this process, in its turns."""
-    model = build(options.lm, options.encoder, options.way)
+    model = build(options.lm, options.encoder, options.way, adapter=options.adapter)
     dtype = next(model.language_model.parameters()).dtype
     tasks = Tasks(model.tokenizer)
     rows = captions(options, tasks)
     visit = -(-len(rows) // options.batch)
     per_turn = NAIVE_STEPS if options.way == "naive" else max(LEAST_STEPS, -(-visit // ROUNDS))
+    keeps_layers = options.way == "lean" and model.prompt is None
+    warm_up = WARM_UP + (visit if keeps_layers else 0)  # a text is new in one visit of many
     settings = TrainingSettings(
-        steps=WARM_UP + ROUNDS * per_turn + 1,  # the last shows where the one before ends
+        steps=warm_up + ROUNDS * per_turn + 1,  # the last shows where the one before ends
         batch_size=options.batch,
         learning_rate=RATE,
         group_by_length=options.way == "lean",
+        cache_lower_layers=keeps_layers,
     )
     turns, products = Turns(), []
 
     def begins(step: int) -> None:
-        turn, within = divmod(step - WARM_UP, per_turn)
+        turn, within = divmod(step - warm_up, per_turn)
         if turn == ROUNDS:
             turns.end()
         elif turn >= 0 and within == 0:
@@ -242,17 +254,18 @@ def flop_of_a_row(model: PerceptualLM, rows: list[tuple[int, int]], way: str) ->
         rows: see `tokens_of`.
         way: its own.
     """
-    layers = sum(p.numel() for layer in model.anatomy.layers for p in layer.parameters())
+    every = [sum(p.numel() for p in layer.parameters()) for layer in model.anatomy.layers]
+    above = every[model.window.start :]
+    learning, front = (every, 2) if model.prompt is not None else (above, 1)  # slot and soft prompt
     head = model.language_model.get_output_embeddings().weight.numel()
-    front = 2  # slot and soft prompt
     if way == "naive":
-        longest = max(map(sum, rows))
         eyes = model.encoders["image"].backbone
         patches = (eyes.config.image_size // eyes.config.patch_size) ** 2 + 1
         blocks = sum(p.numel() for name, p in eyes.named_parameters() if ".layer" in name or "layers." in name)
-        return 2 * blocks * patches + 4 * (layers + head) * (longest + front)
-    tokens = statistics.mean(map(sum, rows)) + front
-    return 4 * (layers * tokens + head * statistics.mean(learned for _, learned in rows))
+        tokens = max(map(sum, rows)) + front
+        return 2 * blocks * patches + (2 * sum(every) + 2 * sum(learning) + 4 * head) * tokens
+    tokens = statistics.mean(map(sum, rows)) + front - 1  # the last predicts nothing
+    return 4 * (sum(learning) * tokens + head * statistics.mean(learned for _, learned in rows))
 
 
 def losses(options: argparse.Namespace) -> list[float]:
@@ -260,7 +273,9 @@ def losses(options: argparse.Namespace) -> list[float]:
     settings = TrainingSettings(
         steps=COMPARED, batch_size=8, learning_rate=RATE, warmup=0.0, final_rate=1.0, clip=None
     )  # as the naive way: one rate, and gradients as they are
-    model = build(options.lm, options.encoder, options.way, drawn_in=torch.float32)  # so that all have the same weights
+    model = build(  # so that all have the same weights
+        options.lm, options.encoder, options.way, adapter=options.adapter, drawn_in=torch.float32
+    )
     tasks = Tasks(model.tokenizer)
     rows = captions(options, tasks)
     if options.way != "naive":
@@ -284,7 +299,7 @@ def differences(options: argparse.Namespace) -> dict[str, float]:
 
 def command(options: argparse.Namespace, part: str, **changed: Any) -> list[str]:
     """The command line that has this script be that part."""
-    given = {name: getattr(options, name) for name in ("rows", "store", "lm", "encoder")} | changed
+    given = {name: getattr(options, name) for name in ("rows", "store", "lm", "encoder", "adapter")} | changed
     arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
     return [sys.executable, __file__, "--part", part, *arguments]
 
@@ -300,6 +315,7 @@ def compare(options: argparse.Namespace, batch: int) -> dict[str, Any]:
     result: dict[str, Any] = {
         "lm": options.lm,
         "encoder": options.encoder,
+        "adapter": options.adapter,
         "batch": batch,
         "lean_dtype": runs[0]["lean"]["dtype"],
         "speedup_store": seconds["naive"] / seconds["store"],
@@ -331,6 +347,8 @@ def file_of(options: argparse.Namespace) -> Path:
     if options.lm or options.encoder or options.batches:
         ((lm, encoder_shape, batches),) = sizes_of(options)
         name += f"-{lm}-{encoder_shape}-b{'-'.join(map(str, batches))}"
+    if options.adapter != "epalm_pt":
+        name += f"-{options.adapter}"
     return Path("benchmarks/results") / f"{name}.json"
 
 
@@ -339,6 +357,7 @@ def main() -> None:
     parser.add_argument("--lm", choices=LANGUAGE_MODELS)
     parser.add_argument("--encoder", choices=ENCODERS)
     parser.add_argument("--batches", type=int, nargs="+")
+    parser.add_argument("--adapter", choices=["epalm_pt", "epalm_lin"], default="epalm_pt")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, help="unset: by the sizes")
     parser.add_argument("--part", choices=["measure", "losses"], help=argparse.SUPPRESS)
