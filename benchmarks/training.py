@@ -23,7 +23,7 @@ batches, at the same rate, in float32 (`store`) and as precise as the lean step 
 `lm_matmul_share` counts what a lean step must multiply: two products forwards and two backwards for each parameter of
 the layers and each token that predicts one or is seen by one (padding is not), and for each parameter of the output
 embedding and each token that is learned; fewer where layers are kept or no gradient goes. It is the time that takes at
-the rate of a large product, measured before each of the way's turns, over the time of the step. `flop_ratio` is what a
+the rate of large products, measured before each of the way's turns, over the time of the step. `flop_ratio` is what a
 naive step multiplies over what a lean one does: the most that a lean step can gain where both are in one precision.
 """
 
@@ -358,7 +358,7 @@ def main() -> None:
     parser.add_argument("--encoder", choices=ENCODERS)
     parser.add_argument("--batches", type=int, nargs="+")
     parser.add_argument("--adapter", choices=["epalm_pt", "epalm_lin"], default="epalm_pt")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path, help="unset: by the sizes")
     parser.add_argument("--part", choices=["measure", "losses"], help=argparse.SUPPRESS)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
