@@ -95,7 +95,7 @@ def rows(summary: dict[str, Any]) -> list[str]:
     place = f"{summary['device']}, {summary['threads']} threads" + (f", {summary['dtype']}" if same else "")
     lines = [f"| measured on: {place} | |", "|---|---|"]
     for name, meaning in MEANINGS.items():
-        lines.append(f"| {'' if same else f'{dtypes[name]}: '}{meaning} | {summary[name]:.2f} |")
+        lines.append(f"| {'' if same else f'{dtypes[name]}: '}{meaning} | {summary[name]:.3g} |")
     return lines
 
 
