@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ from epalm.models.generation import (
 from epalm.models.injection import injected
 from epalm.models.layer_forwards import compiled, require_compiler
 from epalm.models.layout import Layout, lay_out, to_left_padding
-from epalm.models.loss import LabelledRows, LossScale, ends_in_its_head, label_loss, label_loss_after, predicting
+from epalm.models.loss import LabelledRows, LossScale, ends_in_its_head, loss_of, predicting
 from epalm.models.lower_layers import LowerLayers
 from epalm.models.partly_trained import PartlyTrained
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
@@ -222,7 +222,10 @@ class AugmentedLM(PartlyTrained):
         with known, running:
             if rows is None:
                 return CausalLMOutputWithPast(logits=self.language_model(**given).logits)
-            return self._scored(rows, given, skip_logits, (len(ids), loss_scale, label_smoothing))
+            run = partial(self.language_model, **given)
+            head = self.language_model.get_output_embeddings()
+            loss, logits = loss_of(run, head, rows, len(ids), loss_scale, label_smoothing, skip_logits=skip_logits)
+            return CausalLMOutputWithPast(loss=loss, logits=logits)
 
     @torch.no_grad()
     def generate(
@@ -373,25 +376,9 @@ class AugmentedLM(PartlyTrained):
     def _prompt_tokens(self) -> int:
         return 0 if self.prompt is None else self.config.prompt_tokens
 
-    def _scored(
-        self, rows: LabelledRows, given: Mapping[str, Any], skip_logits: bool, scale: tuple[int, LossScale, float]
-    ) -> CausalLMOutputWithPast:
-        """Loss, and logits (N, V) at those rows unless they are skipped; `scale` as `label_loss` takes it."""
-        head = self.language_model.get_output_embeddings()
-        if skip_logits:
-            with rows.apart(head) as kept:
-                self.language_model(**given)
-            hidden = kept[0]  # (N, D)
-            target = rows.target.to(hidden.device, non_blocking=True)
-            return CausalLMOutputWithPast(loss=label_loss_after(head, hidden, target, *scale))
-        with rows.only(head):
-            logits = self.language_model(**given).logits[0]
-        target = rows.target.to(logits.device, non_blocking=True)
-        return CausalLMOutputWithPast(loss=label_loss(logits, target, *scale), logits=logits)
-
     @cached_property
     def _ends_in_its_head(self) -> bool:
-        return not is_sharded(self.language_model) and ends_in_its_head(self.language_model)
+        return ends_in_its_head(self.language_model)
 
     def _text(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Token ids and mask, (B, T) each, where the language model takes them."""

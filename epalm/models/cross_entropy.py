@@ -65,10 +65,12 @@ class _CrossEntropyAfter(torch.autograd.Function):
             at = rows.stop
             with torch.set_grad_enabled(learns):
                 part.requires_grad_(learns)
-                loss: Tensor = _CrossEntropy.apply(head(part), targets[rows], smoothing, True)
+                logits = head(part)
+                target = targets[rows].to(logits.device, non_blocking=True)
+                loss: Tensor = _CrossEntropy.apply(logits, target, smoothing, True)
             if gradient is not None:
                 (gradient[rows],) = torch.autograd.grad(loss, part)
-            total += loss.detach()
+            total += loss.detach().to(total.device)
         context.save_for_backward(*[] if gradient is None else [gradient])
         return total
 

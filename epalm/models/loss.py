@@ -9,7 +9,7 @@ Shapes: B batch, T text tokens, S slots, P soft-prompt tokens, N labelled tokens
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -125,32 +125,35 @@ def ends_in_its_head(language_model: Any) -> bool:
     return len(made) == 1 and made[0].dtype == logits.dtype and torch.equal(made[0], logits)
 
 
-def label_loss(
-    logits: Tensor, targets: Tensor, batch_size: int, scale: LossScale = "mean", smoothing: float = 0.0
-) -> Tensor:
-    """Token cross-entropy, in float32.
-
-    Args:
-        logits: (N, V).
-        targets: (N,).
-        batch_size: B.
-        scale: `mean` over all labels, or `original`: 0.1 times the sum over B, as the published models were trained.
-        smoothing: label smoothing.
-    """
-    return _scaled(cross_entropy(logits, targets, smoothing), len(targets), batch_size, scale)
-
-
-def label_loss_after(
+def loss_of(
+    run: Callable[[], Any],
     head: nn.Module,
-    hidden: Tensor,
-    targets: Tensor,
+    rows: LabelledRows,
     batch_size: int,
     scale: LossScale = "mean",
     smoothing: float = 0.0,
-) -> Tensor:
-    """The same of the logits that the frozen output embedding `head` makes of `hidden`, (N, D)."""
-    return _scaled(cross_entropy_after(head, hidden, targets, smoothing), len(targets), batch_size, scale)
+    *,
+    skip_logits: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Token cross-entropy, in float32, and the logits (N, V) it is of.
 
-
-def _scaled(total: Tensor, labels: int, batch_size: int, scale: LossScale) -> Tensor:
-    return _ORIGINAL_FACTOR * total / batch_size if scale == "original" else total / labels
+    Args:
+        run: one pass of the language model.
+        head: its output embedding.
+        rows: what predicts a label.
+        batch_size: B.
+        scale: `mean` over all labels, or `original`: 0.1 times the sum over B, as the published models were trained.
+        smoothing: label smoothing.
+        skip_logits: have only a few rows of them at a time, and none in the end; see `ends_in_its_head`.
+    """
+    logits = None
+    if skip_logits:
+        with rows.apart(head) as kept:
+            run()
+        total = cross_entropy_after(head, kept[0], rows.target, smoothing)
+    else:
+        with rows.only(head):
+            logits = run().logits[0]
+        total = cross_entropy(logits, rows.target.to(logits.device, non_blocking=True), smoothing)
+    loss = _ORIGINAL_FACTOR * total / batch_size if scale == "original" else total / len(rows.target)
+    return loss, logits
