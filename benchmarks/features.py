@@ -28,8 +28,8 @@ from machine import DEVICE, device_name, name_of
 from PIL import Image
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
-from epalm.data.features import PerceivedFiles
-from epalm.data.store import FeatureStore, StoreDescription, StoredFeatures, describe_encoder
+from epalm.data.file_features import PerceivedFiles
+from epalm.data.store import CachedFeatures, FeatureStore, StoreDescription, describe_encoder
 from epalm.data.store.shards import DTYPES, ENDING
 from epalm.data.views import Views
 from epalm.encoders import load_encoder
@@ -59,7 +59,7 @@ def build_share(folder: Path, pictures: int, batch: int, turns: int) -> dict[str
         for _ in range(pictures // batch):
             encoder.features(ready, LEVELS).cpu()
         bare.append(pictures / (clock() - started))
-        kept = StoredFeatures(folder / f"store-{turn}", description, Views(), batch)
+        kept = CachedFeatures(folder / f"store-{turn}", description, Views(), batch)
         files = PerceivedFiles({"image": encoder}, {"image": LEVELS}, batch_size=batch, kept={"image": kept})
         started = clock()
         files.perceive(rows)

@@ -37,7 +37,7 @@ from transformers import (
     ViTModel,
 )
 
-from epalm.data.features import PerceivedFiles
+from epalm.data.file_features import PerceivedFiles
 from epalm.encoders import load_encoder
 from epalm.media import load_media
 

@@ -48,15 +48,15 @@ from transformers import AutoTokenizer, ViTConfig
 from turns import Turns, side_by_side
 
 from epalm import PerceptualLM
-from epalm.config import AdapterConfig
 from epalm.data.collate import collate
-from epalm.data.features import PerceivedFiles
+from epalm.data.file_features import PerceivedFiles
 from epalm.data.manifest import read_manifest
-from epalm.data.store import ReadyFeatures, StoredFeatures, describe_encoder
+from epalm.data.store import CachedFeatures, ImportedFeatures, describe_encoder
 from epalm.data.views import Views
 from epalm.media import load_media
 from epalm.models.precision import best_dtype
 from epalm.recipe import TrainingSettings
+from epalm.settings import AdapterConfig
 from epalm.tasks import Tasks
 from epalm.toyworld.dataset import write_dataset
 from epalm.training.batches import Batches
@@ -109,7 +109,7 @@ class Marked(PerceivedFiles):
     """
 
     def __init__(self, folder: Path, levels: int, begins: Callable[[int], None]) -> None:
-        super().__init__({}, {"image": levels}, kept={"image": ReadyFeatures(folder)})
+        super().__init__({}, {"image": levels}, kept={"image": ImportedFeatures(folder)})
         self._begins = begins
 
     def of(self, rows: Any, *, step: int | None = None) -> dict[str, Tensor]:
@@ -281,7 +281,7 @@ def losses(options: argparse.Namespace) -> list[float]:
     if options.way != "naive":
         return ours(model, rows, tasks, settings, options.store, lambda step: None)
     description = describe_encoder(model.encoders["image"], model.levels["image"])
-    kept = StoredFeatures(options.store, description, Views(), 32)
+    kept = CachedFeatures(options.store, description, Views(), 32)
     PerceivedFiles.of_model(model, kept={"image": kept}).perceive([row.media for row in rows])
     return naive(model, rows, tasks, settings, lambda step: None)
 

@@ -6,12 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from epalm.config import AdapterConfig
     from epalm.evaluation import AdapterSet, Answerer
     from epalm.models import PerceptualLM
+    from epalm.settings import AdapterConfig
 
 _HOMES = {
-    "AdapterConfig": "epalm.config",
+    "AdapterConfig": "epalm.settings",
     "AdapterSet": "epalm.evaluation",
     "Answerer": "epalm.evaluation",
     "PerceptualLM": "epalm.models",

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from epalm.data.arrow_files import ArrowRow, has_arrow_files, read_arrow
+from epalm.data.extracted_media import ExtractedMedia
 from epalm.data.manifest import write_manifest
 from epalm.data.published.files import captions, one_line, read_csv, read_json
 from epalm.data.published.folder import SUFFIXES
 from epalm.data.rows import Row
-from epalm.data.unpacked import UnpackedMedia
 from epalm.errors import ConfigError, DataError
 
 _CAPTIONS = ("captions", "caption", "text", "txt")
@@ -154,7 +154,7 @@ def _from_shards(shards: list[Path], folder: Path) -> Iterator[Row | str]:
 
 
 def _from_arrow(source: Path, folder: Path, split: str | None) -> Iterator[Row | str]:
-    unpacked = UnpackedMedia(folder)
+    unpacked = ExtractedMedia(folder)
     for row in read_arrow(source, ("question", *_CAPTIONS, *_ANSWERS), split):
         said = _said(row.fields)
         if said is None:
@@ -169,7 +169,7 @@ def _from_arrow(source: Path, folder: Path, split: str | None) -> Iterator[Row |
             yield Row(media, *said, id=row.name)
 
 
-def _media_of(row: ArrowRow, unpacked: UnpackedMedia) -> dict[str, Path] | None:
+def _media_of(row: ArrowRow, unpacked: ExtractedMedia) -> dict[str, Path] | None:
     """Files with what a row holds, or those that it names; None where one of these is not there."""
     media: dict[str, Path] = {}
     for modality, given in row.media.items():

@@ -15,7 +15,6 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
-from epalm.devices import usable_device, usable_dtype
 from epalm.encoders.audio import AudioEncoder, LongSounds
 from epalm.encoders.base import PerceptualEncoder
 from epalm.encoders.frames import DEFAULT_FRAMES, FrameEncoder
@@ -23,7 +22,8 @@ from epalm.encoders.registry import find_encoder
 from epalm.encoders.statistics import Statistics, use_statistics
 from epalm.encoders.video import VideoEncoder
 from epalm.errors import ConfigError, UnsupportedModelError
-from epalm.sources import resolve_source
+from epalm.runtime.devices import usable_device, usable_dtype
+from epalm.runtime.sources import resolve_source
 
 # Poolers and heads lie behind the levels and mask tokens serve pretraining alone: checkpoints of other tasks lack them.
 _NEVER_READ = ("pooler.", "head.", "classifier.", "embeddings.mask_token", "masked_spec_embed")

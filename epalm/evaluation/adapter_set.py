@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from epalm.admission import name_of, require_perceived
-from epalm.data.features import OnProgress
+from epalm.data.file_features import OnProgress
 from epalm.data.rows import Row
 from epalm.errors import AdapterError, DataError
 from epalm.evaluation.answerer import Answerer
 from epalm.evaluation.asking import Asked
 from epalm.evaluation.loading import load_adapters, require_apart
+from epalm.tasks.admission import name_of, require_perceived
 
 
 class AdapterSet(Asked):

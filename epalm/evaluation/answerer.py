@@ -10,9 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from epalm.admission import name_of, require_known_tokens, require_perceived, require_room, require_tokenizer
 from epalm.data.collate import TextBatch, collate
-from epalm.data.features import OnProgress, PerceivedFiles
+from epalm.data.file_features import OnProgress, PerceivedFiles
 from epalm.data.rows import Row
 from epalm.data.views import Views
 from epalm.errors import AdapterError, DataError
@@ -22,9 +21,10 @@ from epalm.evaluation.perceiving import perceived_files
 from epalm.evaluation.vocabulary import read_answers
 from epalm.models import PerceptualLM
 from epalm.models.sharding import is_sharded
-from epalm.processes import ALONE, Processes, all_processes
 from epalm.recipe import DataSettings, GenerationSettings
+from epalm.runtime.processes import ALONE, Processes, all_processes
 from epalm.tasks import Tasks, TextTemplate
+from epalm.tasks.admission import name_of, require_known_tokens, require_perceived, require_room, require_tokenizer
 
 
 class Answerer(Asked):

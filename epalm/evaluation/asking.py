@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from epalm.data.features import OnProgress
+from epalm.data.file_features import OnProgress
 from epalm.data.rows import Row
 from epalm.errors import DataError
 from epalm.evaluation.inputs import Input, media_of

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from epalm.data.features import PerceivedFiles
+from epalm.data.file_features import PerceivedFiles
 from epalm.data.rows import Row
 from epalm.errors import DataError, UnsupportedModelError
 from epalm.evaluation.answerer import Answerer

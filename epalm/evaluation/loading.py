@@ -10,8 +10,8 @@ from epalm.errors import AdapterError, ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import SavedAdapter, read_adapter
 from epalm.models.cards import first_difference
-from epalm.processes import own_device, require_own_devices
 from epalm.recipe import Recipe, build_recipe
+from epalm.runtime.processes import own_device, require_own_devices
 
 SAVED_GROUPS = ("model", "text", "generation")
 """Groups of settings that an adapter keeps, in part or as a whole, so that it answers as it did when it was trained."""

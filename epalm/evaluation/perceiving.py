@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from epalm.data.features import PerceivedFiles
-from epalm.data.kept import Kept
-from epalm.data.store import ReadyFeatures, StoreDescription, StoredFeatures, describe_encoder
+from epalm.data.feature_cache import FeatureCache
+from epalm.data.file_features import PerceivedFiles
+from epalm.data.store import CachedFeatures, ImportedFeatures, StoreDescription, describe_encoder
 from epalm.data.views import Views
 from epalm.errors import DataError
 from epalm.models import PerceptualLM
@@ -40,17 +40,17 @@ def perceived_files(
         UnsupportedModelError: every token is wanted, of an encoder whose tokens are not always as many.
     """
     views = views or Views()
-    kept: dict[str, Kept] = {}
+    kept: dict[str, FeatureCache] = {}
     below = data.store if isinstance(data.store, Path) else place
     if data.store is not False and below is not None:
         for modality, encoder in model.encoders.items():
             description = describe_encoder(encoder, model.levels[modality], data.store_dtype, every_token=every_token)
             folder = below / f"{modality}-{description.key}"
-            kept[modality] = StoredFeatures(folder, description, views, data.perception_batch, skip_bad=skip_bad)
+            kept[modality] = CachedFeatures(folder, description, views, data.perception_batch, skip_bad=skip_bad)
     cards = model.senses.cards()
     for modality, folder in data.features.items():
         if modality in cards:
-            kept[modality] = ready = ReadyFeatures(folder)
+            kept[modality] = ready = ImportedFeatures(folder)
             _require_fit(folder, ready.store.description, modality, cards[modality])
     encoders = {name: encoder for name, encoder in model.encoders.items() if name not in data.features}
     return PerceivedFiles(
@@ -74,7 +74,9 @@ def ready_cards(features: Mapping[str, Path]) -> dict[str, EncoderCard]:
     Raises:
         DataError: there is no store, or it holds every token and not (K, E).
     """
-    return {modality: _card(folder, ReadyFeatures(folder).store.description) for modality, folder in features.items()}
+    return {
+        modality: _card(folder, ImportedFeatures(folder).store.description) for modality, folder in features.items()
+    }
 
 
 def _card(folder: Path, known: StoreDescription) -> EncoderCard:

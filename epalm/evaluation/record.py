@@ -19,8 +19,8 @@ from typing import Any
 from epalm.errors import ConfigError
 from epalm.evaluation.answerer import Answerer
 from epalm.evaluation.scoring import Evaluation
-from epalm.fingerprint import content_fingerprint
-from epalm.outputs import check_writable, write_whole
+from epalm.runtime.fingerprint import content_fingerprint
+from epalm.runtime.outputs import check_writable, write_whole
 
 PREDICTIONS, SCORES, SETTINGS = FILES = ("predictions.jsonl", "scores.json", "settings.json")
 """Of an evaluation."""

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from epalm.admission import name_of
-from epalm.data.features import OnProgress
+from epalm.data.file_features import OnProgress
 from epalm.data.rows import Row, TaskName
 from epalm.errors import DataError
 from epalm.evaluation.answerer import Answerer
 from epalm.metrics import SplitScores, computable, score_split, told_left_out
 from epalm.metrics.files import format_results
-from epalm.outputs import write_whole
-from epalm.processes import all_processes, divide_work
+from epalm.runtime.outputs import write_whole
+from epalm.runtime.processes import all_processes, divide_work
+from epalm.tasks.admission import name_of
 
 _FEW_GROUPS = 8
 """So many scores of one kind of groups are told in text; there may be dozens."""

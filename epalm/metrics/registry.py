@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from epalm.errors import ConfigError
 from epalm.metrics import java
-from epalm.nearest import nearest
+from epalm.settings.nearest import nearest
 
 FloatArray = NDArray[np.float64]
 Reference = Sequence[str] | Mapping[str, float]

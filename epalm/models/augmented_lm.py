@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from epalm.config import AdapterConfig
 from epalm.encoders import PerceptualEncoder
 from epalm.errors import ConfigError, DataError
 from epalm.models.anatomy import Anatomy
@@ -40,11 +39,12 @@ from epalm.models.layout import Layout, lay_out, to_left_padding
 from epalm.models.loss import LabelledRows, LossScale, ends_in_its_head, loss_of, predicting
 from epalm.models.lower_layers import LowerLayers
 from epalm.models.partly_trained import PartlyTrained
+from epalm.models.perception import Features, Perception, RawInputs
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
 from epalm.models.ranking import AnswersAfter, Ranked, search
-from epalm.models.senses import Features, RawInputs, Senses
 from epalm.models.sharding import is_sharded
 from epalm.models.window import Window
+from epalm.settings import AdapterConfig
 
 
 class AugmentedLM(PartlyTrained):
@@ -57,11 +57,11 @@ class AugmentedLM(PartlyTrained):
     Args:
         language_model: the causal language model; it gets frozen.
         anatomy: its parts.
-        encoders: see `Senses`; they get frozen.
-        widths: see `Senses`.
-        depths: see `Senses`.
+        encoders: see `Perception`; they get frozen.
+        widths: see `Perception`.
+        depths: see `Perception`.
         config: the settings.
-        ready: see `Senses`.
+        ready: see `Perception`.
 
     Raises:
         ConfigError: the settings do not fit the backbones.
@@ -93,7 +93,7 @@ class AugmentedLM(PartlyTrained):
         # Made on the CPU, so that a seed gives the same start on every device.
         with torch.device("meta" if device.type == "meta" else "cpu"):
             shared = config.connector == "shared"
-            self.senses = Senses(encoders, widths, depths, levels, width=anatomy.width, shared=shared, ready=ready)
+            self.senses = Perception(encoders, widths, depths, levels, width=anatomy.width, shared=shared, ready=ready)
             self.prompt: PlainPrompt | MlpPrompt | None = None
             if config.prompt != "none":
                 self.prompt = build_prompt(config.prompt, config.prompt_tokens, words)

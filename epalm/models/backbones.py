@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from epalm.devices import usable_device, usable_dtype
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics, load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
@@ -26,8 +25,9 @@ from epalm.models.quantised import (
 )
 from epalm.models.selfcheck import PROVEN, examine
 from epalm.models.sharding import is_sharded, require_shareable, share_out
-from epalm.nearest import nearest
-from epalm.sources import resolve_source
+from epalm.runtime.devices import usable_device, usable_dtype
+from epalm.runtime.sources import resolve_source
+from epalm.settings.nearest import nearest
 
 Source = str | Path | nn.Module
 """Hub id, local directory, `toyworld/...`, or a live model."""

@@ -62,7 +62,7 @@ class BlockAdapters(nn.ModuleList):
         super().__init__(
             nn.ModuleDict({place: Bottleneck(anatomy.width, factor) for place in chosen}) for _ in anatomy.layers
         )
-        # Kept out of the module tree: what is reached through it would count as trained here.
+        # Left out of the module tree: what is reached through it would count as trained here.
         self._sites: tuple[dict[str, nn.Module], ...] = tuple(
             {place: _output_projection(layer, place, anatomy) for place in chosen} for layer in anatomy.layers
         )

@@ -12,12 +12,12 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from epalm.config import AdapterConfig, Settings
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics
 from epalm.errors import AdapterError
-from epalm.fingerprint import fingerprint
 from epalm.models.anatomy import Anatomy
 from epalm.models.quantised import OF_BITSANDBYTES, Quantization, quantization_of
+from epalm.runtime.fingerprint import fingerprint
+from epalm.settings import AdapterConfig, Settings
 
 FORMAT = 1
 """Version of the layout of `adapter_config.json`."""

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from epalm.config import AdapterConfig
-from epalm.devices import usable_dtype
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics
 from epalm.errors import AdapterError, ConfigError
 from epalm.models.adapter_io import SavedAdapter
@@ -25,9 +23,11 @@ from epalm.models.backbones import (
     require_use,
 )
 from epalm.models.cards import EncoderCard, LanguageModelCard, check_fit
+from epalm.models.perception import DEFAULT_MODALITY
 from epalm.models.precision import Precision
 from epalm.models.quantised import Quantization
-from epalm.models.senses import DEFAULT_MODALITY
+from epalm.runtime.devices import usable_dtype
+from epalm.settings import AdapterConfig
 
 ByModality = int | Mapping[str, int] | None
 

@@ -15,7 +15,6 @@ import torch
 from huggingface_hub import HfApi
 from transformers import PreTrainedModel
 
-from epalm.config import AdapterConfig
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics
 from epalm.errors import AdapterError, ConfigError
 from epalm.models.adapter_io import check_tensors, read_adapter, write_adapter
@@ -27,6 +26,7 @@ from epalm.models.parts import Loading, new_parts, saved_parts
 from epalm.models.precision import Precision
 from epalm.models.quantised import Quantization
 from epalm.models.starting import join_tensors
+from epalm.settings import AdapterConfig
 
 
 class PerceptualLM(AugmentedLM):
@@ -43,7 +43,7 @@ class PerceptualLM(AugmentedLM):
         decoder_layers: where its layers are, if that had to be said.
         tokenizer: its tokenizer, for whoever wants it; nothing here reads it.
         metadata: what travels with the adapter.
-        ready: see `Senses`.
+        ready: see `Perception`.
 
     Raises:
         ConfigError: the settings do not fit the backbones.

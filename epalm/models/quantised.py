@@ -22,7 +22,7 @@ from transformers import BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from epalm.errors import ConfigError
-from epalm.fingerprint import imprint
+from epalm.runtime.fingerprint import imprint
 
 Quantization = Literal["none", "int8", "8bit", "4bit"]
 OF_BITSANDBYTES = ("8bit", "4bit")

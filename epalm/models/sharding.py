@@ -20,9 +20,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 
 from epalm.errors import ConfigError
-from epalm.fingerprint import remember_fingerprint
 from epalm.models.quantised import OF_BITSANDBYTES, Quantization
-from epalm.processes import processes
+from epalm.runtime.fingerprint import remember_fingerprint
+from epalm.runtime.processes import processes
 
 
 def require_shareable(quantization: Quantization | None) -> None:

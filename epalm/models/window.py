@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from epalm.config import AdapterConfig
 from epalm.errors import ConfigError
+from epalm.settings import AdapterConfig
 
 _DEFAULT_LEVELS = 6
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import field_validator, model_validator
 
-from epalm.config import Settings
+from epalm.settings import Settings
 
 _PLACE = "{question}"
 

@@ -26,13 +26,13 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
-from epalm.data.features import OnProgress, PerceivedFiles
+from epalm.data.file_features import OnProgress, PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.evaluation import Answerer, Evaluation, score_rows
 from epalm.evaluation.scoring import Prediction
-from epalm.progress import show_progress
 from epalm.recipe import Recipe, read_recipe
+from epalm.runtime.progress import show_progress
 from epalm.toyworld.dataset import read_truths, write_dataset
 from epalm.toyworld.report import Shown, draw_contact_sheet, draw_losses, draw_table, write_page
 from epalm.toyworld.side_by_side import side_by_side

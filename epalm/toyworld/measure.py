@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, OPTForCausalLM
 
 from epalm.encoders import load_encoder
-from epalm.sources import resolve_source
+from epalm.runtime.sources import resolve_source
 from epalm.toyworld.clips.render import draw_frames
 from epalm.toyworld.clips.world import Clip
 from epalm.toyworld.pages import Vocabulary

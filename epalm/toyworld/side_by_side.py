@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import torch
 from transformers.utils import logging
 
-from epalm.data.features import OnProgress
+from epalm.data.file_features import OnProgress
 
 _Result = TypeVar("_Result", covariant=True)
 

@@ -18,7 +18,7 @@ from epalm.models import PerceptualLM
 from epalm.models.adapter_io import read_adapter
 from epalm.models.cards import EncoderCard
 from epalm.recipe import RECIPES, Recipe, read_recipe
-from epalm.sources import resolve_source
+from epalm.runtime.sources import resolve_source
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from epalm.data.features import OnProgress
-from epalm.data.store import StoredFeatures, default_place
+from epalm.data.file_features import OnProgress
+from epalm.data.store import CachedFeatures, default_place
 from epalm.data.store.report import StoreReport, report_on
 from epalm.errors import ConfigError
 from epalm.evaluation.perceiving import perceived_files
 from epalm.models import PerceptualLM
 from epalm.models.backbones import load_encoders
-from epalm.processes import own_device, require_own_devices
 from epalm.recipe import Recipe
+from epalm.runtime.processes import own_device, require_own_devices
 from epalm.training.describe import weightless_language_model
 from epalm.training.rows import require_rows, training_rows, validation_rows
 from epalm.training.skipping import Skipped, without_bad_media
@@ -96,5 +96,5 @@ def build_features(
     perceived.perceive([row.media for row in trained], on_progress, training=True)
     _, skipped = without_bad_media(trained, perceived, recipe.data.most_bad_media, training.where)
     seconds = time.perf_counter() - started
-    stores = [kept.store.folder for kept in perceived.kept.values() if isinstance(kept, StoredFeatures)]
+    stores = [kept.store.folder for kept in perceived.kept.values() if isinstance(kept, CachedFeatures)]
     return BuiltFeatures(tuple(report_on(folder) for folder in stores), skipped, seconds)

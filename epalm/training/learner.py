@@ -19,15 +19,15 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from epalm.admission import require_known_tokens
 from epalm.data.collate import Encoded, collate
-from epalm.data.features import Media, PerceivedFiles
+from epalm.data.file_features import Media, PerceivedFiles
 from epalm.data.rows import Row
 from epalm.errors import ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.loss import predicting
 from epalm.recipe import TrainingSettings
 from epalm.tasks import Tasks
+from epalm.tasks.admission import require_known_tokens
 from epalm.training.batches import share_of
 from epalm.training.schedule import rate_factors
 

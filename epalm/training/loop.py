@@ -18,14 +18,14 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from epalm.admission import name_of, require_perceived, require_room, require_tokenizer
-from epalm.data.features import Media, OnProgress, PerceivedFiles
+from epalm.data.file_features import Media, OnProgress, PerceivedFiles
 from epalm.data.rows import Row
 from epalm.errors import DataError, TrainingStopped
 from epalm.models import PerceptualLM
-from epalm.processes import without_gpu
 from epalm.recipe import TrainingSettings
+from epalm.runtime.processes import without_gpu
 from epalm.tasks import Tasks
+from epalm.tasks.admission import name_of, require_perceived, require_room, require_tokenizer
 from epalm.training.batches import Batches
 from epalm.training.checkpoints import Checkpoint, Checkpoints
 from epalm.training.learner import Learner, parameter_groups

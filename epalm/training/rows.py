@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.admission import require_perceived
 from epalm.data.check import describe_split, usable_split
 from epalm.data.manifest import read_manifest
 from epalm.data.published import get_dataset
 from epalm.data.rows import Row
 from epalm.errors import ConfigError
 from epalm.recipe import DataSettings
+from epalm.tasks.admission import require_perceived
 
 
 @dataclass(frozen=True)

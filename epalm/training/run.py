@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from epalm.data.features import OnProgress, PerceivedFiles
+from epalm.data.file_features import OnProgress, PerceivedFiles
 from epalm.data.rows import Row
 from epalm.data.store import default_place
 from epalm.errors import ConfigError
@@ -22,14 +22,14 @@ from epalm.evaluation.perceiving import perceived_files, ready_cards
 from epalm.evaluation.record import remove_evaluation, write_evaluation
 from epalm.models import PerceptualLM
 from epalm.models.summary import Summary
-from epalm.processes import (
+from epalm.recipe import PublishedScores, Recipe
+from epalm.runtime.processes import (
     is_main_process,
     own_device,
     require_own_devices,
     require_plain_launch,
     wait_for_everyone,
 )
-from epalm.recipe import PublishedScores, Recipe
 from epalm.tasks import Tasks
 from epalm.training.checkpoints import Checkpoints
 from epalm.training.identity import digest_of, run_identity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epalm.data.features import OnProgress
+from epalm.data.file_features import OnProgress
 from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, score_rows
 from epalm.metrics import get_metric

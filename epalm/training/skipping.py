@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from epalm.data.features import PerceivedFiles
+from epalm.data.file_features import PerceivedFiles
 from epalm.data.rows import Row
 from epalm.errors import MediaError
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
 from epalm.errors import ConfigError
-from epalm.nearest import nearest
+from epalm.settings.nearest import nearest
 
 
 def require_trackers(names: Sequence[str]) -> None:

@@ -12,8 +12,8 @@ import tiny_watchers
 import torch
 from PIL import Image
 
-from epalm.data.features import PerceivedFiles
-from epalm.data.store import StoredFeatures, describe_encoder
+from epalm.data.file_features import PerceivedFiles
+from epalm.data.store import CachedFeatures, describe_encoder
 from epalm.data.views import Views
 from epalm.encoders import PerceptualEncoder, load_encoder
 from epalm.errors import MediaError
@@ -112,7 +112,7 @@ def test_a_store_gives_the_same_views(
     wanted = perceiving(encoders, kind, views)
     for total in (3 * V, 0):
         told: list[tuple[str, int, int]] = []
-        stored = StoredFeatures(tmp_path, describe_encoder(encoders[kind], K), views, batch_size=5)
+        stored = CachedFeatures(tmp_path, describe_encoder(encoders[kind], K), views, batch_size=5)
         perceived = perceiving(encoders, kind, views, kept={kind: stored})
         perceived.perceive(rows[kind], lambda *news, told=told: told.append(news), training=True)
         assert (told[-1][1:] if told else (0, 0)) == (total, total)
@@ -175,7 +175,7 @@ def test_masked_views_of_a_short_sound(encoders: dict[str, Any], tmp_path: Path)
         seen.append(torch.stack(visits(perceived, rows, range(20))))
         assert torch.equal(perceived.of(rows)["audio"], perceiving(encoders, "audio", plain).of(rows)["audio"])
     for chosen in (plain, views, plain):  # both in one store, where each has its own items
-        kept = {"audio": StoredFeatures(tmp_path / "store", description, chosen, 8)}
+        kept = {"audio": CachedFeatures(tmp_path / "store", description, chosen, 8)}
         perceived = perceiving(encoders, "audio", chosen, kept=kept)
         seen.append(torch.stack(visits(perceived, rows, range(20))))
     assert torch.equal(seen[0], seen[1])
@@ -233,7 +233,7 @@ def test_damage_that_evaluation_does_not_meet(encoders: dict[str, Any], tmp_path
     description = describe_encoder(encoders["video"], K)
 
     def stored(skip_bad: bool) -> PerceivedFiles:
-        kept = StoredFeatures(tmp_path / "store", description, few, 8, skip_bad=skip_bad)
+        kept = CachedFeatures(tmp_path / "store", description, few, 8, skip_bad=skip_bad)
         return perceiving(encoders, "video", few, kept={"video": kept}, skip_bad=skip_bad)
 
     stored(True).perceive([row], training=True)

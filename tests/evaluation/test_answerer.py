@@ -10,13 +10,13 @@ import pytest
 import tiny
 import torch
 
-from epalm.config import AdapterConfig
-from epalm.data.features import PerceivedFiles
+from epalm.data.file_features import PerceivedFiles
 from epalm.data.rows import Row
 from epalm.errors import AdapterError, ConfigError, DataError, MediaError
 from epalm.evaluation import Answerer
 from epalm.models import PerceptualLM
 from epalm.recipe import GenerationSettings, Recipe, build_recipe
+from epalm.settings import AdapterConfig
 from epalm.training import run_recipe
 from epalm.training.run import load_model
 

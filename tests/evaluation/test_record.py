@@ -12,8 +12,8 @@ import tiny
 import torch
 import yaml
 
-from epalm.fingerprint import content_fingerprint
 from epalm.models import PerceptualLM
+from epalm.runtime.fingerprint import content_fingerprint
 
 FILES = {"predictions.jsonl", "scores.json", "settings.json"}
 

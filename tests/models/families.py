@@ -27,8 +27,8 @@ from transformers import (
     StableLmConfig,
 )
 
-from epalm.config import AdapterConfig
 from epalm.models import PerceptualLM
+from epalm.settings import AdapterConfig
 
 VOCABULARY, WIDTH, LAYERS, HEADS = 97, 32, 5, 4
 E, K, START, END = 12, 2, 1, 3

@@ -13,9 +13,9 @@ from families import E, augmented, features, language_model, new_language_model,
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, OPTConfig, ViTConfig, ViTModel
 
-from epalm.config import AdapterConfig
 from epalm.errors import AdapterError, ConfigError
 from epalm.models import PerceptualLM, perceptual_lm
+from epalm.settings import AdapterConfig
 
 FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
 SMALL = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 50}

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 
-from epalm.config import AdapterConfig
 from epalm.models import PerceptualLM
+from epalm.settings import AdapterConfig
 
 HERE = Path(__file__).resolve().parents[1] / "parity"
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity"

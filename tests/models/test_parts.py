@@ -8,13 +8,13 @@ from families import FAMILIES, E, augmented, features, language_model, new_langu
 from torch import nn
 from transformers import AutoModelForCausalLM, MixtralConfig, OPTConfig, ViTConfig, ViTModel
 
-from epalm.config import AdapterConfig
 from epalm.encoders import load_encoder
 from epalm.errors import UnsupportedModelError
-from epalm.fingerprint import fingerprint
 from epalm.models import PerceptualLM
 from epalm.models.anatomy import study
 from epalm.models.block_adapters import BlockAdapters, Bottleneck
+from epalm.runtime.fingerprint import fingerprint
+from epalm.settings import AdapterConfig
 
 OPT_SHAPES = {
     "125m": {"hidden_size": 768, "ffn_dim": 3072, "num_hidden_layers": 12, "word_embed_proj_dim": 768},

@@ -8,10 +8,10 @@ from families import WIDTH, E, K, augmented, features, language_model, new_langu
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, ViTConfig, ViTModel
 
-from epalm.config import AdapterConfig
 from epalm.encoders import load_encoder
 from epalm.errors import ConfigError, DataError, UnsupportedModelError
 from epalm.models import PerceptualLM
+from epalm.settings import AdapterConfig
 
 LEARNED, ROTARY = ("opt", "gpt2"), ("llama", "falcon-rotary")
 

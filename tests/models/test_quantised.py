@@ -19,12 +19,12 @@ from transformers.pytorch_utils import Conv1D
 from epalm.errors import AdapterError, ConfigError
 from epalm.evaluation import Answerer
 from epalm.evaluation.loading import load_adapters
-from epalm.fingerprint import fingerprint
 from epalm.models import PerceptualLM
 from epalm.models.anatomy import study
 from epalm.models.cards import LanguageModelCard
 from epalm.models.quantised import Int8Linear, quantization_of, to_int8
 from epalm.recipe import build_recipe
+from epalm.runtime.fingerprint import fingerprint
 from epalm.training.run import run_recipe
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from epalm.config import AdapterConfig
 from epalm.errors import ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.quantised import quantization_of
+from epalm.settings import AdapterConfig
 
 E = 5
 CONFIG = AdapterConfig.from_preset("epalm_pt").model_copy(update={"start": 1, "end": 3})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from epalm.config import AdapterConfig
 from epalm.models.window import Window
+from epalm.settings import AdapterConfig
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from transformers import ASTFeatureExtractor, AutoModelForCausalLM, AutoTokenizer
 
 from epalm.encoders import load_encoder
-from epalm.sources import TOY_PREFIX, resolve_source
+from epalm.runtime.sources import TOY_PREFIX, resolve_source
 from epalm.toyworld.measure import ENCODERS, encoder_sees, language_model_reads
 
 

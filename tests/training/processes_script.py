@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from epalm.processes import processes
 from epalm.recipe import read_recipe
+from epalm.runtime.processes import processes
 from epalm.training import run_recipe
 
 

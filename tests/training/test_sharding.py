@@ -124,7 +124,7 @@ _HELD = """
 import json, sys, torch
 from epalm.errors import ConfigError
 from epalm.models import PerceptualLM
-from epalm.processes import processes
+from epalm.runtime.processes import processes
 
 held = {}
 for shard in (False, True):

@@ -13,13 +13,13 @@ import tiny
 import torch
 from accelerate import Accelerator
 
-from epalm.data.features import PerceivedFiles
+from epalm.data.file_features import PerceivedFiles
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError, MediaError
-from epalm.fingerprint import fingerprint
 from epalm.models import PerceptualLM
 from epalm.recipe import Recipe, build_recipe
+from epalm.runtime.fingerprint import fingerprint
 from epalm.tasks import Tasks
 from epalm.training import TrainingLog, train
 from epalm.training.batches import Batches

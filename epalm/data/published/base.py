@@ -14,7 +14,7 @@ from pathlib import Path
 from epalm.data.published.folder import Folder
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, DataError
-from epalm.nearest import nearest
+from epalm.settings.nearest import nearest
 
 _LAYOUT_TROUBLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What a reader runs into where a file is not laid out as it expects."""

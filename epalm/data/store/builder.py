@@ -22,7 +22,7 @@ from epalm.data.store.keys import as_keys
 from epalm.data.store.shards import DTYPES, ENDING, write_shard
 from epalm.data.store.store import FeatureStore
 from epalm.errors import DataError, EpalmError
-from epalm.processes import Processes
+from epalm.runtime.processes import Processes
 
 ItemT = TypeVar("ItemT")
 Perceive = Callable[[Sequence[Sequence[ItemT]]], Generator[tuple[list[ItemT], Tensor], None, None]]

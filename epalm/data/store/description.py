@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from epalm.config import Settings
 from epalm.data.store.shards import DTYPES, write_atomically
 from epalm.encoders import PerceptualEncoder
 from epalm.errors import ConfigError, DataError
-from epalm.fingerprint import digest, fingerprint
+from epalm.runtime.fingerprint import digest, fingerprint
+from epalm.settings import Settings
 
 DESCRIPTION = "store.json"
 FORMAT = 1

@@ -1,7 +1,7 @@
 """Features that somebody else made -> a store: all that a file holds, or nothing.
 
 Everything is looked at before anything is written, and what was written is taken away again if the rest cannot be. See
-`epalm.data.store.brought` for the files.
+`epalm.data.store.feature_files` for the files.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from epalm.data.store.brought import Brought, read_brought
 from epalm.data.store.builder import items_per_shard
 from epalm.data.store.description import DESCRIPTION, StoreDescription
+from epalm.data.store.feature_files import FeatureFile, read_feature_file
+from epalm.data.store.imported_features import key_of_id
 from epalm.data.store.keys import KeyIndex, as_keys
-from epalm.data.store.ready import key_of_id
 from epalm.data.store.shards import DTYPES, ENDING, UnwritableError, checksum_of, write_shard
 from epalm.data.store.store import FeatureStore
 from epalm.errors import DataError
@@ -40,7 +40,7 @@ def import_features(
         DataError: the file cannot be read, or holds no such features; or the store holds other features, or cannot be
             written. The store is then as it was.
     """
-    brought = read_brought(source)
+    brought = read_feature_file(source)
     count, *item = brought.shape
     shape = (1, *item) if len(item) == 1 else tuple(item)
     own = brought.kind if brought.kind in DTYPES else "float32"
@@ -129,7 +129,7 @@ def _is_there(
     return False
 
 
-def _checked(source: Path, brought: Brought, part: slice, dtype: str) -> Tensor:
+def _checked(source: Path, brought: FeatureFile, part: slice, dtype: str) -> Tensor:
     """Features (n, ...) of a part of the items, as they are stored."""
     given = brought.part(part.start, part.stop)
     stored = given.to(DTYPES[dtype])

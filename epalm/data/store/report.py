@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from epalm.data.kept import once_noticeable
+from epalm.data.feature_cache import once_noticeable
 from epalm.data.store.description import StoreDescription
 from epalm.data.store.store import FeatureStore
 

@@ -2,7 +2,7 @@
 
     store.json                        what made the features, and of what shape they are
     <32 hexadecimal digits>.safetensors   the shards; the name tells which items were to be in it
-    places/                           which file was seen to hold which content (see `epalm.data.store.places`)
+    places/                           which file was seen to hold which content (see `epalm.data.store.file_hashes`)
 
 Items are read by their position in a file, not through a map of it: mapping pages, and letting go of them so that a
 large store does not fill the memory, took longer than reading.
@@ -27,7 +27,7 @@ from epalm.data.store.description import StoreDescription, read_description
 from epalm.data.store.keys import KeyIndex
 from epalm.data.store.shards import DTYPES, ENDING, DamagedShardError, Shard, raw_dtype, read_shard
 from epalm.errors import DataError
-from epalm.processes import ALONE, Processes
+from epalm.runtime.processes import ALONE, Processes
 
 _MOST_OPEN = 512
 """Shards that are open at once; each takes a file handle, of which a process commonly has 1,024."""

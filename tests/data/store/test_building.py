@@ -16,7 +16,7 @@ from epalm.data.store import FeatureStore, StoreDescription
 from epalm.data.store.builder import build, items_per_shard
 from epalm.data.store.keys import as_keys, key_of
 from epalm.errors import DataError, MediaError
-from epalm.processes import ALONE, Processes
+from epalm.runtime.processes import ALONE, Processes
 
 ITEMS = [(number, key_of(str(number).encode())) for number in range(23)]
 PER_SHARD = 4

@@ -16,8 +16,8 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import save_file
 
-from epalm.data.features import PerceivedFiles
-from epalm.data.store import ReadyFeatures
+from epalm.data.file_features import PerceivedFiles
+from epalm.data.store import ImportedFeatures
 from epalm.data.store.importing import import_features
 from epalm.errors import DataError
 
@@ -31,7 +31,7 @@ def saved(path: Path, features: np.ndarray, ids: Any = IDS) -> Path:
 
 
 def read(folder: Path, *names: str) -> torch.Tensor:
-    kept = ReadyFeatures(folder)
+    kept = ImportedFeatures(folder)
     levels = kept.store.description.shape[0]
     files = PerceivedFiles({}, {"image": levels}, kept={"image": kept})
     return files.of([{"image": Path(name)} for name in names])["image"]
@@ -157,7 +157,7 @@ def test_more_may_be_brought_and_the_same_again(tmp_path: Path) -> None:
             import_features(source, tmp_path / "store")
     with pytest.raises(DataError, match='made_by null, not "another"'):
         import_features(first, tmp_path / "store", made_by="another")
-    assert len(ReadyFeatures(tmp_path / "store").store) == 5
+    assert len(ImportedFeatures(tmp_path / "store").store) == 5
 
 
 def test_damage_is_never_used(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""Features of files in a store that an encoder fills: what was perceived once, by anyone, is read from then on.
+
+An item is one view of one file, known by the content of the file; a random view also by the file's name, the seed, the
+kind of augmentation and its number, which are what it is drawn from (see `epalm.data.views`), and whether the view of
+evaluation may stand in for it where it meets damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from epalm.data.feature_cache import PerceiveViews, Told, once_noticeable
+from epalm.data.store.builder import build, items_per_shard
+from epalm.data.store.description import StoreDescription
+from epalm.data.store.file_hashes import FileHashes, place_of
+from epalm.data.store.keys import as_keys, key_of
+from epalm.data.store.store import FeatureStore
+from epalm.data.views import Seen, Views
+from epalm.errors import MediaError
+from epalm.runtime.processes import Processes
+
+
+class KnownViews:
+    """Views whose keys are known, in a store; a base for what finds out the keys."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+        self._keys: dict[Seen, bytes] = {}
+        self._checked: set[Path] = set()
+
+    def lacks(self, seen: Sequence[Seen]) -> list[Seen]:
+        """Which views have not been found or built here."""
+        return [one for one in seen if one not in self._keys]
+
+    def take(self, seen: Sequence[Seen]) -> Tensor:
+        """Features (B, ...) of views that are not lacking."""
+        return self.store.read(self.store.find(as_keys([self._keys[one] for one in seen])))
+
+    def _check(self, keys: np.ndarray, told: Told, processes: Processes) -> None:
+        """Have shards that hold some of keys (Q, 2) count as absent where their bytes are not what was written.
+
+        Each is looked at once, by one of the processes.
+        """
+        entries = self.store.find(keys)
+        held = {self.store.shards[i] for i in set(self.store.shard_numbers(entries[entries >= 0]).tolist())}
+        new = sorted((shard for shard in held if shard.path not in self._checked), key=lambda shard: shard.path)
+        self._checked |= {shard.path for shard in new}
+        tell = once_noticeable(partial(told, "verifying"))
+        mine, damaged = new[processes.rank :: processes.count], list[Path]()
+        for number, shard in enumerate(mine, 1):
+            if not shard.is_whole():
+                damaged.append(shard.path)
+            tell(number, len(mine))
+        gone = {path for theirs in processes.share(damaged) for path in theirs}
+        for shard in new:
+            if shard.path in gone:
+                self._checked.discard(shard.path)
+                self.store.drop(shard, f"{shard.path}: damaged; its checksum is another")
+
+
+class CachedFeatures(KnownViews):
+    """Files in a store of their own encoder.
+
+    Args:
+        folder: of the store.
+        description: of what the encoder gives.
+        views: those that training has.
+        batch_size: views that are perceived at once.
+        skip_bad: see `epalm.data.file_features.PerceivedFiles`.
+    """
+
+    def __init__(
+        self, folder: Path, description: StoreDescription, views: Views, batch_size: int, *, skip_bad: bool = False
+    ) -> None:
+        super().__init__(FeatureStore(folder, description))
+        self._views, self._batch_size, self._skip_bad = views, batch_size, skip_bad
+        self._modality = str(description.facts.get("modality"))
+
+    def perceive(self, seen: Sequence[Seen], perceive: PerceiveViews, told: Told, processes: Processes) -> None:
+        """Find these views, and build those that are not there."""
+        if not any(processes.share(bool(self.lacks(seen)))):
+            return
+        paths = list(dict.fromkeys(path for path, _ in seen))
+        before = {path: place_of(path) for path in paths}
+        tell = once_noticeable(partial(told, "identifying"))
+        contents = FileHashes(self.store.folder / "places").identify(before, processes, tell)
+        for path in paths:
+            if path not in contents:  # it is what is perceived that says why it cannot be read
+                list(perceive([[(path, None)]]))
+        keys = {one: self._key(one, contents[one[0]]) for one in seen if one[0] in contents}
+        wanted: dict[bytes, Seen] = {}
+        for one, key in keys.items():
+            wanted.setdefault(key, one)  # files of one content are perceived once
+
+        def unchanged(batches: Sequence[Sequence[Seen]]) -> Generator[tuple[list[Seen], Tensor], None, None]:
+            for read, features in perceive(batches):
+                for path in {path for path, _ in read}:
+                    if place_of(path) != before[path]:
+                        raise MediaError(f"{path}: was changed while it was read; run this again")
+                yield read, features
+
+        self.store.refresh(processes)
+        self._check(as_keys(keys.values()), told, processes)
+        known = self.store.description
+        build(
+            self.store,
+            [(one, key) for key, one in wanted.items()],
+            unchanged,
+            batch_size=self._batch_size,
+            per_shard=items_per_shard(known.shape, known.dtype, known.facts.get("frames") or 1, len(wanted)),
+            processes=processes,
+            told=partial(told, "perceiving"),
+        )
+        there = self.store.find(as_keys(keys.values())) >= 0
+        self._keys |= {one: key for (one, key), found in zip(keys.items(), there.tolist(), strict=True) if found}
+
+    def _key(self, one: Seen, content: bytes) -> bytes:
+        path, view = one
+        name = path.name.encode("utf-8", "surrogateescape")
+        if view is None and self._modality == "video" and self._views.evaluation_frames == "random":
+            return key_of(content, name, f"{self._views.seed} evaluation".encode())
+        if view is None:
+            return content
+        drawn = (
+            f"{self._views.seed} {self._views.altered(self._modality)} {view}{' or whole' if self._skip_bad else ''}"
+        )
+        return key_of(content, name, drawn.encode())
