@@ -103,8 +103,8 @@ def read(folder: Path, seconds: float) -> dict[str, float]:
     store = FeatureStore(folder)
     store.find(np.asarray(keys[:1]))
     opened = time.perf_counter() - started
-    lot = np.random.default_rng(1)
-    wanted = [np.asarray(keys[np.sort(lot.integers(0, len(keys), BATCH))]) for _ in range(200)]
+    rng = np.random.default_rng(1)
+    wanted = [np.asarray(keys[np.sort(rng.integers(0, len(keys), BATCH))]) for _ in range(200)]
     most, done = memory(), 0
     started = time.process_time()
     while time.process_time() - started < seconds:

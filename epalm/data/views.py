@@ -49,7 +49,7 @@ class Views:
         """The view that step number `step` has of a file."""
         if self._is_one(modality):
             return None
-        return step if self.number is None else self._lot(path, f"step {step}").randrange(self.number)
+        return step if self.number is None else self._rng(path, f"step {step}").randrange(self.number)
 
     def decode(self, encoder: PerceptualEncoder, path: Path, view: View = None) -> Any:
         """A view of a file, as `encoder` takes it.
@@ -58,13 +58,13 @@ class Views:
             MediaError: it cannot be read.
         """
         if view is None and encoder.modality == "video" and self.evaluation_frames == "random":
-            return load_media("video", path, lot=self._lot(path, "evaluation"), **encoder.reading)
+            return load_media("video", path, rng=self._rng(path, "evaluation"), **encoder.reading)
         if view is None:
             return load_media(encoder.modality, path, **encoder.reading)
-        lot = self._lot(path, f"view {view}")
+        rng = self._rng(path, f"view {view}")
         if encoder.modality == "image":
-            return augmented(load_media("image", path), lot, self.augment)
-        media = load_media(encoder.modality, path, lot=lot, **encoder.reading)
+            return augmented(load_media("image", path), rng, self.augment)
+        media = load_media(encoder.modality, path, rng=rng, **encoder.reading)
         masks = self.mask_sounds and encoder.modality == "audio"
         return MaskedSound(media, f"{self.seed} {path.name} view {view} masks") if masks else media
 
@@ -75,5 +75,5 @@ class Views:
     def _is_one(self, modality: str) -> bool:
         return self.number == 1 or (modality == "image" and self.augment == "none")
 
-    def _lot(self, path: Path, what: str) -> random.Random:
+    def _rng(self, path: Path, what: str) -> random.Random:
         return random.Random(f"{self.seed} {path.name} {what}")

@@ -211,7 +211,7 @@ class AudioEncoder(PerceptualEncoder):
             if isinstance(sound, MaskedSound):
                 if self.silence is None:
                     raise ConfigError(f"{self.name}: takes no spectrogram that could be masked (data.mask_sounds)")
-                values[row] = masked(values[row], random.Random(f"{sound.lot} {number}"), self.silence)
+                values[row] = masked(values[row], random.Random(f"{sound.seed} {number}"), self.silence)
 
     def _windows(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The windows that hold sound (R, ...), their lengths (R,), and where they stood (B, W)."""

@@ -1,7 +1,7 @@
 """SpecAugment (Park et al. 2019) for training: a band of a spectrogram's channels and a stretch of its time, silenced.
 
 One of each, as AST was trained: up to 24 of 128 channels and 96 of 1024 frames, and as large a share of any other size.
-Width and place are drawn by lot. Time is not warped.
+Width and place are drawn at random. Time is not warped.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class MaskedSound:
 
     samples: np.ndarray
     """(N,) float32."""
-    lot: str
-    """What the masks are drawn from: the same lot masks the same."""
+    seed: str
+    """What the masks are drawn from: the same seed masks the same."""
 
 
-def masked(spectrogram: Tensor, lot: random.Random, silence: float) -> Tensor:
+def masked(spectrogram: Tensor, rng: random.Random, silence: float) -> Tensor:
     """A spectrogram with a band and a stretch of `silence` in it.
 
     Args:
         spectrogram: (T, mel); is left as it is.
-        lot: draws the masks.
+        rng: draws the masks.
         silence: the value that stands for no sound.
 
     Returns:
@@ -39,15 +39,15 @@ def masked(spectrogram: Tensor, lot: random.Random, silence: float) -> Tensor:
     """
     frames, channels = spectrogram.shape
     silenced = spectrogram.clone()
-    first, last = _drawn(lot, channels, _CHANNELS)
+    first, last = _drawn(rng, channels, _CHANNELS)
     silenced[:, first:last] = silence
-    first, last = _drawn(lot, frames, _TIME)
+    first, last = _drawn(rng, frames, _TIME)
     silenced[first:last] = silence
     return silenced
 
 
-def _drawn(lot: random.Random, size: int, share: float) -> tuple[int, int]:
+def _drawn(rng: random.Random, size: int, share: float) -> tuple[int, int]:
     """From where to where, at any place and of any width up to the share of `size`."""
-    width = lot.random() * share * size
-    first = int(lot.random() * (size - width))
+    width = rng.random() * share * size
+    first = int(rng.random() * (size - width))
     return first, first + int(width)

@@ -47,7 +47,7 @@ def perceived_files(
             description = describe_encoder(encoder, model.levels[modality], data.store_dtype, every_token=every_token)
             folder = below / f"{modality}-{description.key}"
             kept[modality] = CachedFeatures(folder, description, views, data.perception_batch, skip_bad=skip_bad)
-    cards = model.senses.cards()
+    cards = model.perception.cards()
     for modality, folder in data.features.items():
         if modality in cards:
             kept[modality] = ready = ImportedFeatures(folder)

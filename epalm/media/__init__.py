@@ -20,7 +20,7 @@ def load_media(modality: str, path: Path, **reading: Any) -> Any:
         modality: one of `LOADERS`.
         path: of the file.
         reading: what the encoder says of it (`PerceptualEncoder.reading`), such as its rate or number of frames; and
-            for a random view of a clip or a sound, a `lot`.
+            for a random view of a clip or a sound, a `rng`.
 
     Raises:
         MediaError: the file cannot be read, or nothing here decodes that modality.

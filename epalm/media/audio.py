@@ -34,7 +34,7 @@ Block = tuple[int, np.ndarray]  # sampling rate, (frames, channels) float32
 
 
 def load_audio(
-    source: FileSource, rate: int, *, window: int | None = None, lot: random.Random | None = None
+    source: FileSource, rate: int, *, window: int | None = None, rng: random.Random | None = None
 ) -> np.ndarray:
     """Read one recording from a path or a binary file object: wav, flac, ogg, mp3, or whatever FFmpeg knows.
 
@@ -42,7 +42,7 @@ def load_audio(
         source: a sound file, or a video file with a sound track.
         rate: samples a second of the result.
         window: samples of the result that are perceived at once.
-        lot: draws the stretch of `window` samples that is kept of a longer sound (training); without it, or without a
+        rng: draws the stretch of `window` samples that is kept of a longer sound (training); without it, or without a
             window, all of it is kept.
 
     Returns:
@@ -55,9 +55,9 @@ def load_audio(
     with naming(source):
         refuse_what_is_no_file(source, "a recording")
         sound = _resampled(_blocks(source), rate)
-    if lot is None or window is None or len(sound) <= window:
+    if rng is None or window is None or len(sound) <= window:
         return sound
-    start = lot.randint(0, len(sound) - window)
+    start = rng.randint(0, len(sound) - window)
     return sound[start : start + window].copy()  # a view would keep the whole in memory
 
 

@@ -1,4 +1,4 @@
-"""Other views of a picture, for training alone: a random part of it, mirrored or altered by lot.
+"""Other views of a picture, for training alone: a random part of it, mirrored or altered at random.
 
 Random resized crop, horizontal flip and RandAugment (Cubuk et al. 2020) with the operations that leave colours what
 they are. A mirrored picture answers questions about left and right wrongly, and a part of it counts what is in the
@@ -23,40 +23,40 @@ _STRENGTH = 0.7  # RandAugment's 7 of 10
 _GREY = (128, 128, 128)
 
 
-def augmented(picture: Image.Image, lot: random.Random, augment: Augment) -> Image.Image:
+def augmented(picture: Image.Image, rng: random.Random, augment: Augment) -> Image.Image:
     """Another view of a picture of mode RGB.
 
     Args:
         picture: is left as it is.
-        lot: draws the view.
+        rng: draws the view.
         augment: `none`: the picture itself; `crop`: a part of 50 to 100 % of its area, of an aspect between 3:4 and
             4:3, made square (bicubic); `flip`: and mirrored, every other time; `strong`: and two operations of
             RandAugment at strength 7 of 10.
     """
     if augment == "none":
         return picture
-    view = _part(picture, lot)
-    if augment != "crop" and lot.random() < 0.5:
+    view = _part(picture, rng)
+    if augment != "crop" and rng.random() < 0.5:
         view = ImageOps.mirror(view)
     if augment == "strong":
-        for operation in lot.choices(_ALTERATIONS, k=_OPERATIONS):
-            view = operation(view, lot.choice((-1, 1)))
+        for operation in rng.choices(_ALTERATIONS, k=_OPERATIONS):
+            view = operation(view, rng.choice((-1, 1)))
     return view
 
 
-def _part(picture: Image.Image, lot: random.Random) -> Image.Image:
+def _part(picture: Image.Image, rng: random.Random) -> Image.Image:
     """A part of random size, aspect and place, as a square of as many pixels."""
     width, height = picture.size
     for _ in range(10):
-        area = width * height * lot.uniform(*_AREA)
-        aspect = math.exp(lot.uniform(*map(math.log, _ASPECT)))
+        area = width * height * rng.uniform(*_AREA)
+        aspect = math.exp(rng.uniform(*map(math.log, _ASPECT)))
         across, down = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < across <= width and 0 < down <= height:
             break
     else:  # no such part fits into a picture as long as this: its middle, as near to the aspect as it can be
         across = min(width, max(1, round(height * _ASPECT[1])))
         down = min(height, max(1, round(width / _ASPECT[0])))
-    left, top = lot.randint(0, width - across), lot.randint(0, height - down)
+    left, top = rng.randint(0, width - across), rng.randint(0, height - down)
     side = max(1, round(math.sqrt(across * down)))
     box = (left, top, left + across, top + down)
     return picture.resize((side, side), Image.Resampling.BICUBIC, box=box)

@@ -37,13 +37,13 @@ _MISSING = Fraction(1, 2)  # seconds by which a clip may end before it said so; 
 _MOST_PIXELS = 1 << 26  # of one frame; a damaged header may claim any size, and memory for it
 
 
-def load_video(source: FileSource, frames: int, *, lot: random.Random | None = None) -> np.ndarray:
+def load_video(source: FileSource, frames: int, *, rng: random.Random | None = None) -> np.ndarray:
     """Read `frames` frames of one clip from a path or a binary file object.
 
     Args:
         source: a video file, or an animation.
         frames: how many equal intervals the clip is cut into, and frames are taken.
-        lot: draws the moment in each interval (training); without it each gives its middle (evaluation).
+        rng: draws the moment in each interval (training); without it each gives its middle (evaluation).
 
     Returns:
         (frames, H, W, 3) uint8, RGB, turned as the file says it is to be shown. H and W are the first frame's.
@@ -56,15 +56,15 @@ def load_video(source: FileSource, frames: int, *, lot: random.Random | None = N
     with naming(source):
         refuse_what_is_no_file(source, "a video")
         start, length = _extent(source)
-        moments = [start + length * (i + _within(lot)) / frames for i in range(frames)]
+        moments = [start + length * (i + _within(rng)) / frames for i in range(frames)]
         with opened(source, "a video", "video") as container:
             film = _Film(container, _video_of(container), start, start + length)
             return film.pictures(moments)
 
 
-def _within(lot: random.Random | None) -> Fraction:
+def _within(rng: random.Random | None) -> Fraction:
     """Where in an interval of length 1 its moment lies; exact, lest rounding give the neighbour of the frame."""
-    return Fraction(1, 2) if lot is None else Fraction(lot.random())
+    return Fraction(1, 2) if rng is None else Fraction(rng.random())
 
 
 def _video_of(container: Container) -> Stream:

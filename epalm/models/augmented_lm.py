@@ -93,7 +93,9 @@ class AugmentedLM(PartlyTrained):
         # Made on the CPU, so that a seed gives the same start on every device.
         with torch.device("meta" if device.type == "meta" else "cpu"):
             shared = config.connector == "shared"
-            self.senses = Perception(encoders, widths, depths, levels, width=anatomy.width, shared=shared, ready=ready)
+            self.perception = Perception(
+                encoders, widths, depths, levels, width=anatomy.width, shared=shared, ready=ready
+            )
             self.prompt: PlainPrompt | MlpPrompt | None = None
             if config.prompt != "none":
                 self.prompt = build_prompt(config.prompt, config.prompt_tokens, words)
@@ -108,7 +110,7 @@ class AugmentedLM(PartlyTrained):
 
     def trained_parts(self) -> dict[str, nn.Module]:
         """Of `connector`, `prompt` and `block_adapters` those there are."""
-        parts = {"connector": self.senses.connector, "prompt": self.prompt, "block_adapters": self.block_adapters}
+        parts = {"connector": self.perception.connector, "prompt": self.prompt, "block_adapters": self.block_adapters}
         return {name: part for name, part in parts.items() if part is not None and any(True for _ in part.parameters())}
 
     def frozen_parts(self) -> dict[str, nn.Module]:
@@ -126,12 +128,12 @@ class AugmentedLM(PartlyTrained):
     @property
     def encoders(self) -> Mapping[str, PerceptualEncoder]:
         """The frozen encoders, by modality."""
-        return self.senses.encoders
+        return self.perception.encoders
 
     @property
     def levels(self) -> Mapping[str, int]:
         """K, by modality."""
-        return self.senses.levels
+        return self.perception.levels
 
     @property
     def device(self) -> torch.device:
@@ -150,7 +152,7 @@ class AugmentedLM(PartlyTrained):
         Raises:
             DataError: a modality comes twice, or has no encoder here.
         """
-        return self.senses.encode(pixel_values, inputs)
+        return self.perception.encode(pixel_values, inputs)
 
     def forward(
         self,
@@ -191,7 +193,7 @@ class AugmentedLM(PartlyTrained):
             DataError: shapes do not fit, or there are labels but none that counts.
         """
         ids, mask = self._text(input_ids, attention_mask)
-        vectors = self.senses(features, pixel_values, inputs)
+        vectors = self.perception(features, pixel_values, inputs)
         rows = None
         if labels is not None:
             if labels.shape != ids.shape:
@@ -261,7 +263,7 @@ class AugmentedLM(PartlyTrained):
             DataError: shapes do not fit, or perception is not of finite numbers.
             ConfigError: an argument cannot be combined with perception.
         """
-        vectors = self.senses(features, pixel_values, inputs, must_be_finite=True)
+        vectors = self.perception(features, pixel_values, inputs, must_be_finite=True)
         if input_ids is None:
             input_ids, attention_mask = self._beginning(vectors), None
         ids, mask = self._text(input_ids, attention_mask)
@@ -351,7 +353,7 @@ class AugmentedLM(PartlyTrained):
         """
         if not answers or not all(answers):
             raise DataError("answers: expected at least one, and tokens in each of them")
-        vectors = self.senses(features, pixel_values, inputs, must_be_finite=True)
+        vectors = self.perception(features, pixel_values, inputs, must_be_finite=True)
         ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
         limit, longest = self.anatomy.position_limit, max(map(len, answers))
         if limit is not None and int(mask.sum(1).max()) + longest - 1 > limit:

@@ -242,7 +242,7 @@ class PerceptualLM(AugmentedLM):
         return new_card(
             adapter=self.config,
             language_model=LanguageModelCard.of(self.language_model, self.anatomy, self.source, self.decoder_layers),
-            encoders=self.senses.cards(),
+            encoders=self.perception.cards(),
             trained_parameters=summary.trained,
             trained_share=summary.share,
             metadata=self.metadata,

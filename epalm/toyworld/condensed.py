@@ -24,7 +24,7 @@ from epalm.toyworld.wording import GROUND, Asked, Statement, plural
 from epalm.toyworld.worlds import WORLDS
 
 SLOTS = 2  # what is heard has the second where something is seen as well
-_KINDS = {"image": 30, "video": 24, "audio": 22, "image+audio": 14, "video+audio": 10}  # weights of the lot
+_KINDS = {"image": 30, "video": 24, "audio": 22, "image+audio": 14, "video+audio": 10}  # relative frequencies
 _CAPTIONS = 0.25  # share of the rows of a world that has captions
 _BLIND = 0.04  # share of the rows whose slots are hidden
 _SINGULAR = {plural(shape, 2): shape for shape in SHAPES}
@@ -43,7 +43,7 @@ class Told:
 
 
 def tell(rng: random.Random, supposing: float) -> Told:
-    """Something by lot, with a question about it or a caption.
+    """Something at random, with a question about it or a caption.
 
     Args:
         rng: decides.

@@ -280,7 +280,7 @@ def _judged(kind: str, predictions: Sequence[Prediction], held_out: Path) -> dic
 def _report(
     output: Path, outcomes: Sequence[Outcome], results: Sequence[dict[str, Any]], settings: str, seed: int
 ) -> None:
-    """Pictures and page; the examples are drawn by lot."""
+    """Pictures and page; the examples are drawn at random."""
     images: dict[str, Path] = {}
     seeing = [outcome for outcome in outcomes if outcome.mechanism == MECHANISMS[0]]
     for outcome in seeing:

@@ -31,7 +31,14 @@ PAD = 1
 MAX_POSITIONS = 256
 SEGMENTS = 8  # of a page
 GUIDED_HEADS = 2  # as many as a scene has groups
-_KINDS = {"image": 38, "video": 18, "audio": 18, "image+audio": 8, "video+audio": 6, "story": 12}  # weights of the lot
+_KINDS = {
+    "image": 38,
+    "video": 18,
+    "audio": 18,
+    "image+audio": 8,
+    "video+audio": 6,
+    "story": 12,
+}  # frequencies
 _NAMES = WORLD_NAMES | stories.NAMES
 CAPTION_WEIGHT = 0.4  # of each of its tokens, one of an answer counting 1
 
@@ -53,7 +60,7 @@ def write_page(rng: random.Random, *, groups: int | None = None, terse: float = 
 
     Args:
         rng: decides.
-        groups: in the scene, where it is one; by lot where it is left out.
+        groups: in the scene, where it is one; drawn at random where it is left out.
         terse: share of the questions about scenes that are of two or three words.
         supposing: share of the others that are drawn from yes-or-no questions alone.
     """

@@ -43,7 +43,7 @@ def _shapes_of(seen: Scene | Clip) -> tuple[str, ...]:
 
 
 def draw_pair(rng: random.Random, *, held_out: bool = False, of: type[Scene] | type[Clip] = Scene) -> Pair:
-    """A pair by lot; what is heard is seen so often that questions are answered by yes as often as by no.
+    """A random pair; what is heard is seen so often that questions are answered by yes as often as by no.
 
     (What is heard and not seen can be asked about in fewer ways.) Half of the groups are seen as often as heard.
     """
@@ -72,7 +72,7 @@ _HEARD = ("the thing you hear", "the shape you hear", "what you hear")
 
 
 def ask(pair: Pair, rng: random.Random) -> Asked:
-    """A question that takes both, its kind by lot."""
+    """A question that takes both, its kind at random."""
     while (asked := rng.choice((_ask_same, _ask_same, _ask_what))(pair, rng)) is None:
         pass
     return asked

@@ -103,13 +103,13 @@ def draw_batch(
     return pixels, torch.tensor([labels_of(clip) for clip in clips]), torch.from_numpy(np.stack(patches))
 
 
-def as_from_files(pixels: Tensor, lot: torch.Generator) -> Tensor:
+def as_from_files(pixels: Tensor, rng: torch.Generator) -> Tensor:
     """Clips (B, N, 3, H, W) as a codec would leave them: half of them with coarse colours, and all a little noisy."""
     light = pixels.mean(dim=2, keepdim=True)
     colors = functional.avg_pool2d((pixels - light).flatten(0, 1), 2)
     coarse = light + functional.interpolate(colors, scale_factor=2.0).reshape_as(pixels)
-    coarsened = torch.rand(len(pixels), 1, 1, 1, 1, generator=lot) < 0.5
-    noise = torch.randn(pixels.shape, generator=lot) * 0.03 * torch.rand(len(pixels), 1, 1, 1, 1, generator=lot)
+    coarsened = torch.rand(len(pixels), 1, 1, 1, 1, generator=rng) < 0.5
+    noise = torch.randn(pixels.shape, generator=rng) * 0.03 * torch.rand(len(pixels), 1, 1, 1, 1, generator=rng)
     return torch.where(coarsened, coarse, pixels) + noise
 
 
@@ -184,9 +184,9 @@ def main() -> None:
     patch_heads = AttributeHeads(model.config.hidden_size, PATCH_LABEL_SIZES)
 
     def loss_at(step: int) -> Tensor:
-        lot = random.Random(f"timesformer {options.seed} {step}")
+        rng = random.Random(f"timesformer {options.seed} {step}")
         alone = 0.6 * max(0.0, 1 - 3 * step / options.steps)  # easy ones first
-        pixels, labels, patch_labels = draw_batch(lot, options.batch, alone=alone)
+        pixels, labels, patch_labels = draw_batch(rng, options.batch, alone=alone)
         pixels = as_from_files(pixels, torch.Generator().manual_seed(step))
         with half_where_it_pays():
             states = [state.float() for state in model(pixels, output_hidden_states=True).hidden_states]

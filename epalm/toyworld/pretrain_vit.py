@@ -198,10 +198,10 @@ def pretrain_stage(vit: ViTModel, stage: Stage, steps: int, rate: float, options
     model = nn.ModuleDict({"vit": vit, "heads": heads, "patch_heads": patch_heads})
 
     def loss_at(step: int) -> Tensor:
-        lot = random.Random(f"vit {options.seed} {step}")
+        rng = random.Random(f"vit {options.seed} {step}")
         crowded = stage.crowded * (1 - step / steps)
         pixels, labels, patch_labels = draw_batch(
-            lot, options.batch, stage.keys, crowded=crowded, foreign=stage.foreign
+            rng, options.batch, stage.keys, crowded=crowded, foreign=stage.foreign
         )
         with half_where_it_pays():
             states = [state.float() for state in vit(pixel_values=pixels, output_hidden_states=True).hidden_states]

@@ -24,16 +24,16 @@ Thing = Any
 
 @dataclass(frozen=True)
 class World:
-    """How things of one kind are drawn by lot, and what is said and asked about them."""
+    """How things of one kind are drawn at random, and what is said and asked about them."""
 
     draw: Callable[..., Thing]
-    """Called with a source of lots, and `held_out` for combinations that no training set holds."""
+    """Called with a random generator, and `held_out` for combinations that no training set holds."""
     facts: Callable[[Thing, random.Random], list[Statement]]
     """A passage that states everything."""
     notes: Callable[[Thing], dict[str, list[Statement]]]
     """The same facts as terse notes, by modality."""
     ask: Callable[[Thing, random.Random], Asked]
-    """A question, its kind by lot."""
+    """A question, its kind at random."""
     suppose: Callable[[Thing, random.Random], Asked]
     """A question to be answered by yes or no, where there are such of their own."""
     caption: Callable[[Thing, random.Random], str] | None = None

@@ -105,7 +105,7 @@ def _require_sizes(original: OriginalCheckpoint, model: PerceptualLM, modality: 
     for part, what, there, here in (
         (model.source, "width D", original.width, anatomy.width),
         (model.source, "word-embedding width W", original.embedding_width, anatomy.embedding_width),
-        (model.encoders[modality].name, "width E", original.encoder_width, model.senses.widths[modality]),
+        (model.encoders[modality].name, "width E", original.encoder_width, model.perception.widths[modality]),
     ):
         if there is not None and there != here:
             raise AdapterError(

@@ -68,7 +68,7 @@ class Learner:
         self.model: torch.nn.Module = model
         if accelerator.num_processes > 1:
             # Without devices named: inputs go where they are needed, and until then the CPU looks at them. Of several
-            # senses a batch may lack one, and then it trains no connector for it.
+            # modalities a batch may lack one, and then it trains no connector for it.
             self.model = DistributedDataParallel(model, find_unused_parameters=len(model.levels) > 1)
         half = next(model.language_model.parameters()).dtype == torch.float16
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=half)

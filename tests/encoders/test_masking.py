@@ -1,4 +1,4 @@
-"""SpecAugment: what is silenced of a spectrogram, how much at most, and that the lot alone decides."""
+"""SpecAugment: what is silenced of a spectrogram, how much at most, and that the seed alone decides."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from epalm.errors import ConfigError
 FRAMES, CHANNELS, SILENCE = 1024, 128, 0.5
 
 
-def silenced(lot: int) -> tuple[torch.Tensor, torch.Tensor]:
+def silenced(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Which channels (128,) and which frames (1024,) are silent throughout."""
-    found = masked(torch.ones(FRAMES, CHANNELS), random.Random(lot), SILENCE)
+    found = masked(torch.ones(FRAMES, CHANNELS), random.Random(seed), SILENCE)
     gone = found == SILENCE
     channels, frames = gone.all(dim=0), gone.all(dim=1)
     assert torch.equal(gone, channels[None, :] | frames[:, None])
@@ -28,7 +28,7 @@ def silenced(lot: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_one_band_and_one_stretch_as_ast_was_trained() -> None:
-    found = [silenced(lot) for lot in range(300)]
+    found = [silenced(seed) for seed in range(300)]
     for side, most, size in ((0, 24, CHANNELS), (1, 96, FRAMES)):
         widths = [int(pair[side].sum()) for pair in found]
         assert max(widths) < most  # whole ones of a width drawn below it
@@ -43,7 +43,7 @@ def test_one_band_and_one_stretch_as_ast_was_trained() -> None:
 def test_the_lot_decides_and_the_spectrogram_stays() -> None:
     one = torch.randn(64, 32)
     before = one.clone()
-    first, same, other = (masked(one, random.Random(lot), 0.0) for lot in (1, 1, 2))
+    first, same, other = (masked(one, random.Random(seed), 0.0) for seed in (1, 1, 2))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
     assert torch.equal(one, before)

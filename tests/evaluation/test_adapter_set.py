@@ -103,7 +103,7 @@ def test_features_meet_the_same_logits(shelf: Path) -> None:
         for name, member in both.members.items():
             single = Answerer.load(name).model
             given = {
-                modality: torch.randn(2, levels, single.senses.widths[modality])
+                modality: torch.randn(2, levels, single.perception.widths[modality])
                 for modality, levels in single.levels.items()
             }
             assert torch.equal(member.model(ids, features=given).logits, single(ids, features=given).logits)

@@ -39,7 +39,7 @@ def recipe(backbones: Path, language_model: str = "opt", **changes: Any) -> Reci
 def answerer(recipe: Recipe, **generation: Any) -> Answerer:
     model = load_model(recipe)
     with torch.no_grad():
-        for parameter in model.senses.connector.parameters():
+        for parameter in model.perception.connector.parameters():
             parameter.mul_(5)  # so that perception surely matters
     return Answerer(model, recipe.text, recipe.generation.model_copy(update=generation))
 

@@ -36,7 +36,7 @@ def answerer(backbones: Path, language_model: str = "opt", **changes: Any) -> An
     recipe = build_recipe(tiny.recipe_values(backbones, language_model), settings)
     model = load_model(recipe)
     with torch.no_grad():
-        for parameter in model.senses.connector.parameters():
+        for parameter in model.perception.connector.parameters():
             parameter.mul_(5)  # so that perception surely matters
     return Answerer(model, recipe.text, recipe.generation)
 

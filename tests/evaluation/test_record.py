@@ -58,7 +58,7 @@ def test_everything_is_in_one_directory(adapter: Path, epalm: Callable[..., Any]
     assert [file["path"] for file in settings["data"]["files"]] == ["held.jsonl"]
     assert len(settings["data"]["files"][0]["sha256"]) == 64
     with torch.no_grad():
-        next(model.senses.connector.parameters()).view(-1)[0] += 1e-6
+        next(model.perception.connector.parameters()).view(-1)[0] += 1e-6
     assert settings["adapter"]["fingerprint"] != content_fingerprint(model.trained_state_dict())
 
 

@@ -312,13 +312,13 @@ def test_a_stretch_of_a_long_sound(tmp_path):
     path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
     starts = set()
     for seed in range(300):
-        stretch = load_audio(path, 16000, window=900, lot=random.Random(seed))
+        stretch = load_audio(path, 16000, window=900, rng=random.Random(seed))
         (start,) = (i for i in range(101) if np.array_equal(samples[i : i + 900], stretch))
         starts.add(start)
     assert {0, 100} <= starts  # the first and the last are drawn as well
     assert len(starts) > 80
-    for window, lot in ((900, None), (None, random.Random(0)), (1000, random.Random(0)), (2000, random.Random(0))):
-        np.testing.assert_array_equal(load_audio(path, 16000, window=window, lot=lot), samples)
+    for window, rng in ((900, None), (None, random.Random(0)), (1000, random.Random(0)), (2000, random.Random(0))):
+        np.testing.assert_array_equal(load_audio(path, 16000, window=window, rng=rng), samples)
 
 
 def test_a_wav_written_into_a_pipe_is_whole(tmp_path):

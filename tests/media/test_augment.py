@@ -1,4 +1,4 @@
-"""Other views of a picture: what may change, what must not, and that the lot alone decides."""
+"""Other views of a picture: what may change, what must not, and that the seed alone decides."""
 
 from __future__ import annotations
 

@@ -106,11 +106,11 @@ def test_the_middle_of_equal_intervals(clip):
 
 
 def test_a_lot_draws_one_moment_in_each_interval(clip):
-    drawn = [numbers(clip, 4, lot=random.Random(seed)) for seed in range(12)]
+    drawn = [numbers(clip, 4, rng=random.Random(seed)) for seed in range(12)]
     for row in drawn:
         assert [number // 10 for number in row] == [0, 1, 2, 3]
     assert all(len(set(column)) > 3 for column in zip(*drawn, strict=True))
-    assert numbers(clip, 4, lot=random.Random(3)) == drawn[3]
+    assert numbers(clip, 4, rng=random.Random(3)) == drawn[3]
 
 
 def test_fewer_frames_than_asked_repeats_them(tmp_path):
@@ -136,7 +136,7 @@ def test_a_long_film_is_not_read_through(film, decoded):
     # 3,000 frames in groups of 50; each moment lies at the head of one, and a decoder is some frames ahead.
     assert len(decoded) < 6 * 10
     decoded.clear()
-    drawn = numbers(film, 6, lot=random.Random(1))
+    drawn = numbers(film, 6, rng=random.Random(1))
     assert [number // 500 for number in drawn] == list(range(6))
     assert len(decoded) < 6 * 60
 
@@ -191,9 +191,9 @@ def test_every_container_gives_the_same_frames(tmp_path, name, codec, options, o
     np.testing.assert_allclose(numbers(path, 6), [25, 75, 125, 175, 225, 275], atol=off)
     np.testing.assert_allclose(numbers(path, 2), [75, 225], atol=off)
     for seed in range(3):
-        lot = random.Random(seed)
-        expected = [int(100 * (i + lot.random())) for i in range(3)]
-        np.testing.assert_allclose(numbers(path, 3, lot=random.Random(seed)), expected, atol=off)
+        rng = random.Random(seed)
+        expected = [int(100 * (i + rng.random())) for i in range(3)]
+        np.testing.assert_allclose(numbers(path, 3, rng=random.Random(seed)), expected, atol=off)
 
 
 def test_a_variable_frame_rate_goes_by_the_time_stamps(tmp_path):
@@ -450,7 +450,7 @@ def test_the_last_half_is_damaged(tmp_path, name, codec, fill):
     second = float(message.split("damaged at ")[-1].split("cut short: ")[-1].split(" s")[0])
     assert 7.9 <= second <= 16
     if name == "a.mp4":  # which knows its length without its last half
-        assert numbers(path, 1, lot=Early()) == [40]
+        assert numbers(path, 1, rng=Early()) == [40]
 
 
 @pytest.mark.parametrize("fill", ["zeros", "noise"])

@@ -71,17 +71,17 @@ def test_captions_in_cocos_formats(tmp_path, epalm):
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
     from pycocotools.coco import COCO
 
-    lot = random.Random(4)
+    rng = random.Random(4)
     text = "a man's dog (brown), doesn't run; well-known 2.5 trees... \"quoted\" sitting on the grass near a river"
     words = text.split(" ")
     pictures = [100 + 7 * i for i in range(60)]
 
     def caption() -> str:
-        said = [*lot.choices(words, k=lot.randint(4, 12)), "river"]  # of a last "a." the caption after it decides
-        return " ".join(said).capitalize() + lot.choice([".", "", " !"])
+        said = [*rng.choices(words, k=rng.randint(4, 12)), "river"]  # of a last "a." the caption after it decides
+        return " ".join(said).capitalize() + rng.choice([".", "", " !"])
 
     annotations = [{"id": n, "image_id": i, "caption": caption()} for n, i in enumerate(pictures * 5)]
-    lot.shuffle(annotations)
+    rng.shuffle(annotations)
     content = {"images": [{"id": i} for i in pictures], "annotations": annotations, "type": "captions", "info": {}}
     results = [{"image_id": i, "caption": caption()} for i in reversed(pictures[:50])]  # not all are predicted
     references, predictions = tmp_path / "captions.json", tmp_path / "results.json"

@@ -33,7 +33,7 @@ from epalm.settings import AdapterConfig
 VOCABULARY, WIDTH, LAYERS, HEADS = 97, 32, 5, 4
 E, K, START, END = 12, 2, 1, 3
 """Two levels in the layers 1 and 2 of five: layers below, inside and after the window."""
-SENSES: dict[str, dict[str, int]] = {"image": {"image": E}, "image and audio": {"image": E, "audio": 5}}
+MODALITIES: dict[str, dict[str, int]] = {"image": {"image": E}, "image and audio": {"image": E, "audio": 5}}
 """Widths of the perception by modality: one slot, and two."""
 DEPTHS = {"image": K, "audio": 1}
 """How many levels each has: the slots change at different layers."""
@@ -134,14 +134,14 @@ def augmented(
     config = AdapterConfig(connector=connector, prompt=prompt, **given)
     model = PerceptualLM.build(lm, config=config, encoder_width=widths, encoder_levels=depths).eval()
     with torch.no_grad():
-        for parameter in model.senses.connector.parameters():
+        for parameter in model.perception.connector.parameters():
             parameter.mul_(3)
     return model
 
 
-def perceiving(lm: PreTrainedModel, senses: str, **settings: Any) -> PerceptualLM:
-    """`augmented`, with one of `SENSES`."""
-    return augmented(lm, widths=SENSES[senses], depths=DEPTHS, levels=None, **settings)
+def perceiving(lm: PreTrainedModel, modalities: str, **settings: Any) -> PerceptualLM:
+    """`augmented`, with one of `MODALITIES`."""
+    return augmented(lm, widths=MODALITIES[modalities], depths=DEPTHS, levels=None, **settings)
 
 
 def features(rows: int, seed: int = 2, width: int = E) -> Tensor:
@@ -153,7 +153,7 @@ def perceived(model: PerceptualLM, rows: int, seed: int = 2) -> dict[str, Tensor
     """(rows, K, E) for every modality of `model`, all of them different."""
     return {
         name: torch.randn(rows, model.levels[name], width, generator=torch.Generator().manual_seed(seed + 100 * number))
-        for number, (name, width) in enumerate(model.senses.widths.items())
+        for number, (name, width) in enumerate(model.perception.widths.items())
     }
 
 

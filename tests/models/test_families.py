@@ -12,7 +12,7 @@ from families import (
     FAMILIES,
     LAYERS,
     MATRIX,
-    SENSES,
+    MODALITIES,
     START,
     VOCABULARY,
     augmented,
@@ -35,7 +35,7 @@ SIDES = ("left", "right")
 
 every = pytest.mark.parametrize(("family", "attention"), MATRIX)
 every_family = pytest.mark.parametrize("family", FAMILIES)
-one_and_two = pytest.mark.parametrize("senses", SENSES)
+one_and_two = pytest.mark.parametrize("modalities", MODALITIES)
 
 
 def front(model: PerceptualLM) -> int:
@@ -72,8 +72,8 @@ def test_suite_covers_what_is_called_proven() -> None:
 @every
 @one_and_two
 @torch.no_grad()
-def test_a_later_token_never_changes_an_earlier_position(family: str, attention: str, senses: str) -> None:
-    model = perceiving(language_model(family, attention), senses)
+def test_a_later_token_never_changes_an_earlier_position(family: str, attention: str, modalities: str) -> None:
+    model = perceiving(language_model(family, attention), modalities)
     for side in SIDES:
         ids, mask = padded(text(), LENGTHS, side)
         changed = ids.clone()
@@ -110,7 +110,7 @@ def test_window_gets_its_levels_and_nothing_outside_gets_any(family: str, attent
             assert torch.equal(rest, entering_other[index][:, 1:])
         else:
             assert not torch.equal(rest, entering_other[index][:, 1:])
-    vectors = model.senses(one)["image"]  # (B, K, D)
+    vectors = model.perception(one)["image"]  # (B, K, D)
     assert torch.equal(entering[START][:, 0], vectors[:, 0])
     assert torch.equal(entering[START + 1][:, 0], vectors[:, 1])
     assert END == START + 2
@@ -122,7 +122,7 @@ def test_window_gets_its_levels_and_nothing_outside_gets_any(family: str, attent
 def test_every_sense_has_a_slot_of_its_own(family: str, attention: str) -> None:
     model = perceiving(language_model(family, attention), "image and audio")
     ids, given = text(), perceived(model, 3)
-    vectors = model.senses(given)  # (B, K, D) each
+    vectors = model.perception(given)  # (B, K, D) each
     entering = layer_inputs(model, ids, features=given)
     for layer, level in ((START, {"audio": 0, "image": 0}), (START + 1, {"audio": 0, "image": 1})):
         for slot, name in enumerate(("audio", "image")):
@@ -174,8 +174,8 @@ def test_a_pass_with_perception_leaves_no_trace_in_the_model(family: str, attent
 @every
 @one_and_two
 @torch.no_grad()
-def test_a_batch_gives_what_its_members_give_alone(family: str, attention: str, senses: str) -> None:
-    model = perceiving(language_model(family, attention), senses)
+def test_a_batch_gives_what_its_members_give_alone(family: str, attention: str, modalities: str) -> None:
+    model = perceiving(language_model(family, attention), modalities)
     ids, given = text(), perceived(model, 3)
     generated = {
         side: model.generate(*padded(ids, LENGTHS, side), features=given, max_new_tokens=6, eos_token_id=None)
@@ -197,8 +197,8 @@ def test_a_batch_gives_what_its_members_give_alone(family: str, attention: str, 
 @every
 @one_and_two
 @torch.no_grad()
-def test_cached_generation_equals_uncached(family: str, attention: str, senses: str) -> None:
-    model = perceiving(language_model(family, attention), senses)
+def test_cached_generation_equals_uncached(family: str, attention: str, modalities: str) -> None:
+    model = perceiving(language_model(family, attention), modalities)
     ids, mask = padded(text(), LENGTHS, "left")
     for how in ({"num_beams": 1}, {"num_beams": 3}):
         cached, uncached = (
@@ -212,8 +212,8 @@ def test_cached_generation_equals_uncached(family: str, attention: str, senses: 
 @every
 @one_and_two
 @torch.no_grad()
-def test_greedy_generation_follows_the_forward_pass(family: str, attention: str, senses: str) -> None:
-    model = perceiving(language_model(family, attention), senses)
+def test_greedy_generation_follows_the_forward_pass(family: str, attention: str, modalities: str) -> None:
+    model = perceiving(language_model(family, attention), modalities)
     ids = text(rows=2)
     new = model.generate(ids, features=perceived(model, 2), max_new_tokens=5, do_sample=False, eos_token_id=None)
     logits = model(torch.cat([ids, new], dim=1), features=perceived(model, 2)).logits
@@ -223,8 +223,8 @@ def test_greedy_generation_follows_the_forward_pass(family: str, attention: str,
 @every_family
 @one_and_two
 @torch.no_grad()
-def test_every_answer_of_a_row_gets_that_rows_perception(family: str, senses: str) -> None:
-    model = perceiving(language_model(family, "eager"), senses)
+def test_every_answer_of_a_row_gets_that_rows_perception(family: str, modalities: str) -> None:
+    model = perceiving(language_model(family, "eager"), modalities)
     ids, mask = padded(text(), LENGTHS, "left")
     how = {"features": perceived(model, 3), "max_new_tokens": 5, "eos_token_id": None}
     greedy = model.generate(ids, mask, do_sample=False, **how)
@@ -245,8 +245,8 @@ def test_every_answer_of_a_row_gets_that_rows_perception(family: str, senses: st
 
 @every_family
 @one_and_two
-def test_loss_over_labelled_rows_is_the_loss_over_all(family: str, senses: str) -> None:
-    model = perceiving(language_model(family, "eager"), senses)
+def test_loss_over_labelled_rows_is_the_loss_over_all(family: str, modalities: str) -> None:
+    model = perceiving(language_model(family, "eager"), modalities)
     for side in SIDES:
         ids, mask = padded(text(), LENGTHS, side)
         labels = ids.masked_fill(mask == 0, -100)
@@ -284,8 +284,8 @@ def test_a_token_that_predicts_nothing_is_not_computed(family: str) -> None:
 
 @every_family
 @one_and_two
-def test_loss_and_gradients_are_the_same_where_logits_are_skipped(family: str, senses: str) -> None:
-    model = perceiving(language_model(family, "eager"), senses).train()
+def test_loss_and_gradients_are_the_same_where_logits_are_skipped(family: str, modalities: str) -> None:
+    model = perceiving(language_model(family, "eager"), modalities).train()
     ids, mask = padded(text(), LENGTHS, "left")
     given = {"features": perceived(model, 3), "loss_scale": "original", "label_smoothing": 0.1}
     seen = []

@@ -9,7 +9,7 @@ import pytest
 import torch
 from families import (
     FAMILIES,
-    SENSES,
+    MODALITIES,
     START,
     WIDTH,
     E,
@@ -56,10 +56,10 @@ def gradients(model: PerceptualLM) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("senses", SENSES)
+@pytest.mark.parametrize("modalities", MODALITIES)
 @pytest.mark.parametrize("family", ["opt", "opt-projected", "llama", "gpt2"])
-def test_what_is_kept_gives_what_is_computed(family: str, senses: str, attention: str, side: str) -> None:
-    model = perceiving(language_model(family, attention), senses, prompt="none").train()
+def test_what_is_kept_gives_what_is_computed(family: str, modalities: str, attention: str, side: str) -> None:
+    model = perceiving(language_model(family, attention), modalities, prompt="none").train()
     lower = model.lower_layers()
     given = perceived(model, 3)
     ids, mask = padded(text(), LENGTHS, side)
@@ -208,9 +208,9 @@ def test_it_goes_with_half_precision_and_compiled_layers(compiled: bool) -> None
 
 
 @pytest.mark.parametrize("family", ["opt", "llama", "gpt2", "falcon-rotary"])
-@pytest.mark.parametrize("senses", SENSES)
-def test_without_a_prompt_nothing_below_the_window_waits_for_a_way_back(family: str, senses: str) -> None:
-    model = perceiving(language_model(family, "eager"), senses, prompt="none").train()
+@pytest.mark.parametrize("modalities", MODALITIES)
+def test_without_a_prompt_nothing_below_the_window_waits_for_a_way_back(family: str, modalities: str) -> None:
+    model = perceiving(language_model(family, "eager"), modalities, prompt="none").train()
     waits: list[bool] = []
 
     def look(layer: object, args: object, output: Tensor | tuple[Tensor, ...]) -> None:
@@ -239,4 +239,4 @@ def test_what_depends_on_more_than_the_text_is_refused(settings: dict, reason: s
     with pytest.raises(ConfigError, match=f"training.cache_lower_layers: {reason}; leave it out") as caught:
         model.lower_layers()
     assert "\n" not in str(caught.value)
-    assert model.senses.widths == {"image": E}
+    assert model.perception.widths == {"image": E}

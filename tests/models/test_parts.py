@@ -161,5 +161,5 @@ def test_a_meta_encoder_can_stand_beside_a_live_model() -> None:
     with torch.device("meta"):
         encoder = ViTModel(ViTConfig(**VIT_SHAPES["B"]), add_pooling_layer=False)
     model = PerceptualLM.build(language_model("opt", "sdpa"), load_encoder(encoder))
-    assert model.senses.widths == {"image": 768}
+    assert model.perception.widths == {"image": 768}
     assert E != 768

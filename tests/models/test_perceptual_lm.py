@@ -107,7 +107,7 @@ def test_rotary_positions_count_the_soft_prompt_as_tokens(family: str) -> None:
 def test_several_modalities_take_a_slot_each_and_do_not_meet() -> None:
     model = augmented(language_model("llama", "sdpa"), widths={"image": E, "audio": 5})
     both = {"image": features(3), "audio": features(3, seed=9, width=5)}
-    assert list(model.senses(both)) == ["audio", "image"]
+    assert list(model.perception(both)) == ["audio", "image"]
     ids = text()
     logits = model(ids, features=both).logits
     assert logits.shape[1] == 2 + 3 + ids.shape[1]
@@ -142,7 +142,7 @@ def test_backbones_stay_frozen_and_in_evaluation_mode() -> None:
     model = PerceptualLM.build(new_language_model(LlamaConfig(**TINY_LLAMA)), vision())
     model.train()
     assert model.training
-    assert model.senses.connector.training
+    assert model.perception.connector.training
     assert not any(module.training for module in model.language_model.modules())
     assert not any(module.training for module in model.encoders["image"].modules())
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -247,7 +247,7 @@ def test_perception_that_does_not_fit_is_refused_in_one_line(given: dict, messag
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_perception_that_is_not_finite_is_refused_where_answers_are_made(value: float) -> None:
     model = augmented(language_model("opt", "sdpa"), widths={"image": E, "audio": 5}, levels=None, depths={"image": K})
-    given = {name: torch.randn(3, model.levels[name], width) for name, width in model.senses.widths.items()}
+    given = {name: torch.randn(3, model.levels[name], width) for name, width in model.perception.widths.items()}
     model.generate(text(), features=given, max_new_tokens=1)
     given["audio"][2, -1, 3] = given["audio"][1, 0, 0] = value
     for asked in (

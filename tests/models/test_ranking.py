@@ -20,8 +20,8 @@ opt_and_llama = pytest.mark.parametrize("family", ["opt", "llama"])
 
 def vocabulary(count: int = 40, seed: int = 0) -> list[list[int]]:
     """Answers of one to five tokens and the end token, many of which begin alike."""
-    lot = random.Random(seed)
-    return [[lot.randint(4, 12), *(lot.randint(4, 96) for _ in range(lot.randint(0, 4))), EOS] for _ in range(count)]
+    rng = random.Random(seed)
+    return [[rng.randint(4, 12), *(rng.randint(4, 96) for _ in range(rng.randint(0, 4))), EOS] for _ in range(count)]
 
 
 @torch.no_grad()
@@ -69,12 +69,12 @@ def test_padding_and_how_many_at_once_change_nothing(family: str, side: str, pai
 
 
 @opt_and_llama
-@pytest.mark.parametrize("kind", ["legacy", "two senses", "adapters", "blind"])
+@pytest.mark.parametrize("kind", ["legacy", "two modalities", "adapters", "blind"])
 def test_other_ways_to_perceive(family: str, kind: str) -> None:
     lm = language_model(family, "eager")
     if kind == "legacy":
         check(augmented(lm, mask="legacy"), {"image": features(4)}, lengths=[9] * 4)
-    elif kind == "two senses":
+    elif kind == "two modalities":
         model = perceiving(lm, "image and audio")
         check(model, perceived(model, 4))
     elif kind == "adapters":

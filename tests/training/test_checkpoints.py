@@ -434,7 +434,7 @@ def test_killed_at_twenty_random_points_and_resumed_it_ends_bit_equal(place: Pat
     (place / "recipe.yaml").write_text(yaml.safe_dump(values))
     whole = build_recipe(values | {"data": {"train": place / "captions.jsonl"}, "output": place / "whole"})
     run_recipe(whole)
-    lot, folder = random.Random(0), place / "out" / "checkpoints"
+    rng, folder = random.Random(0), place / "out" / "checkpoints"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT}
     with subprocess.Popen(
         [sys.executable, "-c", _FORKS], cwd=place, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -454,7 +454,7 @@ def test_killed_at_twenty_random_points_and_resumed_it_ends_bit_equal(place: Pat
             before, child = newest(), started()
             while newest() == before:  # it is under way, at a place that nobody chose
                 time.sleep(0.001)
-            time.sleep(lot.uniform(0, 0.02))
+            time.sleep(rng.uniform(0, 0.02))
             os.kill(child, signal.SIGKILL)
             assert int(forks.stdout.readline()) == -signal.SIGKILL
         assert newest() > "step-00000019"

@@ -93,7 +93,7 @@ def test_every_layout_becomes_an_adapter_with_the_legacy_settings(
         features[:, k] @ tensors[f"connector.{k % linears}.weight"].T + tensors[f"connector.{k % linears}.bias"]
         for k in range(2)
     ]
-    torch.testing.assert_close(model.senses(features)["image"], torch.stack(vectors, dim=1))
+    torch.testing.assert_close(model.perception(features)["image"], torch.stack(vectors, dim=1))
     if prompt == "none":
         assert model.prompt is None
     else:

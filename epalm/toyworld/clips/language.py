@@ -86,7 +86,7 @@ _LAST = ("then ", "after that ", "at last ")
 
 
 def state_facts(clip: Clip, rng: random.Random) -> list[Statement]:
-    """A passage of a few sentences that states everything about the clip; only the ground's place is by lot."""
+    """A passage of a few sentences that states everything about the clip; only the ground's place is at random."""
     statements = []
     for number, act in enumerate(clip.acts):
         when: tuple[str, ...] = ("", *_FIRST) if number == 0 else _LAST
@@ -246,7 +246,7 @@ _ASKERS: tuple[tuple[Callable[[Clip, random.Random], Asked | None], int], ...] =
 
 
 def ask(clip: Clip, rng: random.Random) -> Asked:
-    """A question about the clip, its kind by lot."""
+    """A question about the clip, its kind at random."""
     askers, weights = zip(*_ASKERS, strict=True)
     while (asked := rng.choices(askers, weights)[0](clip, rng)) is None:
         pass

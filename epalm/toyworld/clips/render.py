@@ -24,7 +24,7 @@ _HALF = 38  # half the side of that drawing: the shape, and room to cut a frame'
 
 
 def draw_frames(clip: Clip, rng: random.Random, frames: int = 16) -> np.ndarray:
-    """The clip as (frames, 60, 60, 3) uint8; places, exact sizes and ways, tints and the ground are by lot."""
+    """The clip as (frames, 60, 60, 3) uint8; places, exact sizes and ways, tints and the ground are at random."""
     return draw_with_owners(clip, rng, [(number + 0.5) / frames for number in range(frames)])[0]
 
 
@@ -164,7 +164,7 @@ def _rehearse(clip: Clip, rng: random.Random) -> list[_Part]:
 
 
 def _improvise(plan: Sequence[tuple[str, float, float]], rng: random.Random) -> _Part:
-    """A part of these deeds (name, begin, end), at a place by lot where all of it is inside the frame."""
+    """A part of these deeds (name, begin, end), at a random place where all of it is inside the frame."""
     resizing = next((deed for deed, *_ in plan if deed in ("grows", "shrinks")), None)
     radius = rng.uniform(8.0, 10.5) if resizing is None else rng.uniform(6.2, 7.0)
     poses = [_Pose(0.0, 0.0, 2.0 * radius if resizing == "shrinks" else radius)]

@@ -1,4 +1,4 @@
-"""Clips of the toy world: what can happen in one, and how one is drawn by lot.
+"""Clips of the toy world: what can happen in one, and how one is drawn at random.
 
 A clip is a light or dark ground with one or two things and at most two acts. One thing acts once, or twice in a row; or
 two things act one after the other, each standing still meanwhile; or two things collide. Every fifth combination of
@@ -59,12 +59,12 @@ _KINDS = ("once", "twice", "in turn", "collision")
 
 
 def draw_clip(rng: random.Random, *, held_out: bool = False, kind: str | None = None) -> Clip:
-    """A clip by lot: of training combinations only, or with `held_out` of held-out combinations only.
+    """A clip at random: of training combinations only, or with `held_out` of held-out combinations only.
 
     Args:
         rng: decides.
         held_out: which combinations it is made of.
-        kind: `once`, `twice`, `in turn` or `collision`; by lot where it is left out.
+        kind: `once`, `twice`, `in turn` or `collision`; drawn at random where it is left out.
     """
     kind = kind or rng.choices(_KINDS, weights=(4, 3, 5, 2))[0]
     while True:

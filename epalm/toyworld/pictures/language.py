@@ -37,7 +37,7 @@ _CAPTION_FRAMES = ("{}", "{}", "{}", "a picture of {}", "there {be} {}", "we see
 
 
 def write_caption(scene: Scene, rng: random.Random) -> str:
-    """A caption that names every group in reading order: count, colour and shape always; more by lot."""
+    """A caption that names every group in reading order: count, colour and shape always; more at random."""
     size, texture, place = rng.random() < 0.4, rng.random() < 0.6, rng.random() < 0.4
     phrases = [noun_phrase(group, size=size, texture=texture, place=place) for group in scene.groups]
     be = "is" if scene.groups[0].count == 1 else "are"
@@ -336,7 +336,7 @@ _ASKERS: tuple[tuple[Callable[[Scene, random.Random], Asked | None], int], ...] 
 
 
 def ask(scene: Scene, rng: random.Random) -> Asked:
-    """A question about the scene, its kind by lot."""
+    """A question about the scene, its kind at random."""
     askers, weights = zip(*_ASKERS, strict=True)
     while (asked := rng.choices(askers, weights)[0](scene, rng)) is None:
         pass

@@ -16,7 +16,7 @@ _DARK = ((52, 56, 66), (62, 52, 58), (46, 62, 60), (58, 58, 48), (40, 44, 72), (
 
 
 def draw_picture(scene: Scene, rng: random.Random) -> Image.Image:
-    """The scene as an RGB picture; places within a quarter, exact sizes, turns, tints and the ground are by lot."""
+    """The scene as an RGB picture; places within a quarter, exact sizes, turns, tints and the ground are at random."""
     return draw_with_owners(scene, rng)[0]
 
 

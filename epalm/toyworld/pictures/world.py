@@ -1,4 +1,4 @@
-"""Scenes of the toy world: what can be there, and how a scene is drawn by lot.
+"""Scenes of the toy world: what can be there, and how a scene is drawn at random.
 
 A scene is a light or dark ground with one or two groups of one to four equal things, each group in a quarter of its own
 (or, standing alone, in the middle). A group has a shape, a colour, a texture, a size and a count. Every fifth
@@ -96,7 +96,7 @@ HELD_OUT_LOOKS = tuple(look for look in LOOKS if is_held_out(*look))
 
 
 def draw_scene(rng: random.Random, *, held_out: bool = False, groups: int | None = None) -> Scene:
-    """A scene by lot: of training combinations only, or with `held_out` of held-out combinations only."""
+    """A scene at random: of training combinations only, or with `held_out` of held-out combinations only."""
     looks = HELD_OUT_LOOKS if held_out else TRAINING_LOOKS
     number = groups or rng.choices((1, 2), weights=(4, 6))[0]
     chosen: list[tuple[str, str, str]] = []

@@ -22,7 +22,7 @@ def noun_phrase(event: Event, *, loudness: bool) -> str:
 
 
 def write_caption(sound: Sound, rng: random.Random) -> str:
-    """A caption that names every event in the order of time: count, motion and shape always; more by lot."""
+    """A caption that names every event in the order of time: count, motion and shape always; more at random."""
     loudness = rng.random() < 0.5
     phrases = [noun_phrase(event, loudness=loudness) for event in sound.events]
     told = rng.choice((", then ", " and then ")).join(phrases)
@@ -65,7 +65,7 @@ def caption_is_right(caption: str, sound: Sound) -> bool:
 
 
 def state_facts(sound: Sound, rng: random.Random) -> list[Statement]:
-    """A passage of a few sentences that states everything about the sound; only the bed's place is by lot."""
+    """A passage of a few sentences that states everything about the sound; only the bed's place is at random."""
     statements = []
     for number, event in enumerate(sound.events):
         when = (
@@ -233,7 +233,7 @@ _ASKERS: tuple[tuple[Callable[[Sound, random.Random], Asked | None], int], ...] 
 
 
 def ask(sound: Sound, rng: random.Random) -> Asked:
-    """A question about the sound, its kind by lot."""
+    """A question about the sound, its kind at random."""
     askers, weights = zip(*_ASKERS, strict=True)
     while (asked := rng.choices(askers, weights)[0](sound, rng)) is None:
         pass

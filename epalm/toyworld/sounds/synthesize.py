@@ -1,7 +1,8 @@
 """Sounds of the toy world as samples: a voice for every shape, glides for its motions, and a bed behind them.
 
-Everything that a sound does not say is by lot: when its calls come, how long they are, at which pitch and how wide they
-glide, how loud exactly. Samples lie on the 16-bit grid, so that a sound is the same in memory and read from its file.
+Everything that a sound does not say is random: when its calls come, how long they are, at which pitch and how wide
+they glide, how loud exactly. Samples lie on the 16-bit grid, so that a sound is the same in memory and read from its
+file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ RATE = 16_000
 SAMPLES = 41_200  # 256 frames of 25 ms, one every 10 ms: what AST's filter bank cuts out of them
 SECONDS = SAMPLES / RATE
 LEVELS = {"loud": 0.12, "quiet": 0.03}
-"""Root mean square of a call, 12 dB apart; 1.5 dB to either side are by lot."""
+"""Root mean square of a call, 12 dB apart; 1.5 dB to either side are at random."""
 _PITCHES = (400.0, 800.0)  # Hz in the middle of a call: the same octave for everything, so that height tells nothing
 _GLIDES = {"rising": 1, "falling": -1, "steady": 0}
 _WIDTHS = (8.0, 13.0)  # semitones from the beginning of a call to its end
@@ -39,7 +40,7 @@ class Call(NamedTuple):
 
 
 def synthesize(sound: Sound, rng: random.Random) -> np.ndarray:
-    """The sound as `SAMPLES` samples at `RATE`, one channel of float32 within [-1, 1]; the same lot gives the same."""
+    """The sound as `SAMPLES` samples at `RATE`, one channel of float32 within [-1, 1]; the same seed gives the same."""
     return synthesize_with_calls(sound, rng)[0]
 
 

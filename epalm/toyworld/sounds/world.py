@@ -1,4 +1,4 @@
-"""Sounds of the toy world: what can be heard in one, and how one is drawn by lot.
+"""Sounds of the toy world: what can be heard in one, and how one is drawn at random.
 
 Every shape has a voice of its own. A sound is one or two events, one after the other, over a bed of noise or over
 silence; an event is a voice that calls one to four times, loud or quiet, its pitch rising, falling or steady. Every
@@ -59,7 +59,7 @@ _EVENTS = {
 
 
 def draw_sound(rng: random.Random, *, held_out: bool = False, events: int | None = None) -> Sound:
-    """A sound by lot: of training combinations only, or with `held_out` of held-out combinations only."""
+    """A sound at random: of training combinations only, or with `held_out` of held-out combinations only."""
     first, second = rng.sample(_EVENTS[held_out], 2)
     while first.shape == second.shape:
         first, second = rng.sample(_EVENTS[held_out], 2)
