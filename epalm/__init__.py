@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ _HOMES = {
     "Answerer": "epalm.evaluation",
     "PerceptualLM": "epalm.models",
 }
+
+__path__.append(
+    str(Path(__file__).parent / "former_names")
+)  # modules that were renamed are still found, with a warning
 
 __all__ = ["AdapterConfig", "AdapterSet", "Answerer", "PerceptualLM"]
 
