@@ -1,4 +1,4 @@
-"""What earlier versions wrote is read unchanged: an adapter, a checkpoint and a feature store (see golden/README.md)."""
+"""What an earlier version wrote is read unchanged: an adapter, a checkpoint, a feature store (golden/README.md)."""
 
 from __future__ import annotations
 
