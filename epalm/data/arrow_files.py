@@ -46,12 +46,12 @@ def has_arrow_files(source: Path) -> bool:
     return source.suffix in SUFFIXES or (source.is_dir() and any(_files_below(source)))
 
 
-def read_arrow(source: Path, wanted: Sequence[str], split: str | None = None) -> Iterator[ArrowRow]:
+def read_arrow(source: Path, columns: Sequence[str], split: str | None = None) -> Iterator[ArrowRow]:
     """The rows of a table, one after the other: of Arrow files one is in memory, of Parquet files a row group at most.
 
     Args:
         source: one file, or a directory with files of one split or of several.
-        wanted: columns to read beside the media, where they are there.
+        columns: to read beside the media, where they are there.
         split: which; unset: the only one.
 
     Raises:
@@ -61,7 +61,7 @@ def read_arrow(source: Path, wanted: Sequence[str], split: str | None = None) ->
     name, files = _chosen(source, split)
     number = 0
     for path in files:
-        for media, fields in _rows(path, wanted):
+        for media, fields in _rows(path, columns):
             yield ArrowRow(f"{name}/{number}".lstrip("/"), media, fields, path.parent)
             number += 1
 
@@ -100,11 +100,11 @@ def _splits(source: Path) -> dict[str, list[Path]]:
 
 def _saved_files(state: Path) -> list[Path]:
     """What `Dataset.save_to_disk` wrote."""
-    told = read_json(state)
+    content = read_json(state)
     try:
-        if told.get("_indices_data_files"):
+        if content.get("_indices_data_files"):
             raise DataError(f"{state.parent}: is a selection as old versions of `datasets` kept it; save it anew first")
-        return [state.parent / str(file["filename"]) for file in told["_data_files"]]
+        return [state.parent / str(file["filename"]) for file in content["_data_files"]]
     except (AttributeError, KeyError, TypeError):
         raise DataError(f"{state}: names no data files; `Dataset.save_to_disk` writes another") from None
 
@@ -123,22 +123,22 @@ def _split_of(path: Path) -> str:
     return ""
 
 
-def _rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Media and fields of each row of one file."""
     pyarrow = _pyarrow()
     try:
         with pyarrow.memory_map(str(path)) as file:
             schema, batches = _opened(path, file)
-            told = _features(schema)
-            media = _media_columns(path, schema, told)
-            classes = {name: _classes(told.get(name)) for name in wanted if name in schema.names}
-            columns = list(dict.fromkeys([*media.values(), *classes]))
-            for batch in batches(columns):
-                at = {name: batch.column(name) for name in columns}
+            features = _features(schema)
+            media = _media_columns(path, schema, features)
+            classes = {name: _classes(features.get(name)) for name in columns if name in schema.names}
+            needed = list(dict.fromkeys([*media.values(), *classes]))
+            for batch in batches(needed):
+                at = {name: batch.column(name) for name in needed}
                 for i in range(batch.num_rows):
                     yield (
                         {modality: at[name][i].as_py() for modality, name in media.items()},
-                        {name: _named(at[name][i].as_py(), names) for name, names in classes.items()},
+                        {name: _class_name(at[name][i].as_py(), names) for name, names in classes.items()},
                     )
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
@@ -168,11 +168,11 @@ def _features(schema: Any) -> dict[str, Any]:
         return {}
 
 
-def _media_columns(path: Path, schema: Any, told: Mapping[str, Any]) -> dict[str, str]:
+def _media_columns(path: Path, schema: Any, features: Mapping[str, Any]) -> dict[str, str]:
     """Modality -> the column that holds it; of several the one named after it, else the first."""
     found: dict[str, str] = {}
     for name in schema.names:
-        kind = str(told.get(name, {}).get("_type", "")).lower()
+        kind = str(features.get(name, {}).get("_type", "")).lower()
         modality = kind if kind in MODALITIES else name
         if modality in MODALITIES and (modality not in found or name == modality):
             found[modality] = name
@@ -191,8 +191,8 @@ def _classes(feature: Any) -> Sequence[str] | None:
     return feature.get("names") or _classes(feature.get("feature"))
 
 
-def _named(value: Any, classes: Sequence[str] | None) -> Any:
+def _class_name(value: Any, classes: Sequence[str] | None) -> Any:
     """Of a class its name."""
     if isinstance(value, list):
-        return [_named(part, classes) for part in value]
+        return [_class_name(part, classes) for part in value]
     return classes[value] if classes and isinstance(value, int) and 0 <= value < len(classes) else value

@@ -63,7 +63,7 @@ class DataCheck:
     def as_text(self) -> str:
         """A line for each split, and where the rest is to be had."""
         lines = [f"{self.dataset.title} in {self.folder}"]
-        lines += [f"  {name}: {_told(self.dataset, split)}" for name, split in self.found.items()]
+        lines += [f"  {name}: {_summary(self.dataset, split)}" for name, split in self.found.items()]
         lines += [f"  {name}: cannot be read: {why}" for name, why in self.unreadable.items()]
         lines += [f"  {name}: not there; it is read from {files}" for name, files in self.not_there.items()]
         lines += [f"  annotations: {self.dataset.home}", f"  {self.dataset.modality}: {self.dataset.media_home}"]
@@ -142,17 +142,17 @@ def usable_split(name: str, folder: str | Path, split: str, *, skip_missing: boo
     if not found.rows or (found.missing and not skip_missing):
         advice = f" put it there, or {remedy}" if found.rows else ""
         raise DataError(
-            f"{folder}: {name} {split}: {_told(dataset, found)}; media: {dataset.media_home};{advice}".rstrip(";")
+            f"{folder}: {name} {split}: {_summary(dataset, found)}; media: {dataset.media_home};{advice}".rstrip(";")
         )
     return found
 
 
 def describe_split(name: str, split: PublishedSplit) -> str:
     """What was read, and what was not."""
-    return _told(get_dataset(name), split)
+    return _summary(get_dataset(name), split)
 
 
-def _told(dataset: Published, split: PublishedSplit) -> str:
+def _summary(dataset: Published, split: PublishedSplit) -> str:
     answered = sum(bool(row.targets) for row in split.rows)
     parts = [f"{len(split.rows)} rows ({split.layout})"]
     if answered < len(split.rows):
@@ -162,9 +162,9 @@ def _told(dataset: Published, split: PublishedSplit) -> str:
         parts.append(f"{wrong} of them without an answer that scores, which count as wrong")
     if split.missing:
         names = list(split.missing)
-        named = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+        examples = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
         rows = sum(split.missing.values())
-        parts.append(f"{len(names)} of {split.media} {dataset.modality} files missing, for {rows} rows: {named}")
+        parts.append(f"{len(names)} of {split.media} {dataset.modality} files missing, for {rows} rows: {examples}")
     else:
         parts.append(f"all {split.media} {dataset.modality} files there")
     parts += [f"{count} left out: {reason}" for reason, count in split.left_out.items()]

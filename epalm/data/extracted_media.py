@@ -51,9 +51,9 @@ class ExtractedMedia:
             DataError: it cannot be written.
         """
         digest = hashlib.sha256(content).digest()
-        came = Path(_UNSAFE.sub("_", (name or "").replace("\\", "/").rpartition("/")[2]).lstrip("."))
-        suffix = came.suffix.lower() if came.suffix.lower() in SUFFIXES[modality] else _suffix(content)
-        stem = came.name.removesuffix(came.suffix) if suffix == came.suffix.lower() else came.name
+        original = Path(_UNSAFE.sub("_", (name or "").replace("\\", "/").rpartition("/")[2]).lstrip("."))
+        suffix = original.suffix.lower() if original.suffix.lower() in SUFFIXES[modality] else _suffix(content)
+        stem = original.name.removesuffix(original.suffix) if suffix == original.suffix.lower() else original.name
         stem = stem or digest.hex()[:16]
         names = f"{stem}{suffix}", f"{stem}-{digest.hex()[:16]}{suffix}"
         file = next(file for file in names if self._contents.get(file, digest) == digest)

@@ -12,48 +12,50 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from epalm.data.views import Seen
+from epalm.data.views import FileView
 from epalm.runtime.processes import Processes
 
-PerceiveViews = Callable[[Sequence[Sequence[Seen]]], Iterator[tuple[list[Seen], Tensor]]]
+PerceiveViews = Callable[[Sequence[Sequence[FileView]]], Iterator[tuple[list[FileView], Tensor]]]
 """Batches of views -> of each batch those that could be perceived, and their features (B, K, E) in main memory."""
-Told = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, such as `perceiving`, how much of it is done, and how much there is."""
 _NOTICEABLE = 1.0
 """Seconds."""
 
 
-def once_noticeable(told: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """`told`, which is called with how much is done and how much there is, but not in the first second from now on.
+def once_noticeable(on_progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """`on_progress`, called with how much is done and how much there is, but not in the first second from now on.
 
     What commonly is done in less is told of only where it takes longer.
     """
     begun = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         if time.monotonic() - begun >= _NOTICEABLE:
-            told(done, total)
+            on_progress(done, total)
 
-    return tell
+    return report
 
 
 class FeatureCache(Protocol):
     """Features that are kept."""
 
-    def lacks(self, seen: Sequence[Seen]) -> list[Seen]:
+    def lacks(self, views: Sequence[FileView]) -> list[FileView]:
         """Which of these views are not kept."""
 
-    def perceive(self, seen: Sequence[Seen], perceive: PerceiveViews, told: Told, processes: Processes) -> None:
+    def perceive(
+        self, views: Sequence[FileView], perceive: PerceiveViews, on_progress: OnProgress, processes: Processes
+    ) -> None:
         """Keep the features of distinct views, as far as they can be perceived.
 
         Args:
-            seen: views; the same in all processes.
+            views: distinct; the same in all processes.
             perceive: perceives those that are not kept.
-            told: of every batch.
+            on_progress: told of every batch.
             processes: those that may share the work; each of them calls this.
         """
 
-    def take(self, seen: Sequence[Seen]) -> Tensor:
+    def take(self, views: Sequence[FileView]) -> Tensor:
         """Features (B, K, E) of views that are kept."""
 
 
@@ -66,22 +68,24 @@ class InMemory:
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
-        self._features: dict[Seen, Tensor] = {}
+        self._features: dict[FileView, Tensor] = {}
 
-    def lacks(self, seen: Sequence[Seen]) -> list[Seen]:
+    def lacks(self, views: Sequence[FileView]) -> list[FileView]:
         """See `FeatureCache`."""
-        return [one for one in seen if one not in self._features]
+        return [view for view in views if view not in self._features]
 
-    def perceive(self, seen: Sequence[Seen], perceive: PerceiveViews, told: Told, processes: Processes) -> None:
+    def perceive(
+        self, views: Sequence[FileView], perceive: PerceiveViews, on_progress: OnProgress, processes: Processes
+    ) -> None:
         """See `FeatureCache`."""
-        lacking = self.lacks(seen)
+        lacking = self.lacks(views)
         batches = [lacking[first : first + self._batch_size] for first in range(0, len(lacking), self._batch_size)]
         done = 0
         for batch, (read, features) in zip(batches, perceive(batches), strict=True):
             self._features.update(zip(read, features, strict=True))
             done += len(batch)
-            told("perceiving", done, len(lacking))
+            on_progress("perceiving", done, len(lacking))
 
-    def take(self, seen: Sequence[Seen]) -> Tensor:
+    def take(self, views: Sequence[FileView]) -> Tensor:
         """See `FeatureCache`."""
-        return torch.stack([self._features[one] for one in seen])
+        return torch.stack([self._features[view] for view in views])

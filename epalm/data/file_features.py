@@ -6,24 +6,24 @@ batch, K levels, E width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from epalm.data.feature_cache import FeatureCache, InMemory
+from epalm.data.feature_cache import FeatureCache, InMemory, OnProgress
 from epalm.data.perceiving import perceive_batches
-from epalm.data.views import Seen, View, Views
+from epalm.data.views import FileView, View, Views
 from epalm.encoders import PerceptualEncoder
 from epalm.errors import MediaError
 from epalm.runtime.processes import ALONE, Processes, all_processes
 
+__all__ = ["Media", "OnProgress", "PerceivedFiles", "PerceivingModel"]
+
 Media = Mapping[str, Path]
 """Modality -> file of one row."""
-OnProgress = Callable[[str, int, int], None]
-"""Called with what is under way, how much is done, and how much there is."""
 
 
 class PerceivingModel(Protocol):
@@ -80,7 +80,7 @@ class PerceivedFiles:
         """Modality -> where its features are."""
         self.kept |= kept or {}
         self.modalities = tuple(dict.fromkeys([*self.encoders, *self.kept]))
-        """What is perceived, or ready."""
+        """Those that are perceived, or whose features are kept."""
         self._checked: dict[str, set[Path]] = {modality: set() for modality in encoders}
 
     @classmethod
@@ -127,33 +127,33 @@ class PerceivedFiles:
         Raises:
             MediaError: a file cannot be read.
         """
-        given: dict[str, Tensor] = {}
+        features: dict[str, Tensor] = {}
         for modality in self.modalities:
             if all(modality in row for row in rows):
                 paths = [row[modality] for row in rows]
                 if step is None or modality not in self.encoders:
-                    seen: list[Seen] = [(path, None) for path in paths]
+                    file_views: list[FileView] = [(path, None) for path in paths]
                 else:
-                    seen = [(path, self.views.drawn(modality, path, step)) for path in paths]
-                given[modality] = self._given(modality, seen, rows, training=step is not None)
-        return given
+                    file_views = [(path, self.views.drawn(modality, path, step)) for path in paths]
+                features[modality] = self._features(modality, file_views, rows, training=step is not None)
+        return features
 
-    def _given(self, modality: str, seen: list[Seen], rows: Sequence[Media], *, training: bool) -> Tensor:
+    def _features(self, modality: str, file_views: list[FileView], rows: Sequence[Media], *, training: bool) -> Tensor:
         """Features (B, K, E) of views, perceived now if they were not before."""
         kept = self.kept.get(modality)
-        if kept is not None and kept.lacks(seen):
+        if kept is not None and kept.lacks(file_views):
             self._perceive(rows, None, training, ALONE)
-        for path, _ in seen if self.bad else ():
+        for path, _ in file_views if self.bad else ():
             if (modality, path) in self.bad:
                 raise self.bad[modality, path]
         if kept is not None:
-            features = kept.take(seen)
+            features = kept.take(file_views)
             return features[:, -self.levels[modality] :] if features.ndim == 3 else features  # the deepest K of them
-        distinct = list(dict.fromkeys(seen))
-        read: dict[Seen, Tensor] = {}
-        for some, features in self._batches(modality, self._cut(distinct), skip=False):
-            read.update(zip(some, features, strict=True))
-        return torch.stack([read[one] for one in seen])
+        distinct = list(dict.fromkeys(file_views))
+        read: dict[FileView, Tensor] = {}
+        for batch, features in self._batches(modality, self._cut(distinct), skip=False):
+            read.update(zip(batch, features, strict=True))
+        return torch.stack([read[view] for view in file_views])
 
     def _perceive(
         self, rows: Sequence[Media], on_progress: OnProgress | None, training: bool, processes: Processes
@@ -166,66 +166,68 @@ class PerceivedFiles:
             many = training and kept is not None and modality in self.encoders
             views = self.views.all_of(modality) if many else [None]
             paths = dict.fromkeys(row[modality] for row in rows if modality in row)
-            seen = [(path, view) for path in paths for view in views if not (skip and (modality, path) in self.bad)]
+            file_views = [
+                (path, view) for path in paths for view in views if not (skip and (modality, path) in self.bad)
+            ]
             if kept is None:
-                self._check(modality, seen, on_progress)
+                self._check(modality, file_views, on_progress)
             else:
-                self._keep(modality, kept, seen, on_progress, skip, processes)
+                self._keep(modality, kept, file_views, on_progress, skip, processes)
 
     def _keep(
         self,
         modality: str,
         kept: FeatureCache,
-        seen: list[Seen],
+        file_views: list[FileView],
         on_progress: OnProgress | None,
         skip: bool,
         processes: Processes,
     ) -> None:
-        def told(what: str, done: int, total: int) -> None:
+        def report(what: str, done: int, total: int) -> None:
             if on_progress is not None:
                 on_progress(f"{what} {modality}", done, total)
 
-        def perceive(batches: Sequence[Sequence[Seen]]) -> Iterator[tuple[list[Seen], Tensor]]:
+        def perceive(batches: Sequence[Sequence[FileView]]) -> Iterator[tuple[list[FileView], Tensor]]:
             return self._batches(modality, batches, skip=skip)
 
-        kept.perceive(seen, perceive, told, processes)
-        for one in kept.lacks(seen):
-            # Another process may have met it, and it need not be among what is ready.
-            if (modality, one[0]) not in self.bad and self._decoded(modality, one, skip=skip) is not None:
-                raise MediaError(f"{one[0]}: was changed while it was read; run this again")
+        kept.perceive(file_views, perceive, report, processes)
+        for view in kept.lacks(file_views):
+            # Another process may have met it, and it need not be among what is kept.
+            if (modality, view[0]) not in self.bad and self._decoded(modality, view, skip=skip) is not None:
+                raise MediaError(f"{view[0]}: was changed while it was read; run this again")
 
-    def _check(self, modality: str, seen: list[Seen], on_progress: OnProgress | None) -> None:
+    def _check(self, modality: str, file_views: list[FileView], on_progress: OnProgress | None) -> None:
         """Read files that may be skipped, to learn which must be."""
         checked = self._checked[modality]
-        strange = [one for one in seen if one[0] not in checked]
+        unchecked = [view for view in file_views if view[0] not in checked]
         done = 0
-        for some in self._cut(strange):
-            for one in some:
-                self._decoded(modality, one, skip=True)
-            checked.update(path for path, _ in some)
-            done += len(some)
+        for batch in self._cut(unchecked):
+            for view in batch:
+                self._decoded(modality, view, skip=True)
+            checked.update(path for path, _ in batch)
+            done += len(batch)
             if on_progress is not None:
-                on_progress(f"checking {modality}", done, len(strange))
+                on_progress(f"checking {modality}", done, len(unchecked))
 
     def _batches(
-        self, modality: str, batches: Sequence[Sequence[Seen]], *, skip: bool
-    ) -> Iterator[tuple[list[Seen], Tensor]]:
+        self, modality: str, batches: Sequence[Sequence[FileView]], *, skip: bool
+    ) -> Iterator[tuple[list[FileView], Tensor]]:
         """Batches of views -> of each those that could be read, and their features (B, K, E), in main memory."""
         if modality not in self.encoders:
             return iter(())
         encoder, levels = self.encoders[modality], self.levels[modality]
 
-        def decode(one: Seen) -> Any:
-            return self._decoded(modality, one, skip=skip)
+        def decode(view: FileView) -> Any:
+            return self._decoded(modality, view, skip=skip)
 
         return perceive_batches(encoder, levels, batches, decode, every_token=self.every_token)
 
-    def _cut(self, seen: list[Seen]) -> list[list[Seen]]:
-        return [seen[first : first + self.batch_size] for first in range(0, len(seen), self.batch_size)]
+    def _cut(self, file_views: list[FileView]) -> list[list[FileView]]:
+        return [file_views[first : first + self.batch_size] for first in range(0, len(file_views), self.batch_size)]
 
-    def _decoded(self, modality: str, one: Seen, *, skip: bool) -> Any:
+    def _decoded(self, modality: str, file_view: FileView, *, skip: bool) -> Any:
         """A view as the encoder takes it; with `skip`, None where the file cannot be read."""
-        path, view = one
+        path, view = file_view
         try:
             if modality not in self.encoders:
                 raise MediaError(f"{path}: has no ready features; add them, or name an encoder (model.encoders)")

@@ -123,10 +123,10 @@ def _from_tables(tables: list[Path]) -> Iterator[Row | str]:
             number += 1
             if modality is None or not path.is_file():
                 yield _NO_FILE if modality else "names no media file"
-            elif (said := _said(entry)) is None:
+            elif (texts := _question_and_targets(entry)) is None:
                 yield _NO_TEXT
             else:
-                yield Row({modality: path}, *said, id=str(number))
+                yield Row({modality: path}, *texts, id=str(number))
 
 
 def _entries(table: Path) -> list[Mapping[str, Any]]:
@@ -144,9 +144,9 @@ def _from_shards(shards: list[Path], folder: Path) -> Iterator[Row | str]:
     for shard in shards:
         place = folder / shard.stem
         for key, media, fields in _samples(shard, place):
-            said = _said(fields)
-            if media and said is not None:
-                yield Row(dict(media), *said, id=f"{shard.stem}/{key}")
+            texts = _question_and_targets(fields)
+            if media and texts is not None:
+                yield Row(dict(media), *texts, id=f"{shard.stem}/{key}")
                 continue
             yield _NO_TEXT if media else "has no media file"
             for path in media.values():
@@ -156,8 +156,8 @@ def _from_shards(shards: list[Path], folder: Path) -> Iterator[Row | str]:
 def _from_arrow(source: Path, folder: Path, split: str | None) -> Iterator[Row | str]:
     unpacked = ExtractedMedia(folder)
     for row in read_arrow(source, ("question", *_CAPTIONS, *_ANSWERS), split):
-        said = _said(row.fields)
-        if said is None:
+        texts = _question_and_targets(row.fields)
+        if texts is None:
             yield _NO_TEXT
         elif all(value is None for value in row.media.values()):
             yield "has nothing to perceive"
@@ -166,14 +166,14 @@ def _from_arrow(source: Path, folder: Path, split: str | None) -> Iterator[Row |
         elif (media := _media_of(row, unpacked)) is None:
             yield _NO_FILE
         else:
-            yield Row(media, *said, id=row.name)
+            yield Row(media, *texts, id=row.name)
 
 
 def _media_of(row: ArrowRow, unpacked: ExtractedMedia) -> dict[str, Path] | None:
     """Files with what a row holds, or those that it names; None where one of these is not there."""
     media: dict[str, Path] = {}
-    for modality, given in row.media.items():
-        value = given[0] if isinstance(given, list) else given
+    for modality, cell in row.media.items():
+        value = cell[0] if isinstance(cell, list) else cell
         if value is None:
             continue
         content, name = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, value)
@@ -221,13 +221,13 @@ def _samples(shard: Path, folder: Path) -> Iterator[tuple[str, dict[str, Path], 
                     with media[modality].open("wb") as file:
                         shutil.copyfileobj(content, file)
                 elif suffix == "json":
-                    told = json.loads(content.read())
-                    if not isinstance(told, dict):
+                    content_of_json = json.loads(content.read())
+                    if not isinstance(content_of_json, dict):
                         raise DataError(
                             f'{shard}: the JSON of sample {key} is no object; write one, such as {{"caption": "..."}}, '
                             "or the caption alone into a .txt file"
                         )
-                    fields |= told
+                    fields |= content_of_json
                 elif suffix == "txt":
                     fields["txt"] = content.read().decode("utf-8")
         if key is not None:
@@ -241,12 +241,12 @@ def _samples(shard: Path, folder: Path) -> Iterator[tuple[str, dict[str, Path], 
 def _free(path: Path, taken: set[Path]) -> Path:
     """`path`, or one like it where another sample has that name once its odd signs are gone; it is taken then."""
     others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
-    free = next(one for one in chain([path], others) if one not in taken)
+    free = next(candidate for candidate in chain([path], others) if candidate not in taken)
     taken.add(free)
     return free
 
 
-def _said(fields: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]] | None:
+def _question_and_targets(fields: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]] | None:
     """Question, if any, and captions or answers; None where the fields say nothing to learn."""
     question = next(iter(_texts(fields.get("question"))), None)
     names = _CAPTIONS if question is None else _ANSWERS

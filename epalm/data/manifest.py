@@ -123,7 +123,7 @@ def _summary(path: Path, problems: list[tuple[int, str]]) -> str:
     if not others:
         return text
     count = f"at least {len(others)}" if len(problems) >= _MOST_PROBLEMS else f"{len(others)}"
-    named = ", ".join(str(number) for number, _ in others[:_MOST_NAMED])
+    others_at = ", ".join(str(number) for number, _ in others[:_MOST_NAMED])
     rest = ", ..." if len(others) > _MOST_NAMED else ""
     what = "problem, in row" if len(others) == 1 else "problems, in rows"
-    return f"{text} (and {count} more {what} {named}{rest})"
+    return f"{text} (and {count} more {what} {others_at}{rest})"

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epalm.data.views import Seen
+from epalm.data.views import FileView
 from epalm.encoders import PerceptualEncoder
 from epalm.errors import MediaError
 
@@ -28,19 +28,19 @@ _AHEAD = 2
 """Batches that are prepared before they are wanted."""
 _THREADS = min(8, os.cpu_count() or 1)
 
-Decode = Callable[[Seen], Any]
+Decode = Callable[[FileView], Any]
 """A view as the encoder takes it, or None where it is left out."""
 
 
 def perceive_batches(
     encoder: PerceptualEncoder,
     levels: int,
-    batches: Sequence[Sequence[Seen]],
+    batches: Sequence[Sequence[FileView]],
     decode: Decode,
     *,
     every_token: bool = False,
     preparers: int | None = None,
-) -> Iterator[tuple[list[Seen], Tensor]]:
+) -> Iterator[tuple[list[FileView], Tensor]]:
     """Of each batch the views that were not left out, and their features (B, K, E) in main memory.
 
     Args:
@@ -67,9 +67,9 @@ def perceive_batches(
         finally:
             free.put(own)
 
-    def prepared(batch: Sequence[Seen], media: Iterable[Any]) -> tuple[list[Seen], Any]:
-        read = [(one, each) for one, each in zip(batch, media, strict=True) if each is not None]
-        return [one for one, _ in read], preprocess([each for _, each in read]) if read else None
+    def prepared(batch: Sequence[FileView], media: Iterable[Any]) -> tuple[list[FileView], Any]:
+        read = [(view, medium) for view, medium in zip(batch, media, strict=True) if medium is not None]
+        return [view for view, _ in read], preprocess([medium for _, medium in read]) if read else None
 
     perceive = encoder.every_token if every_token else encoder.features
     shape = (levels, encoder.require_token_count(), encoder.width) if every_token else (levels, encoder.width)
@@ -78,22 +78,22 @@ def perceive_batches(
             yield [], torch.empty(0, *shape)
             continue
         features = perceive(inputs, levels).cpu()  # (B, K, E)
-        _refuse_what_is_no_number(encoder, features, read)
+        _require_finite(encoder, features, read)
         yield read, features
 
 
-def _preparers(encoder: PerceptualEncoder, batches: int, wanted: int | None = None) -> int:
-    """How many batches are preprocessed at the same time: as wanted, but no more than are under way."""
-    wanted = wanted or (1 if encoder.device.type == "cpu" else _AHEAD + 1)
-    return max(1, min(wanted, _AHEAD + 1, batches))
+def _preparers(encoder: PerceptualEncoder, batches: int, count: int | None = None) -> int:
+    """How many batches are preprocessed at the same time: as asked for, but no more than are under way."""
+    count = count or (1 if encoder.device.type == "cpu" else _AHEAD + 1)
+    return max(1, min(count, _AHEAD + 1, batches))
 
 
 def _ahead(
-    batches: Sequence[Sequence[Seen]],
+    batches: Sequence[Sequence[FileView]],
     decode: Decode,
-    prepare: Callable[[Sequence[Seen], Iterable[Any]], tuple[list[Seen], Any]],
+    prepare: Callable[[Sequence[FileView], Iterable[Any]], tuple[list[FileView], Any]],
     preparers: int,
-) -> Iterator[tuple[list[Seen], Any]]:
+) -> Iterator[tuple[list[FileView], Any]]:
     """What `prepare`, called in as many threads, makes of each batch and its decoded media; in the batches' order."""
     if sum(map(len, batches)) < 2:  # threads would gain nothing
         for batch in batches:
@@ -101,7 +101,7 @@ def _ahead(
         return
     # Threads that decode turn warnings off and on again at the same time, and could leave them off.
     with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as decoders, ThreadPoolExecutor(preparers) as pool:
-        waiting: deque[Future[tuple[list[Seen], Any]]] = deque()
+        waiting: deque[Future[tuple[list[FileView], Any]]] = deque()
         try:
             for batch in batches:
                 media = decoders.map(decode, batch)
@@ -115,11 +115,11 @@ def _ahead(
             pool.shutdown(cancel_futures=True)
 
 
-def _refuse_what_is_no_number(encoder: PerceptualEncoder, features: Tensor, seen: Sequence[Seen]) -> None:
+def _require_finite(encoder: PerceptualEncoder, features: Tensor, views: Sequence[FileView]) -> None:
     """See that features (B, K, E) are finite: else training would fail later, and not say by which file."""
     finite = features.isfinite().flatten(1).all(dim=1)  # (B,)
     if not finite.all():
-        path = seen[int(finite.int().argmin())][0]
+        path = views[int(finite.int().argmin())][0]
         raise MediaError(
             f"{path}: {encoder.name} gives features that are not finite numbers; try model.torch_dtype float32"
         )

@@ -58,20 +58,20 @@ class RowReader:
         missing = [(row, written) for written, (file, row) in self._files.items() if not os.path.isfile(file)]  # noqa: PTH113
         if not missing:
             return []
-        named = ", ".join(f"{_shown(written)} (row {row})" for row, written in missing[:_MOST_NAMED])
+        examples = ", ".join(f"{_shown(written)} (row {row})" for row, written in missing[:_MOST_NAMED])
         rest = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         count = f"{len(missing)} of {len(self._files)} media files are missing"
         where = f"paths are relative to {self._folder.absolute()}"
-        return [(missing[0][0], f"{count}: {named}{rest}; {where}; put the files there or correct the paths")]
+        return [(missing[0][0], f"{count}: {examples}{rest}; {where}; put the files there or correct the paths")]
 
     def _text(self, value: Any, field: str) -> str:
         """`_text`, remembered."""
         if not isinstance(value, str):
             return _text(value, field)
-        known = self._texts.get(value)
-        if known is None:
-            known = self._texts[value] = _text(value, field)
-        return known
+        checked = self._texts.get(value)
+        if checked is None:
+            checked = self._texts[value] = _text(value, field)
+        return checked
 
     def _file(self, modality: str, fields: dict[str, Any], number: int) -> Path:
         written = self._text(fields[modality], modality)
@@ -80,10 +80,10 @@ class RowReader:
         return self._files[written][0]
 
     def _id(self, fields: dict[str, Any], number: int) -> str:
-        given = fields.get("id", number)
-        if isinstance(given, bool) or not isinstance(given, int | str):
-            raise RowError(f"field 'id' must be a string or a whole number, not {_kind(given)}")
-        name = str(given) if isinstance(given, int) else _text(given, "id")
+        value = fields.get("id", number)
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise RowError(f"field 'id' must be a string or a whole number, not {_kind(value)}")
+        name = str(value) if isinstance(value, int) else _text(value, "id")
         first = self._ids.setdefault(name, number)
         if first != number:
             raise RowError(f"field 'id' is {_shown(name)}, as in row {first}; give every row its own")
@@ -97,17 +97,17 @@ class RowReader:
     def _targets(
         self, fields: dict[str, Any], question: str | None
     ) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
-        given = [name for name in _TARGET_FIELDS if name in fields]
-        wanted = "caption" if question is None else "answer"
-        if len(given) > 1:
-            raise RowError(f"has both '{given[0]}' and '{given[1]}'; keep one of them")
-        if not given:
+        present = [name for name in _TARGET_FIELDS if name in fields]
+        expected = "caption" if question is None else "answer"
+        if len(present) > 1:
+            raise RowError(f"has both '{present[0]}' and '{present[1]}'; keep one of them")
+        if not present:
             if self._require_answers:
                 add = "'caption' or 'captions'" if question is None else "'answer' or 'answers'"
-                raise RowError(f"has no {wanted}; add a field {add}")
+                raise RowError(f"has no {expected}; add a field {add}")
             return (), None
-        name = given[0]
-        if not name.startswith(wanted):
+        name = present[0]
+        if not name.startswith(expected):
             remedy = "add a 'question' or write 'caption'" if question is None else "write 'answer' or drop 'question'"
             raise RowError(f"field '{name}' does not go with {'no' if question is None else 'a'} question; {remedy}")
         value = fields[name]
@@ -120,7 +120,7 @@ class RowReader:
         if not isinstance(value, list):
             raise RowError(f"field '{name}' must be a list, not {_kind(value)}; use '{name[:-1]}' for one")
         if not value:
-            raise RowError(f"field '{name}' is an empty list; give at least one {wanted}")
+            raise RowError(f"field '{name}' is an empty list; give at least one {expected}")
         return tuple([self._text(text, name) for text in value]), None
 
 

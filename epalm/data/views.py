@@ -21,7 +21,7 @@ from epalm.media.augment import Augment, augmented
 
 View = int | None
 """Number of a random view; None: the one of evaluation."""
-Seen = tuple[Path, View]
+FileView = tuple[Path, View]
 """One view of one file."""
 
 

@@ -14,7 +14,7 @@ from epalm.data.file_features import OnProgress
 from epalm.data.rows import Row, TaskName
 from epalm.errors import DataError
 from epalm.evaluation.answerer import Answerer
-from epalm.metrics import SplitScores, computable, score_split, told_left_out
+from epalm.metrics import SplitScores, computable, describe_left_out, score_split
 from epalm.metrics.files import format_results
 from epalm.runtime.outputs import write_whole
 from epalm.runtime.processes import all_processes, divide_work
@@ -78,7 +78,7 @@ class Evaluation:
             lines.append(f"{task} ({rows} rows): {self._told(task)}")
             lines += _told_groups(self.splits[task]) if task in self.splits else []
         if self.left_out:
-            lines.append(told_left_out(self.left_out))
+            lines.append(describe_left_out(self.left_out))
         return "\n".join([*lines, *(["in brackets: bootstrap 95 % intervals"] if self.splits else [])])
 
     def _rows(self) -> dict[TaskName, int]:

@@ -10,7 +10,7 @@ from epalm.metrics.registry import Metric, Reference, get_metric, metric_names
 from epalm.metrics.split import Score, SplitScores, score, score_split
 from epalm.metrics.text import normalise_answer
 from epalm.metrics.tokens import TOKENIZER, tokenize_caption
-from epalm.metrics.usual import CAPTION_METRICS, computable, told_left_out
+from epalm.metrics.usual import CAPTION_METRICS, computable, describe_left_out
 
 __all__ = [
     "CAPTION_METRICS",
@@ -25,6 +25,7 @@ __all__ = [
     "choose_tokenizer",
     "cider",
     "computable",
+    "describe_left_out",
     "exact_match",
     "get_metric",
     "meteor",
@@ -35,6 +36,5 @@ __all__ = [
     "score_split",
     "spice",
     "tokenize_caption",
-    "told_left_out",
     "vqa_accuracy",
 ]

@@ -49,7 +49,7 @@ def why_not(*jars: str) -> str | None:
     missing = next((jar for jar in jars if find_jar(jar) is None), None)
     if missing is not None:
         name, place = Path(missing).name, _folder(jars[0]) / Path(missing).parent.name
-        release = next((f", out of {told}" for start, told in _RELEASES.items() if name.startswith(start)), "")
+        release = next((f", out of {release}" for start, release in _RELEASES.items() if name.startswith(start)), "")
         return f"{name} is not there; put it into {place}{release}"
     return None
 
@@ -73,8 +73,8 @@ def run_java(what: str, arguments: Sequence[str], jars: Sequence[str], text: str
         [str(find_java()), *arguments], input=text.encode(), capture_output=True, check=False, cwd=_folder(jars[0])
     )
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ConfigError(f"{what}: Java failed: {said[0] if said else f'exit code {done.returncode}'}")
+        stderr = done.stderr.decode(errors="replace").strip().splitlines()
+        raise ConfigError(f"{what}: Java failed: {stderr[0] if stderr else f'exit code {done.returncode}'}")
     return done.stdout.decode()
 
 

@@ -48,10 +48,10 @@ def meteor(predictions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
         f" {_SEPARATOR} ".join(["SCORE", *map(_line, row), _line(prediction)])
         for prediction, row in zip(predictions, references, strict=True)
     ]
-    told = run_java("METEOR", _COMMAND, (_JAR,), "".join(f"{line}\n" for line in lines)).splitlines()
-    if len(told) != len(lines):
-        raise RuntimeError(f"METEOR gave {len(told)} lines for {len(lines)} rows")
-    found = np.array([line.split() for line in told], dtype=np.float64)
+    output = run_java("METEOR", _COMMAND, (_JAR,), "".join(f"{line}\n" for line in lines)).splitlines()
+    if len(output) != len(lines):
+        raise RuntimeError(f"METEOR gave {len(output)} lines for {len(lines)} rows")
+    found = np.array([line.split() for line in output], dtype=np.float64)
     length, reference_length, chunks, words, reference_words = found[:, [0, 1, 20, 21, 22]].T
     # A caption that is its reference, word for word, is one chunk, and that is no fragmentation, alone or in a sum.
     found[(chunks == 1) & (words == length) & (reference_words == reference_length), 20] = 0

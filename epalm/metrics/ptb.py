@@ -61,11 +61,11 @@ def tokenize_with_java(captions: Sequence[str]) -> list[list[str]]:
     distinct = list(dict.fromkeys(captions))
     # One caption a line: whatever else Java may take for the end of a line becomes a space.
     lines = "".join(" ".join(caption.split()) + "\n" for caption in distinct)
-    told = run_java("PTBTokenizer", ("-Dfile.encoding=UTF-8", *_COMMAND), (_JAR,), lines).split("\n")
-    if len(told) != len(distinct) + 1:
-        raise RuntimeError(f"PTBTokenizer gave {len(told) - 1} lines for {len(distinct)} captions")
+    output = run_java("PTBTokenizer", ("-Dfile.encoding=UTF-8", *_COMMAND), (_JAR,), lines).split("\n")
+    if len(output) != len(distinct) + 1:
+        raise RuntimeError(f"PTBTokenizer gave {len(output) - 1} lines for {len(distinct)} captions")
     tokens = {
         caption: [token for token in line.split() if token not in _LEFT_OUT]
-        for caption, line in zip(distinct, told, strict=False)
+        for caption, line in zip(distinct, output, strict=False)
     }
     return [tokens[caption] for caption in captions]

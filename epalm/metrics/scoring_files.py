@@ -11,7 +11,7 @@ from epalm.errors import ConfigError, DataError
 from epalm.metrics.accuracy import FEWEST_ANSWERS
 from epalm.metrics.files import References, read_predictions, read_references
 from epalm.metrics.split import SplitScores, score_split
-from epalm.metrics.usual import CAPTION_METRICS, computable, told_left_out
+from epalm.metrics.usual import CAPTION_METRICS, computable, describe_left_out
 
 _MOST_NAMED = 3
 
@@ -28,16 +28,16 @@ class FileScores:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        told = self.scores.as_dict()
+        content = self.scores.as_dict()
         if self.left_out:
-            told["not_scored"] = dict(self.left_out)
+            content["not_scored"] = dict(self.left_out)
         if self.passed_over:
-            told["passed_over"] = self.passed_over
-        return told
+            content["passed_over"] = self.passed_over
+        return content
 
     def as_text(self) -> str:
         """Rows, then a line for each score, then what was left out."""
-        missing = [told_left_out(self.left_out)] if self.left_out else []
+        missing = [describe_left_out(self.left_out)] if self.left_out else []
         passed = f"; {self.passed_over} passed over: no caption of theirs counts" if self.passed_over else ""
         return "\n".join([f"{self.scores.rows} rows{passed}", self.scores.as_text(), *missing])
 
@@ -64,45 +64,45 @@ def score_files(
         ConfigError: a metric is unknown or cannot be computed here, or the references do not tell which suit them.
         DataError: a file cannot be read, or the two do not match.
     """
-    every, known = read_predictions(predictions), read_references(references)
-    given = {row: text for row, text in every.items() if row not in known.passed_over}
-    _check_match(predictions, references, given, known, only_predicted)
-    rows = [row for row in known.texts if row in given]
-    wanted, left_out = (tuple(names), {}) if names else computable(_usual(references, known, rows))
+    every_prediction, expected = read_predictions(predictions), read_references(references)
+    predicted = {row: text for row, text in every_prediction.items() if row not in expected.passed_over}
+    _check_match(predictions, references, predicted, expected, only_predicted)
+    rows = [row for row in expected.texts if row in predicted]
+    metrics, left_out = (tuple(names), {}) if names else computable(_usual(references, expected, rows))
     scores = score_split(
-        wanted,
-        [given[row] for row in rows],
-        [known.texts[row] for row in rows],
-        groups=[known.groups.get(row, {}) for row in rows],
+        metrics,
+        [predicted[row] for row in rows],
+        [expected.texts[row] for row in rows],
+        groups=[expected.groups.get(row, {}) for row in rows],
         tokenizer=tokenizer,
     )
-    return FileScores(scores, left_out, len(every) - len(given))
+    return FileScores(scores, left_out, len(every_prediction) - len(predicted))
 
 
-def _usual(path: Path, known: References, rows: Sequence[str]) -> tuple[str, ...]:
-    if known.kind is None:
+def _usual(path: Path, expected: References, rows: Sequence[str]) -> tuple[str, ...]:
+    if expected.kind is None:
         raise ConfigError(f"{path}: does not tell whether it holds captions or answers; name a --metric")
-    if known.kind == "captions":
+    if expected.kind == "captions":
         return CAPTION_METRICS
-    scored = all(isinstance(known.texts[row], dict) or len(known.texts[row]) >= FEWEST_ANSWERS for row in rows)
+    scored = all(isinstance(expected.texts[row], dict) or len(expected.texts[row]) >= FEWEST_ANSWERS for row in rows)
     return ("vqa_accuracy",) if scored else ("exact_match",)
 
 
 def _check_match(
-    predictions: Path, references: Path, given: Mapping[str, str], known: References, only_predicted: bool
+    predictions: Path, references: Path, predicted: Mapping[str, str], expected: References, only_predicted: bool
 ) -> None:
-    strangers = [row for row in given if row not in known.texts]
-    if strangers:
+    unexpected = [row for row in predicted if row not in expected.texts]
+    if unexpected:
         raise DataError(
-            f"{predictions}: {len(strangers)} of {len(given)} ids are not in {references}: {_named(strangers)}"
+            f"{predictions}: {len(unexpected)} of {len(predicted)} ids are not in {references}: {_first(unexpected)}"
         )
-    silent = [row for row in known.texts if row not in given]
-    if silent and not only_predicted:
+    unpredicted = [row for row in expected.texts if row not in predicted]
+    if unpredicted and not only_predicted:
         raise DataError(
-            f"{predictions}: lacks {len(silent)} of {len(known.texts)} ids of {references}: {_named(silent)}; "
-            "predict them, or score what is there with --only-predicted"
+            f"{predictions}: lacks {len(unpredicted)} of {len(expected.texts)} ids of {references}: "
+            f"{_first(unpredicted)}; predict them, or score what is there with --only-predicted"
         )
 
 
-def _named(rows: Sequence[str]) -> str:
+def _first(rows: Sequence[str]) -> str:
     return ", ".join(rows[:_MOST_NAMED]) + (", ..." if len(rows) > _MOST_NAMED else "")

@@ -37,9 +37,13 @@ def spice(predictions: Sequence[Tokens], references: Sequence[Sequence[Tokens]])
         for row, (prediction, captions) in enumerate(zip(predictions, references, strict=True))
     ]
     with tempfile.TemporaryDirectory() as folder:
-        asked, told = Path(folder, "captions.json"), Path(folder, "scores.json")
-        asked.write_text(json.dumps(rows), encoding="utf-8")
-        run_java("SPICE", ("-jar", "-Xmx8G", "spice-1.0.jar", str(asked), "-out", str(told), "-silent"), _JARS)
-        scores = {item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(told.read_text(encoding="utf-8"))}
+        captions_file, scores_file = Path(folder, "captions.json"), Path(folder, "scores.json")
+        captions_file.write_text(json.dumps(rows), encoding="utf-8")
+        run_java(
+            "SPICE", ("-jar", "-Xmx8G", "spice-1.0.jar", str(captions_file), "-out", str(scores_file), "-silent"), _JARS
+        )
+        scores = {
+            item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(scores_file.read_text(encoding="utf-8"))
+        }
     agreement = 100 * np.array([[scores[row["image_id"]]] for row in rows], dtype=np.float64)
     return np.hstack([agreement, (agreement + cider(predictions, references)) / 2])

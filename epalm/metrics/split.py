@@ -57,14 +57,14 @@ class SplitScores:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        told: dict[str, Any] = {
+        content: dict[str, Any] = {
             "rows": self.rows,
             "scores": {name: asdict(score) for name, score in self.overall.items()},
         }
         if self.tokenizer is not None:
-            told["tokenizer"] = self.tokenizer
+            content["tokenizer"] = self.tokenizer
         if self.groups:
-            told["groups"] = {
+            content["groups"] = {
                 kind: {
                     name: {
                         "rows": self.group_rows[kind][name],
@@ -74,15 +74,15 @@ class SplitScores:
                 }
                 for kind, groups in self.groups.items()
             }
-        return told
+        return content
 
     def as_text(self) -> str:
         """A line for each metric, then for each group, then the tokeniser."""
         lines = [f"{name} {score}" for name, score in self.overall.items()]
         for kind, groups in self.groups.items():
             for name, scores in groups.items():
-                told = ", ".join(f"{metric} {score}" for metric, score in scores.items())
-                lines.append(f"{kind} {name} ({self.group_rows[kind][name]} rows): {told}")
+                line = ", ".join(f"{metric} {score}" for metric, score in scores.items())
+                lines.append(f"{kind} {name} ({self.group_rows[kind][name]} rows): {line}")
         if self.tokenizer is not None:
             lines.append(f"tokeniser: {self.tokenizer}")
         return "\n".join(lines)
@@ -130,17 +130,17 @@ def score_split(
     if groups is not None and len(groups) != len(predictions):
         raise DataError(f"groups of {len(groups)} rows for {len(predictions)} predictions; give them for each")
     read: dict[str, tuple[Sequence[Any], Sequence[Any]]] = {"text": (predictions, references)}
-    used: str | None = None
+    used_tokenizer: str | None = None
     if any(entry.reads == "tokens" for entry in metrics):
         chosen = choose_tokenizer(tokenizer)
-        used, read["tokens"] = chosen.name, _tokenised(chosen.tokenize, predictions, references)
+        used_tokenizer, read["tokens"] = chosen.name, _tokenised(chosen.tokenize, predictions, references)
     blocks = [entry.statistics(*read[entry.reads]) for entry in metrics]
     compared = _Compared(metrics, [block.shape[1] for block in blocks], np.hstack(blocks))
     members = _members(groups or [])
     return SplitScores(
         overall=_picked(compared.scores(draws, seed), names),
         rows=len(predictions),
-        tokenizer=used,
+        tokenizer=used_tokenizer,
         groups={
             kind: {name: _picked(compared.only(rows).scores(draws, seed), names) for name, rows in found.items()}
             for kind, found in members.items()
@@ -169,7 +169,7 @@ class _Compared:
         values = self._total(np.array([math.fsum(column) for column in self.numbers.T]))
         ends = np.percentile(self._total(self._drawn_sums(draws, seed)), _TAILS, axis=0) if draws else [values, values]
         names = [name for entry in self.metrics for name in entry.names]
-        return {name: Score(*map(float, told)) for name, *told in zip(names, values, *ends, strict=True)}
+        return {name: Score(*map(float, numbers)) for name, *numbers in zip(names, values, *ends, strict=True)}
 
     def _total(self, sums: FloatArray) -> FloatArray:
         """Sums over as many rows as there are, `(..., C)` -> all scores, `(..., names)`."""

@@ -27,7 +27,7 @@ def computable(names: Sequence[str], *, java: bool = True) -> tuple[tuple[str, .
     return tuple(name for name in names if name not in left_out), left_out
 
 
-def told_left_out(left_out: Mapping[str, str]) -> str:
+def describe_left_out(left_out: Mapping[str, str]) -> str:
     """One line: what is not scored, and why."""
     whys: dict[str, list[str]] = {}
     for name, why in left_out.items():

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from epalm.data.perceiving import _preparers, perceive_batches
-from epalm.data.views import Seen, Views
+from epalm.data.views import FileView, Views
 from epalm.encoders import PerceptualEncoder, load_encoder
 from epalm.errors import MediaError
 
@@ -36,7 +36,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory, backbones: Path) -> dict[
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[list[Seen]]:
+def pictures(tmp_path: Path) -> list[list[FileView]]:
     """Batches of two pictures, no two alike."""
     for number in range(9):
         ramp = np.linspace(0, 255, 24 * 30 * 3).reshape(24, 30, 3)
@@ -44,12 +44,12 @@ def pictures(tmp_path: Path) -> list[list[Seen]]:
     return cut([(tmp_path / f"{number}.png", None) for number in range(9)])
 
 
-def cut(seen: list[Seen]) -> list[list[Seen]]:
-    return [seen[first : first + SIZE] for first in range(0, len(seen), SIZE)]
+def cut(views: list[FileView]) -> list[list[FileView]]:
+    return [views[first : first + SIZE] for first in range(0, len(views), SIZE)]
 
 
-def perceived(encoder: PerceptualEncoder, batches: Sequence[Sequence[Seen]], preparers: int | None = None) -> Any:
-    def decode(one: Seen) -> Any:
+def perceived(encoder: PerceptualEncoder, batches: Sequence[Sequence[FileView]], preparers: int | None = None) -> Any:
+    def decode(one: FileView) -> Any:
         return Views().decode(encoder, *one)
 
     return list(perceive_batches(encoder, K, batches, decode, preparers=preparers))
@@ -57,7 +57,7 @@ def perceived(encoder: PerceptualEncoder, batches: Sequence[Sequence[Seen]], pre
 
 @pytest.mark.parametrize("kind", ["image", "frames", "video", "audio"])
 def test_threads_change_neither_features_nor_their_order(
-    encoders: dict[str, PerceptualEncoder], pictures: list[list[Seen]], kind: str, tmp_path: Path
+    encoders: dict[str, PerceptualEncoder], pictures: list[list[FileView]], kind: str, tmp_path: Path
 ) -> None:
     encoder, batches = encoders[kind], pictures
     if kind == "audio":
@@ -98,7 +98,7 @@ class Meeting:
 
 @pytest.mark.parametrize("kind", ["image", "frames"])
 def test_batches_are_preprocessed_at_the_same_time(
-    encoders: dict[str, PerceptualEncoder], pictures: list[list[Seen]], kind: str, tmp_path: Path
+    encoders: dict[str, PerceptualEncoder], pictures: list[list[FileView]], kind: str, tmp_path: Path
 ) -> None:
     encoder, batches = copy.deepcopy(encoders[kind]), pictures[:3]
     if kind == "frames":
@@ -118,13 +118,13 @@ def test_a_gpu_is_served_by_more_threads_than_a_cpu(encoders: dict[str, Perceptu
 
 @pytest.mark.parametrize("preparers", [1, 3])
 def test_the_first_file_that_cannot_be_read_is_named(
-    encoders: dict[str, PerceptualEncoder], pictures: list[list[Seen]], preparers: int
+    encoders: dict[str, PerceptualEncoder], pictures: list[list[FileView]], preparers: int
 ) -> None:
     encoder, later = encoders["image"], threading.Event()
     first_bad, second_bad = pictures[1][1], pictures[2][0]
     before = set(threading.enumerate())
 
-    def decode(one: Seen) -> Any:
+    def decode(one: FileView) -> Any:
         if one == first_bad:
             later.wait(5)  # the other one fails earlier
         if one in (first_bad, second_bad):
@@ -141,12 +141,12 @@ def test_the_first_file_that_cannot_be_read_is_named(
 
 @pytest.mark.parametrize("preparers", [1, 3, 50])
 def test_no_more_is_decoded_than_is_under_way_and_no_thread_is_left(
-    encoders: dict[str, PerceptualEncoder], pictures: list[list[Seen]], preparers: int
+    encoders: dict[str, PerceptualEncoder], pictures: list[list[FileView]], preparers: int
 ) -> None:
-    encoder, asked = encoders["image"], set[Seen]()
+    encoder, asked = encoders["image"], set[FileView]()
     before = set(threading.enumerate())
 
-    def decode(one: Seen) -> Any:
+    def decode(one: FileView) -> Any:
         asked.add(one)
         return Views().decode(encoder, *one)
 

@@ -156,7 +156,7 @@ def read_split(dataset: Published, split: str, folder: Folder) -> PublishedSplit
     layout, paths = _annotations(dataset, split, folder)
     files = tuple(path for path in paths if path is not None)
     rows: list[Row] = []
-    named: set[str] = set()
+    media_names: set[str] = set()
     missing: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     try:
@@ -164,7 +164,7 @@ def read_split(dataset: Published, split: str, folder: Folder) -> PublishedSplit
             if isinstance(item, LeftOut):
                 left_out[item.reason] += 1
                 continue
-            named.add(item.media[0])
+            media_names.add(item.media[0])
             path = folder.media(dataset.modality, item.media, split)
             if path is None:
                 missing[item.media[0]] += 1
@@ -175,7 +175,7 @@ def read_split(dataset: Published, split: str, folder: Folder) -> PublishedSplit
         where = " and ".join(map(str, files))
         problem = f"no {error}" if isinstance(error, KeyError) else error
         raise DataError(f"{where}: not laid out as {dataset.title} is published, {layout.name} ({problem})") from error
-    return PublishedSplit(rows, layout.name, files, dict(missing), len(named), dict(left_out))
+    return PublishedSplit(rows, layout.name, files, dict(missing), len(media_names), dict(left_out))
 
 
 def _readable(name: str) -> str:

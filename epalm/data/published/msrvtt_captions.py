@@ -44,8 +44,8 @@ def read_rows(split: str, path: Path, media: str = "video") -> Iterator[Item | L
     """Rows {video or audio, caption}: one caption or a list of them; rows of one file are one."""
     texts: dict[str, list[str]] = {}
     for row in read_json(path):
-        given = row["caption"]
-        texts.setdefault(row[media].rpartition("/")[2], []).extend([given] if isinstance(given, str) else given)
+        value = row["caption"]
+        texts.setdefault(row[media].rpartition("/")[2], []).extend([value] if isinstance(value, str) else value)
     for name, written in texts.items():
         targets = captions(written)
         yield Item((name, stem(name)), targets=targets, id=stem(name)) if targets else LeftOut(NO_CAPTION)

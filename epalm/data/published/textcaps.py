@@ -12,12 +12,12 @@ from epalm.data.published.shapes import NO_CAPTION
 
 def _official(split: str, path: Path) -> Iterator[Item | LeftOut]:
     """An entry for each caption, each with all `reference_strs` of its picture; test has none."""
-    seen: set[str] = set()
+    pictures: set[str] = set()
     for entry in read_json(path)["data"]:
         name = entry["image_id"]
-        if name in seen:
+        if name in pictures:
             continue
-        seen.add(name)
+        pictures.add(name)
         written = entry.get("reference_strs") or []
         targets = captions(written)
         yield Item((f"{name}.jpg",), targets=targets, id=name) if targets or not written else LeftOut(NO_CAPTION)

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from epalm.data.feature_cache import PerceiveViews, Told, once_noticeable
+from epalm.data.feature_cache import OnProgress, PerceiveViews, once_noticeable
 from epalm.data.store.builder import build, items_per_shard
 from epalm.data.store.description import StoreDescription
 from epalm.data.store.file_hashes import FileHashes, place_of
 from epalm.data.store.keys import as_keys, key_of
 from epalm.data.store.store import FeatureStore
-from epalm.data.views import Seen, Views
+from epalm.data.views import FileView, Views
 from epalm.errors import MediaError
 from epalm.runtime.processes import Processes
 
@@ -30,18 +30,18 @@ class KnownViews:
 
     def __init__(self, store: FeatureStore) -> None:
         self.store = store
-        self._keys: dict[Seen, bytes] = {}
+        self._keys: dict[FileView, bytes] = {}
         self._checked: set[Path] = set()
 
-    def lacks(self, seen: Sequence[Seen]) -> list[Seen]:
+    def lacks(self, views: Sequence[FileView]) -> list[FileView]:
         """Which views have not been found or built here."""
-        return [one for one in seen if one not in self._keys]
+        return [one for one in views if one not in self._keys]
 
-    def take(self, seen: Sequence[Seen]) -> Tensor:
+    def take(self, views: Sequence[FileView]) -> Tensor:
         """Features (B, ...) of views that are not lacking."""
-        return self.store.read(self.store.find(as_keys([self._keys[one] for one in seen])))
+        return self.store.read(self.store.find(as_keys([self._keys[one] for one in views])))
 
-    def _check(self, keys: np.ndarray, told: Told, processes: Processes) -> None:
+    def _check(self, keys: np.ndarray, on_progress: OnProgress, processes: Processes) -> None:
         """Have shards that hold some of keys (Q, 2) count as absent where their bytes are not what was written.
 
         Each is looked at once, by one of the processes.
@@ -50,7 +50,7 @@ class KnownViews:
         held = {self.store.shards[i] for i in set(self.store.shard_numbers(entries[entries >= 0]).tolist())}
         new = sorted((shard for shard in held if shard.path not in self._checked), key=lambda shard: shard.path)
         self._checked |= {shard.path for shard in new}
-        tell = once_noticeable(partial(told, "verifying"))
+        tell = once_noticeable(partial(on_progress, "verifying"))
         mine, damaged = new[processes.rank :: processes.count], list[Path]()
         for number, shard in enumerate(mine, 1):
             if not shard.is_whole():
@@ -81,23 +81,25 @@ class CachedFeatures(KnownViews):
         self._views, self._batch_size, self._skip_bad = views, batch_size, skip_bad
         self._modality = str(description.facts.get("modality"))
 
-    def perceive(self, seen: Sequence[Seen], perceive: PerceiveViews, told: Told, processes: Processes) -> None:
+    def perceive(
+        self, views: Sequence[FileView], perceive: PerceiveViews, on_progress: OnProgress, processes: Processes
+    ) -> None:
         """Find these views, and build those that are not there."""
-        if not any(processes.share(bool(self.lacks(seen)))):
+        if not any(processes.share(bool(self.lacks(views)))):
             return
-        paths = list(dict.fromkeys(path for path, _ in seen))
+        paths = list(dict.fromkeys(path for path, _ in views))
         before = {path: place_of(path) for path in paths}
-        tell = once_noticeable(partial(told, "identifying"))
+        tell = once_noticeable(partial(on_progress, "identifying"))
         contents = FileHashes(self.store.folder / "places").identify(before, processes, tell)
         for path in paths:
             if path not in contents:  # it is what is perceived that says why it cannot be read
                 list(perceive([[(path, None)]]))
-        keys = {one: self._key(one, contents[one[0]]) for one in seen if one[0] in contents}
-        wanted: dict[bytes, Seen] = {}
+        keys = {one: self._key(one, contents[one[0]]) for one in views if one[0] in contents}
+        wanted: dict[bytes, FileView] = {}
         for one, key in keys.items():
             wanted.setdefault(key, one)  # files of one content are perceived once
 
-        def unchanged(batches: Sequence[Sequence[Seen]]) -> Generator[tuple[list[Seen], Tensor], None, None]:
+        def unchanged(batches: Sequence[Sequence[FileView]]) -> Generator[tuple[list[FileView], Tensor], None, None]:
             for read, features in perceive(batches):
                 for path in {path for path, _ in read}:
                     if place_of(path) != before[path]:
@@ -105,7 +107,7 @@ class CachedFeatures(KnownViews):
                 yield read, features
 
         self.store.refresh(processes)
-        self._check(as_keys(keys.values()), told, processes)
+        self._check(as_keys(keys.values()), on_progress, processes)
         known = self.store.description
         build(
             self.store,
@@ -114,12 +116,12 @@ class CachedFeatures(KnownViews):
             batch_size=self._batch_size,
             per_shard=items_per_shard(known.shape, known.dtype, known.facts.get("frames") or 1, len(wanted)),
             processes=processes,
-            told=partial(told, "perceiving"),
+            told=partial(on_progress, "perceiving"),
         )
         there = self.store.find(as_keys(keys.values())) >= 0
         self._keys |= {one: key for (one, key), found in zip(keys.items(), there.tolist(), strict=True) if found}
 
-    def _key(self, one: Seen, content: bytes) -> bytes:
+    def _key(self, one: FileView, content: bytes) -> bytes:
         path, view = one
         name = path.name.encode("utf-8", "surrogateescape")
         if view is None and self._modality == "video" and self._views.evaluation_frames == "random":

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from epalm.data.feature_cache import PerceiveViews, Told, once_noticeable
+from epalm.data.feature_cache import OnProgress, PerceiveViews, once_noticeable
 from epalm.data.store.cached_features import KnownViews
 from epalm.data.store.file_hashes import FileHashes, place_of
 from epalm.data.store.keys import as_keys, key_of
 from epalm.data.store.store import FeatureStore
-from epalm.data.views import Seen
+from epalm.data.views import FileView
 from epalm.errors import DataError
 from epalm.runtime.processes import Processes
 
@@ -37,26 +37,28 @@ class ImportedFeatures(KnownViews):
         super().__init__(FeatureStore(folder))
         self._owners: dict[bytes, str] = {}
 
-    def perceive(self, seen: Sequence[Seen], perceive: PerceiveViews, told: Told, processes: Processes) -> None:
+    def perceive(
+        self, views: Sequence[FileView], perceive: PerceiveViews, on_progress: OnProgress, processes: Processes
+    ) -> None:
         """Find these views.
 
         Raises:
             DataError: two files would have the features of one id, or features that are wanted are damaged.
         """
-        lacking = self.lacks(seen)
+        lacking = self.lacks(views)
         if not any(processes.share(bool(lacking))):
             return
-        paths = [path for path, _ in seen]
+        paths = [path for path, _ in views]
         by_id = self.store.description.identity == "id"
-        keys = self._by_id(paths) if by_id else self._by_content(paths, told, processes)
-        self._check(as_keys(keys.values()), told, processes)
+        keys = self._by_id(paths) if by_id else self._by_content(paths, on_progress, processes)
+        self._check(as_keys(keys.values()), on_progress, processes)
         if self.store.damaged:
             raise DataError(f"{next(iter(self.store.damaged.values()))}; remove it, and import or build it again")
         self._keys |= {(path, None): key for path, key in keys.items()}
 
-    def _by_content(self, paths: Sequence[Path], told: Told, processes: Processes) -> dict[Path, bytes]:
+    def _by_content(self, paths: Sequence[Path], on_progress: OnProgress, processes: Processes) -> dict[Path, bytes]:
         places = {path: place_of(path) for path in paths}
-        tell = once_noticeable(partial(told, "identifying"))
+        tell = once_noticeable(partial(on_progress, "identifying"))
         contents = FileHashes(self.store.folder / "places").identify(places, processes, tell)
         there = self.store.find(as_keys(contents.values())) >= 0
         return {path: key for (path, key), found in zip(contents.items(), there.tolist(), strict=True) if found}

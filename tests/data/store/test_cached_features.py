@@ -12,9 +12,9 @@ import tiny
 import torch
 from PIL import Image
 
-from epalm.data import kept
+from epalm.data import feature_cache
 from epalm.data.file_features import PerceivedFiles
-from epalm.data.store import CachedFeatures, FeatureStore, ImportedFeatures, describe_encoder, places
+from epalm.data.store import CachedFeatures, FeatureStore, ImportedFeatures, describe_encoder, file_hashes
 from epalm.data.store.file_hashes import content_of, place_of
 from epalm.data.store.report import report_on
 from epalm.data.views import Views
@@ -236,9 +236,9 @@ def test_what_takes_long_before_anything_is_perceived_is_told_of(
         files.perceive(rows, lambda *one: news.append(one))
         return news
 
-    monkeypatch.setattr(kept, "_NOTICEABLE", 3600)
+    monkeypatch.setattr(feature_cache, "_NOTICEABLE", 3600)
     assert told(pictures[:1], stored.open()) == [("perceiving image", 1, 1)]
-    monkeypatch.setattr(kept, "_NOTICEABLE", 0)
+    monkeypatch.setattr(feature_cache, "_NOTICEABLE", 0)
     assert told(pictures, stored.open()) == [
         *(("identifying image", number, 3) for number in (1, 2, 3)),  # the first is known
         ("verifying image", 1, 1),
@@ -265,10 +265,10 @@ def test_files_that_another_process_identifies_are_counted(
         def share(self, value: Any) -> list[Any]:
             return [value, list(map(content_of, paths[2:]))]
 
-    monkeypatch.setattr(places, "_AT_ONCE", 2)
+    monkeypatch.setattr(file_hashes, "_AT_ONCE", 2)
     paths = [row["image"] for row in pictures]
     news: list[tuple[int, int]] = []
-    found = places.FileHashes(tmp_path / "places").identify(
+    found = file_hashes.FileHashes(tmp_path / "places").identify(
         {path: place_of(path) for path in paths}, First(0, 2), lambda *one: news.append(one)
     )
     assert found == {path: content_of(path) for path in paths}
