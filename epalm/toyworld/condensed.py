@@ -32,7 +32,7 @@ _BETWEEN = frozenset((",", "and", "then"))  # words between what a caption says 
 
 
 @dataclass(frozen=True)
-class Told:
+class Example:
     """Notes by modality, and one question about them or a caption."""
 
     kind: str
@@ -42,7 +42,7 @@ class Told:
     blind: bool = False
 
 
-def tell(rng: random.Random, supposing: float) -> Told:
+def draw_example(rng: random.Random, supposing: float) -> Example:
     """Something at random, with a question about it or a caption.
 
     Args:
@@ -54,9 +54,9 @@ def tell(rng: random.Random, supposing: float) -> Told:
     thing = world.draw(rng)
     notes, blind = world.notes(thing), rng.random() < _BLIND
     if world.caption and rng.random() < _CAPTIONS:
-        return Told(kind, notes, None, world.caption(thing, rng), blind)
+        return Example(kind, notes, None, world.caption(thing, rng), blind)
     asked = (world.suppose if rng.random() < supposing else world.ask)(thing, rng)
-    return Told(kind, notes, asked, blind=blind)
+    return Example(kind, notes, asked, blind=blind)
 
 
 class Condenser(nn.Module):
@@ -104,11 +104,11 @@ def _places() -> list[tuple[str, int, int, str]]:
     return sorted(places)
 
 
-def condense(told: Sequence[Told], condenser: Condenser) -> Tensor:
+def condense(examples: Sequence[Example], condenser: Condenser) -> Tensor:
     """What enters the slots, (B, S, D): what is seen, or all that is heard, then what is heard beside it."""
-    flat = [(modality, notes) for one in told for modality, notes in one.notes.items()]
+    flat = [(modality, notes) for example in examples for modality, notes in example.notes.items()]
     vectors = iter(condenser(flat))
-    slots = [[next(vectors) for _ in one.notes] for one in told]
+    slots = [[next(vectors) for _ in example.notes] for example in examples]
     return torch.stack([torch.stack(row if len(row) == SLOTS else [*row, torch.zeros_like(row[0])]) for row in slots])
 
 
@@ -142,42 +142,43 @@ class Slots:
         return (torch.cat([vectors.to(hidden), hidden[:, SLOTS:]], dim=1), *args[1:]), kwargs
 
 
-def lay_out_told(told: Sequence[Told], vocabulary: Vocabulary) -> Batch:
+def lay_out_examples(examples: Sequence[Example], vocabulary: Vocabulary) -> Batch:
     """One row each: slots, `</s>`, question and answer or the caption."""
-    texts = [text for one in told for text in (f"{one.asked.question}?" if one.asked else "", _target(one))]
+    questions = [f"{example.asked.question}?" if example.asked else "" for example in examples]
+    texts = [text for pair in zip(questions, map(_target, examples), strict=True) for text in pair]
     encoded = vocabulary.encode(texts)
     leads, targets = encoded[::2], [[*ids, EOS] for ids in encoded[1::2]]
     length = SLOTS + 1 + max(len(lead) + len(target) for lead, target in zip(leads, targets, strict=True))
-    batch = Batch.empty(len(told), length)
+    batch = Batch.empty(len(examples), length)
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     causal[:SLOTS] = torch.eye(length, dtype=torch.bool)[:SLOTS]
     batch.visible[:] = causal
     batch.position_ids[:, SLOTS:] = torch.arange(length - SLOTS)
-    for at, (one, lead, target) in enumerate(zip(told, leads, targets, strict=True)):
+    for at, (example, lead, target) in enumerate(zip(examples, leads, targets, strict=True)):
         start, end = SLOTS + 1 + len(lead), SLOTS + 1 + len(lead) + len(target)
         batch.input_ids[at, SLOTS:end] = torch.tensor([BOS, *lead, *target])
-        batch.weights[at, start:end] = 1.0 if one.asked else CAPTION_WEIGHT
-        batch.answers[at, start:end] = one.asked is not None
-        batch.visible[at, 0, SLOTS:, (0 if one.blind else len(one.notes)) : SLOTS] = False
-        if not one.blind:
-            _guide(one, batch, at, start, end, vocabulary)
+        batch.weights[at, start:end] = 1.0 if example.asked else CAPTION_WEIGHT
+        batch.answers[at, start:end] = example.asked is not None
+        batch.visible[at, 0, SLOTS:, (0 if example.blind else len(example.notes)) : SLOTS] = False
+        if not example.blind:
+            _guide(example, batch, at, start, end, vocabulary)
     return batch
 
 
-def _target(one: Told) -> str:
-    return one.asked.answer if one.asked else one.caption
+def _target(example: Example) -> str:
+    return example.asked.answer if example.asked else example.caption
 
 
-def _guide(one: Told, batch: Batch, at: int, start: int, end: int, vocabulary: Vocabulary) -> None:
+def _guide(example: Example, batch: Batch, at: int, start: int, end: int, vocabulary: Vocabulary) -> None:
     """Where a reader would look: at the slot, by the head of the group that is meant, else at `</s>`."""
     words = [vocabulary.words[token] for token in batch.input_ids[at, :end].tolist()]
-    groups = [frozenset(note.text.strip(",").split()) for note in next(iter(one.notes.values()))[:-1]]
+    groups = [frozenset(note.text.strip(",").split()) for note in next(iter(example.notes.values()))[:-1]]
 
     def look(layout: Tensor, row: int, heads: set[int]) -> None:
         for head in range(GUIDED_HEADS):
             layout[at, head, row, 0 if head in heads else SLOTS] = True
 
-    if one.asked is None:
+    if example.asked is None:
         between = [place for place in range(start, end) if words[place] in _BETWEEN]
         turn = between[0] if between and len(groups) > 1 else end
         for row in range(start - 1, end - 1):
@@ -191,9 +192,9 @@ def _guide(one: Told, batch: Batch, at: int, start: int, end: int, vocabulary: V
         mentioned = {number for number, group in enumerate(groups) if word in group}
         if mentioned:
             look(batch.sought, row, mentioned)
-    if one.asked.about:
+    if example.asked.about:
         batch.sought[at, :, start - 1] = False
         for row in range(start - 1, end - 1):
-            look(batch.sought, row, set(one.asked.about))
-    if one.asked.holds is not None:
-        look(batch.checked, start - 1, set(one.asked.about) if one.asked.holds else set())
+            look(batch.sought, row, set(example.asked.about))
+    if example.asked.holds is not None:
+        look(batch.checked, start - 1, set(example.asked.about) if example.asked.holds else set())

@@ -57,7 +57,7 @@ def write_dataset(
         if world.caption and captions:
             rows.append(Row(media, targets=tuple(world.caption(thing, rng) for _ in range(captions))))
         asked = [world.ask(thing, rng) for _ in range(questions)]
-        rows += [Row(media, question=f"{one.question}?", targets=(one.answer,)) for one in asked]
+        rows += [Row(media, question=f"{question.question}?", targets=(question.answer,)) for question in asked]
         truths.append(json.dumps({"files": files, "thing": asdict(thing)}) + "\n")
     write_manifest(rows, folder / "all.jsonl")
     (folder / "truths.jsonl").write_text("".join(truths), encoding="utf-8")

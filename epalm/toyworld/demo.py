@@ -86,14 +86,14 @@ class Arm:
         return self.name.replace(", ", "-").replace(" ", "-")
 
 
-def arms(kind: str, *, apart: bool) -> list[Arm]:
-    """All of a kind of things; `apart`: where it takes several modalities, each of them alone as well."""
+def arms(kind: str, *, each_alone: bool) -> list[Arm]:
+    """All of a kind of things; `each_alone`: where it takes several modalities, each of them alone as well."""
     encoders = read_recipe(_recipe_of(kind), {}).model.encoders
     if len(encoders) == 1:
         return [Arm(preset, {"adapter.preset": preset}) for preset in MECHANISMS]
     learned = {preset: {name: f"{name}/{preset}" for name in encoders} for preset in MECHANISMS}
     chosen = [Arm(preset, {"adapter.preset": preset}, tuple(learned[preset].values())) for preset in MECHANISMS]
-    if apart:
+    if each_alone:
         preset = MECHANISMS[0]
         chosen += [
             Arm(
@@ -153,7 +153,7 @@ def run(
     command: str,
     on_progress: OnProgress,
     *,
-    apart: bool = False,
+    each_alone: bool = False,
     held_out: int = HELD_OUT,
     workers: int = 1,
 ) -> list[dict[str, Any]]:
@@ -165,12 +165,12 @@ def run(
         seed: of all that is drawn and trained.
         command: for the page.
         on_progress: told of everything that takes time.
-        apart: see `arms`.
+        each_alone: see `arms`.
         held_out: things of each kind to be asked about.
         workers: kinds that are under way at the same time, each in a process of its own with its share of the threads.
     """
     started = time.perf_counter()
-    tasks = {kind: _Task(kind, output / kind, budget, seed, apart, held_out) for kind, budget in budgets.items()}
+    tasks = {kind: _Task(kind, output / kind, budget, seed, each_alone, held_out) for kind, budget in budgets.items()}
     if workers == 1:
         done = {kind: task.run(on_progress) for kind, task in tasks.items()}
     else:
@@ -196,13 +196,15 @@ class _Task:
     output: Path
     budget: Budget
     seed: int
-    apart: bool
+    each_alone: bool
     held_out: int
 
     @property
     def starts_from(self) -> set[str]:
         """Kinds that must be done before."""
-        return {place.partition("/")[0] for arm in arms(self.kind, apart=self.apart) for place in arm.start_from}
+        return {
+            place.partition("/")[0] for arm in arms(self.kind, each_alone=self.each_alone) for place in arm.start_from
+        }
 
     def run(self, on_progress: OnProgress) -> list[Outcome]:
         """Draw, train and score."""
@@ -216,7 +218,7 @@ class _Task:
         rows, asked = read_manifest(training / "all.jsonl"), read_manifest(held_out / "all.jsonl")
         outcomes: list[Outcome] = []
         kept: PerceivedFiles | None = None
-        for arm in arms(self.kind, apart=self.apart):
+        for arm in arms(self.kind, each_alone=self.each_alone):
             settings = {
                 **arm.overrides,
                 "training.seed": self.seed,
@@ -246,14 +248,14 @@ def _train_and_score(
 ) -> tuple[Outcome, PerceivedFiles]:
     """Train one mechanism and score it; features that are kept already are not perceived again."""
 
-    def told(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int) -> None:
         on_progress(f"{kind} {mechanism} {what}", done, total)
 
     model = load_model(recipe)
     perceived = kept or PerceivedFiles.of_model(model)
-    log = train_on(model, rows, recipe, perceived, told)
+    log = train_on(model, rows, recipe, perceived, report)
     model.save_pretrained(output, {"text": recipe.text.model_dump(), "generation": recipe.generation.model_dump()})
-    evaluation = score_rows(Answerer(model, recipe.text, recipe.generation, perceived), asked, told, java=False)
+    evaluation = score_rows(Answerer(model, recipe.text, recipe.generation, perceived), asked, report, java=False)
     evaluation.write_predictions(output / "predictions.jsonl")
     summary = model.summary()
     right = _judged(kind, evaluation.predictions, held_out)
@@ -323,8 +325,8 @@ def main() -> None:
     command = f"python -m epalm.toyworld.demo{switches}{only} --seed {options.seed}"
     workers = 1 if torch.cuda.is_available() else min(torch.get_num_threads(), len(budgets))
     try:
-        with show_progress() as told:
-            results = run(output, budgets, options.seed, command, told, apart=options.apart, workers=workers)
+        with show_progress() as show:
+            results = run(output, budgets, options.seed, command, show, each_alone=options.apart, workers=workers)
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
         sys.exit(130)

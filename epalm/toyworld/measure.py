@@ -57,8 +57,8 @@ def encoder_sees(kind: str, training: int = 4000, held_out: int = 1000) -> dict[
         for rank in (0, 1):
             learned = [i for i, thing in enumerate(known_things) if len(_parts(thing)) > rank]
             asked = [i for i, thing in enumerate(fresh_things) if len(_parts(thing)) > rank]
-            told = [values.index(getattr(_parts(known_things[i])[rank], attribute)) for i in learned]
-            probe = _probe(known[learned], torch.eye(len(values))[told])
+            classes = [values.index(getattr(_parts(known_things[i])[rank], attribute)) for i in learned]
+            probe = _probe(known[learned], torch.eye(len(values))[classes])
             guesses = probe(fresh[asked]).argmax(1).tolist()
             right.setdefault(attribute, []).extend(
                 values[guess] == getattr(_parts(fresh_things[i])[rank], attribute)

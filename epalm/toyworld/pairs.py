@@ -62,7 +62,7 @@ def draw_pair(rng: random.Random, *, held_out: bool = False, of: type[Scene] | t
 
 def state_facts(pair: Pair, rng: random.Random) -> list[Statement]:
     """What is seen, then what is heard, as passages of their own."""
-    heard = [replace(one, about=None) for one in sound_words.state_facts(pair.heard, rng)]
+    heard = [replace(fact, about=None) for fact in sound_words.state_facts(pair.heard, rng)]
     if isinstance(pair.seen, Clip):
         return [*clip_words.state_facts(pair.seen, rng), *heard]
     return [*picture_words.state_facts(pair.seen, rng), *heard]

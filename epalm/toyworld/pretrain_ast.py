@@ -74,8 +74,8 @@ def column_labels_of(sound: Sound, calls: list[Call]) -> np.ndarray:
         event = sound.events[call.event]
         ordinal = 1 + number - min(n for n, other in enumerate(calls) if other.event == call.event)
         shared = np.minimum(call.stop, starts + PATCH * HOP) - np.maximum(call.start, starts)
-        told = [_class(event, attribute) for attribute in ("shape", "motion", "loudness")]
-        labels[shared > longest] = [*told, 1 + call.event, ordinal]
+        attributes = [_class(event, attribute) for attribute in ("shape", "motion", "loudness")]
+        labels[shared > longest] = [*attributes, 1 + call.event, ordinal]
         longest = np.maximum(longest, shared)
     return labels
 
@@ -132,7 +132,7 @@ def draw_batch(rng: random.Random, size: int, *, held_out: bool = False) -> tupl
     return values, torch.tensor([labels_of(sound) for sound in sounds]), torch.from_numpy(columns)
 
 
-def _told(heads: AttributeHeads, states: Tensor, labels: Tensor) -> str:
+def _shares_right(heads: AttributeHeads, states: Tensor, labels: Tensor) -> str:
     """Share of right answers per attribute, both ranks together, where there is something to tell."""
     guesses = torch.stack([part.argmax(-1) for part in heads(states).split(heads.sizes, dim=-1)], dim=1)
     words = []
@@ -175,8 +175,8 @@ def main() -> None:
             values, labels, column_labels = draw_batch(random.Random("ast check"), 256, held_out=held_out)
             heard = ast(values, output_hidden_states=True)
             in_time = column_heads.right(columns_of(heard.hidden_states), column_labels.flatten(0, 1)).float().mean()
-            told = _told(heads, heard.last_hidden_state[:, 0], labels)
-            words.append(f"{name}: {told} (in time {in_time:.3f})")
+            shares = _shares_right(heads, heard.last_hidden_state[:, 0], labels)
+            words.append(f"{name}: {shares} (in time {in_time:.3f})")
         return "  ".join(words)
 
     pretrain(

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from epalm.toyworld.condensed import Condenser, Slots, condense, lay_out_told, tell
+from epalm.toyworld.condensed import Condenser, Slots, condense, draw_example, lay_out_examples
 from epalm.toyworld.pages import (
     BOS,
     EOS,
@@ -60,9 +60,11 @@ def read(model: OPTForCausalLM, batch: Batch) -> CausalLMOutputWithPast:
 def target_loss(output: CausalLMOutputWithPast, batch: Batch) -> Tensor:
     """Cross-entropy of the targets, weighed."""
     weights = batch.weights[:, 1:]
-    told = weights > 0
-    losses = F.cross_entropy(output.logits[:, :-1][told].float(), batch.input_ids[:, 1:][told], reduction="none")
-    return (losses * weights[told]).sum() / weights.sum()
+    weighted = weights > 0
+    losses = F.cross_entropy(
+        output.logits[:, :-1][weighted].float(), batch.input_ids[:, 1:][weighted], reduction="none"
+    )
+    return (losses * weights[weighted]).sum() / weights.sum()
 
 
 def look_aside(attentions: Sequence[Tensor], batch: Batch) -> Tensor:
@@ -70,10 +72,10 @@ def look_aside(attentions: Sequence[Tensor], batch: Batch) -> Tensor:
     losses = []
     for name, (layers, first) in _GUIDES.items():
         targets = getattr(batch, name)
-        told = targets.any(-1).expand(-1, GUIDED_HEADS, -1)  # (B, H, T)
-        if told.any():
+        guided = targets.any(-1).expand(-1, GUIDED_HEADS, -1)  # (B, H, T)
+        if guided.any():
             heads = slice(first, first + GUIDED_HEADS)
-            spent = [(attentions[layer][:, heads].float() * targets).sum(-1)[told] for layer in layers]
+            spent = [(attentions[layer][:, heads].float() * targets).sum(-1)[guided] for layer in layers]
             losses.append(-(torch.cat(spent) + 1e-3).log().mean())
     return torch.stack(losses).sum()
 
@@ -97,10 +99,10 @@ def reads_openly(model: OPTForCausalLM, vocabulary: Vocabulary, pages: int = 64,
     rng = random.Random("lm check")
     right = []
     for _ in range(pages // 8):
-        some = [write_page(rng) for _ in range(8)]
+        written = [write_page(rng) for _ in range(8)]
         if closed:
-            some = [Page([Statement("")], page.asked) for page in some]
-        batch = lay_out(some, vocabulary)
+            written = [Page([Statement("")], page.asked) for page in written]
+        batch = lay_out(written, vocabulary)
         right += [hit for _, hit in answers_right(read(model, batch), batch)]
     return sum(right) / len(right)
 
@@ -109,17 +111,17 @@ def reads_openly(model: OPTForCausalLM, vocabulary: Vocabulary, pages: int = 64,
 def reads_condensed(
     model: OPTForCausalLM, vocabulary: Vocabulary, condenser: Condenser, slots: Slots, rows: int = 768
 ) -> dict[str, float]:
-    """The same of notes condensed to a vector, by kind of what is told."""
+    """The same of notes condensed to a vector, by kind of example."""
     rng = random.Random("condensed check")
     right = defaultdict(list)
     for _ in range(rows // 128):
-        told = [tell(rng, 0.0) for _ in range(128)]
-        batch = lay_out_told(told, vocabulary)
-        slots.vectors = condense(told, condenser)
+        examples = [draw_example(rng, 0.0) for _ in range(128)]
+        batch = lay_out_examples(examples, vocabulary)
+        slots.vectors = condense(examples, condenser)
         for row, hit in answers_right(read(model, batch), batch):
-            one = told[row]
-            supposes = one.asked is not None and one.asked.answer in ("yes", "no")
-            right[one.kind].append(hit)
+            example = examples[row]
+            supposes = example.asked is not None and example.asked.answer in ("yes", "no")
+            right[example.kind].append(hit)
             right["yes or no" if supposes else "others"].append(hit)
         slots.vectors = None
     return {kind: sum(hits) / len(hits) for kind, hits in sorted(right.items())}
@@ -195,9 +197,9 @@ def main() -> None:
         rng = random.Random(f"lm {options.seed} {step}")
         guide = _between(done, (0.7, 0.5), (0.9, 0.0))
         terse, supposing = _between(done, (0.3, 0.5), (0.6, 0.1)), _between(done, (0.1, 0.0), (0.2, 0.35))
-        told = [tell(rng, supposing) for _ in range(options.batch)]
-        batch = lay_out_told(told, vocabulary)
-        slots.vectors = slots.mix(condense(told, condenser))
+        examples = [draw_example(rng, supposing) for _ in range(options.batch)]
+        batch = lay_out_examples(examples, vocabulary)
+        slots.vectors = slots.mix(condense(examples, condenser))
         output = read(model, batch)
         slots.vectors = None
         loss = target_loss(output, batch) + guide * look_aside(output.attentions, batch)

@@ -201,8 +201,8 @@ def main() -> None:
         words = []
         for name, held_out in (("seen", False), ("held out", True)):
             pixels, labels, _ = draw_batch(random.Random("timesformer check"), 256, held_out=held_out)
-            told = shares_right(heads, model(pixels).last_hidden_state[:, 0], labels)
-            words.append(f"\n  {name}: " + ", ".join(f"{label} {share:.2f}" for label, share in told.items()))
+            shares = shares_right(heads, model(pixels).last_hidden_state[:, 0], labels)
+            words.append(f"\n  {name}: " + ", ".join(f"{label} {share:.2f}" for label, share in shares.items()))
         return "".join(words)
 
     pretrain(

@@ -49,17 +49,18 @@ def side_by_side(tasks: Mapping[str, Task[_Result]], workers: int, on_progress: 
         raise ValueError(f"{', '.join(missing)}: not among the tasks, and others start from it")
     threads = max(1, torch.get_num_threads() // workers)
     with spawn.Manager() as manager:
-        told = manager.Queue()
+        progress_queue = manager.Queue()
         with ProcessPoolExecutor(workers, spawn, _begin, (threads,)) as pool:
             running: dict[Future[_Result], str] = {}
             try:
                 while waiting or running:
-                    ready = [name for name, task in waiting.items() if task.starts_from <= done.keys()]
-                    for name in sorted(ready, key=lambda name: name not in wanted):  # what others wait for goes first
-                        running[pool.submit(_work, waiting.pop(name), told)] = name
+                    startable = [name for name, task in waiting.items() if task.starts_from <= done.keys()]
+                    startable.sort(key=lambda name: name not in wanted)  # what others wait for goes first
+                    for name in startable:
+                        running[pool.submit(_work, waiting.pop(name), progress_queue)] = name
                     finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                    while not told.empty():
-                        on_progress(*told.get())
+                    while not progress_queue.empty():
+                        on_progress(*progress_queue.get())
                     for future in finished:
                         done[running.pop(future)] = future.result()
             except BaseException:  # nobody waits for the others any more
@@ -75,5 +76,5 @@ def _begin(threads: int) -> None:
     logging.disable_progress_bar()
 
 
-def _work(task: Task[_Result], told: Queue[tuple[str, int, int]]) -> _Result:
-    return task.run(lambda *progress: told.put(progress))
+def _work(task: Task[_Result], progress_queue: Queue[tuple[str, int, int]]) -> _Result:
+    return task.run(lambda *progress: progress_queue.put(progress))

@@ -40,13 +40,13 @@ def tell_story(rng: random.Random, questions: int) -> tuple[list[Statement], lis
         color, count = rng.choice(tuple(COLORS)), rng.choices((1, 2, 3, 4), weights=(5, 2, 2, 1))[0]
         many = plural(thing, count)
         owned = with_article(f"{color} {many}") if count == 1 else f"{NUMBERS[count]} {color} {many}"
-        told = (
+        wordings = (
             f"{person} has {owned} and is in the {place}.",
             f"in the {place} {person} holds {owned}.",
             f"{person} is in the {place} with {owned}.",
             f"{person} went to the {place}. {person} has {owned}.",
         )
-        statements.append(Statement(rng.choice(told), number))
+        statements.append(Statement(rng.choice(wordings), number))
         be = "is" if count == 1 else "are"
         claimed = rng.choice(_PLACES) if rng.random() < 0.5 else place
         about = (number,)

@@ -22,7 +22,7 @@ def demo(tmp_path_factory):
     def tell(what: str, done: int, total: int) -> None:
         told.append((what, done, total))
 
-    run(folder, budgets, 0, "the command", tell, apart=True, held_out=12, workers=2)
+    run(folder, budgets, 0, "the command", tell, each_alone=True, held_out=12, workers=2)
     return folder, told
 
 
@@ -42,7 +42,7 @@ def test_every_cell_has_its_row(demo):
     assert (folder / "settings.txt").read_text().startswith("the command\nseed 0; ")
     for kind in KINDS:
         assert (folder / f"contact_sheet_{kind}.png").stat().st_size > 10_000
-        for arm in arms(kind, apart=True):
+        for arm in arms(kind, each_alone=True):
             assert (folder / kind / arm.folder / "adapter_config.json").is_file()
             assert (folder / kind / arm.folder / "predictions.jsonl").is_file()
     alone = json.loads((folder / "image+audio" / "epalm_pt-audio-alone" / "adapter_config.json").read_text())

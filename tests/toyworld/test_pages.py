@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from epalm.toyworld.condensed import SLOTS, Condenser, Slots, condense, lay_out_told, tell
+from epalm.toyworld.condensed import SLOTS, Condenser, Slots, condense, draw_example, lay_out_examples
 from epalm.toyworld.pages import BOS, EOS, Vocabulary, lay_out, train_tokenizer, write_page
 from epalm.toyworld.worlds import NAMES
 
@@ -48,7 +48,9 @@ def test_targets_are_learned_and_nothing_else(vocabulary):
     page = _page(2)
     batch = lay_out([page], vocabulary)
     learned = vocabulary.tokenizer.decode(batch.input_ids[0, batch.weights[0] > 0])
-    assert learned == "".join(f" {target}</s>" for target in [*(one.answer for one in page.asked), page.caption])
+    assert learned == "".join(
+        f" {target}</s>" for target in [*(example.answer for example in page.asked), page.caption]
+    )
 
 
 def test_guided_heads_look_where_the_answer_is(vocabulary):
@@ -60,8 +62,8 @@ def test_guided_heads_look_where_the_answer_is(vocabulary):
         for asked in page.asked:
             for at in batch.sought[row, 0].any(-1).nonzero().flatten().tolist():
                 before = decode(batch.input_ids[row, : at + 1])
-                told = decode(batch.input_ids[row, at + 1 :]).startswith(f" {asked.answer}</s>")
-                if told and before.endswith(f" {asked.question}?") and len(asked.about) == 1:
+                answered = decode(batch.input_ids[row, at + 1 :]).startswith(f" {asked.answer}</s>")
+                if answered and before.endswith(f" {asked.question}?") and len(asked.about) == 1:
                     (statement,) = [part.text for part in page.passage if part.about == asked.about[0]]
                     assert decode(batch.input_ids[row, batch.sought[row, 0, at]]) == f" {statement}"
                     found += 1
@@ -91,27 +93,31 @@ def test_a_supposition_is_checked_where_it_is_borne_out(vocabulary):
 
 def test_what_is_told_sees_its_own_slots_and_slots_see_themselves(vocabulary):
     rng = random.Random(3)
-    told = [tell(rng, 0.3) for _ in range(200)]
-    batch = lay_out_told(told, vocabulary)
-    assert {len(one.notes) for one in told} == {1, 2}
-    for row, one in enumerate(told):
+    examples = [draw_example(rng, 0.3) for _ in range(200)]
+    batch = lay_out_examples(examples, vocabulary)
+    assert {len(example.notes) for example in examples} == {1, 2}
+    for row, example in enumerate(examples):
         end = int((batch.weights[row] > 0).nonzero().max())
-        assert batch.visible[row, 0, end, :SLOTS].sum() == (0 if one.blind else len(one.notes))
+        assert batch.visible[row, 0, end, :SLOTS].sum() == (0 if example.blind else len(example.notes))
         assert batch.visible[row, 0, end, SLOTS : end + 1].all()
         assert torch.equal(batch.visible[row, 0, :SLOTS], torch.eye(batch.visible.shape[-1], dtype=torch.bool)[:SLOTS])
         learned = vocabulary.tokenizer.decode(batch.input_ids[row, batch.weights[row] > 0])
-        assert learned == f" {one.asked.answer if one.asked else one.caption}</s>"
+        assert learned == f" {example.asked.answer if example.asked else example.caption}</s>"
 
 
 def test_the_head_of_the_group_that_is_meant_looks_at_the_slot(vocabulary):
     rng = random.Random(4)
-    told = [one for one in (tell(rng, 0.0) for _ in range(400)) if one.asked and len(one.asked.about) == 1]
-    batch = lay_out_told(told, vocabulary)
+    examples = [
+        example
+        for example in (draw_example(rng, 0.0) for _ in range(400))
+        if example.asked and len(example.asked.about) == 1
+    ]
+    batch = lay_out_examples(examples, vocabulary)
     looked = 0
-    for row, one in enumerate(told):
+    for row, example in enumerate(examples):
         at = int((batch.weights[row] > 0).nonzero().min()) - 1
-        (number,) = one.asked.about
-        if not one.blind and number < 2:
+        (number,) = example.asked.about
+        if not example.blind and number < 2:
             seen = [batch.sought[row, head, at].nonzero().flatten().tolist() for head in range(2)]
             assert seen == [[0 if head == number else SLOTS] for head in range(2)]
             looked += 1
@@ -121,13 +127,13 @@ def test_the_head_of_the_group_that_is_meant_looks_at_the_slot(vocabulary):
 def test_notes_that_differ_are_condensed_differently():
     condenser = Condenser(32)
     rng = random.Random(5)
-    told = [tell(rng, 0.0) for _ in range(60)]
-    vectors = condense(told, condenser)
+    examples = [draw_example(rng, 0.0) for _ in range(60)]
+    vectors = condense(examples, condenser)
     assert vectors.shape == (60, SLOTS, 32)
     same = (vectors[:, None] - vectors[None]).abs().amax((-2, -1)) < 1e-5
-    for a, one in enumerate(told):
-        for b, other in enumerate(told):
-            assert bool(same[a, b]) == (one.notes == other.notes)
+    for a, example in enumerate(examples):
+        for b, other in enumerate(examples):
+            assert bool(same[a, b]) == (example.notes == other.notes)
 
 
 def test_slots_are_filled_wherever_a_layer_is_entered():

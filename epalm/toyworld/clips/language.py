@@ -28,27 +28,27 @@ def write_caption(clip: Clip, rng: random.Random) -> str:
     """A caption that names every thing with its colour and every deed in the order of time."""
     first, last = clip.acts[0], clip.acts[-1]
     if clip.collision:
-        told = rng.choice(
+        clause = rng.choice(
             (f"{_thing(first)} and {_thing(last)} collide", f"{_thing(first)} collides with {_thing(last)}")
         )
     elif len(clip.acts) == 1:
-        told = f"{_thing(first)} {first.deed}"
+        clause = f"{_thing(first)} {first.deed}"
     elif first.shape == last.shape:
-        told = rng.choice(
+        clause = rng.choice(
             (
                 f"{_thing(first)} {first.deed} and then {last.deed}",
                 f"{_thing(first)} {first.deed}, then it {last.deed}",
             )
         )
     else:
-        told = rng.choice(
+        clause = rng.choice(
             (
                 f"{_thing(first)} {first.deed}, then {_thing(last)} {last.deed}",
                 f"first {_thing(first)} {first.deed} and then {_thing(last)} {last.deed}",
             )
         )
     ground = f" on a {clip.ground} ground" if rng.random() < 0.3 else ""
-    return rng.choice(("{}", "{}", "we see that {}")).format(told + ground) + "."
+    return rng.choice(("{}", "{}", "we see that {}")).format(clause + ground) + "."
 
 
 _DEED = "|".join((*DEEDS, "collide"))
@@ -199,12 +199,12 @@ def _ask_presence(clip: Clip, rng: random.Random) -> Asked | None:
     manner = rng.choice(("shape", "color", "deed", "does", "does"))
     if manner == "shape":
         absent = [shape for shape in SHAPES if shape not in {shape for shape, _ in clip.things}]
-        one = with_article(act.shape if wanted else rng.choice(absent))
-        form, evidence = rng.choice((f"is there {one}", f"do you see {one}")), act.shape
+        thing = with_article(act.shape if wanted else rng.choice(absent))
+        form, evidence = rng.choice((f"is there {thing}", f"do you see {thing}")), act.shape
     elif manner == "color":
         absent = [color for color in COLORS if color not in {color for _, color in clip.things}]
-        one = with_article(f"{act.color if wanted else rng.choice(absent)} {rng.choice(_THING)}")
-        form, evidence = rng.choice((f"is there {one}", f"do you see {one}")), act.color
+        thing = with_article(f"{act.color if wanted else rng.choice(absent)} {rng.choice(_THING)}")
+        form, evidence = rng.choice((f"is there {thing}", f"do you see {thing}")), act.color
     else:
         done = {each.deed for each in (clip.acts if manner == "deed" else mine)}
         others = {each.deed for each in clip.acts} - done  # what the other thing does is the hard no
@@ -220,17 +220,17 @@ def _ask_order(clip: Clip, rng: random.Random) -> Asked | None:
     """Which of two acts comes before the other?"""
     if len(clip.acts) == 1 or clip.collision:
         return None
-    one, two = rng.sample(clip.acts, 2)
+    first, second = rng.sample(clip.acts, 2)
     relation = rng.choice(("before", "after"))
-    truth = (one is clip.acts[0]) == (relation == "before")
+    truth = (first is clip.acts[0]) == (relation == "before")
     if len(clip.things) == 2:
         place = "first" if relation == "before" else "last"
         form = rng.choice(
-            (f"does the {one.shape} act {relation} the {two.shape}", f"is it the {one.shape} that acts {place}")
+            (f"does the {first.shape} act {relation} the {second.shape}", f"is it the {first.shape} that acts {place}")
         )
     else:
-        form = f"does it {bare(one.deed)} {relation} it {two.deed}"
-    return Asked("order", form, "yes" if truth else "no", clip.numbers(one, two))
+        form = f"does it {bare(first.deed)} {relation} it {second.deed}"
+    return Asked("order", form, "yes" if truth else "no", clip.numbers(first, second))
 
 
 _ASKERS: tuple[tuple[Callable[[Clip, random.Random], Asked | None], int], ...] = (

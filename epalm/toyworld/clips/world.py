@@ -72,6 +72,6 @@ def draw_clip(rng: random.Random, *, held_out: bool = False, kind: str | None = 
         deeds = [COLLIDES] * 2 if kind == "collision" else rng.sample(DEEDS[:-1], 2)
         acts = [Act(*first, deeds[0]), Act(*(first if kind == "twice" else second), deeds[1])]
         acts = acts[:1] if kind == "once" else acts
-        apart = kind in ("once", "twice") or first[0] != second[0]
-        if apart and all(is_held_out(act.shape, act.color, act.deed) == held_out for act in acts):
+        places_may_differ = kind in ("once", "twice") or first[0] != second[0]
+        if places_may_differ and all(is_held_out(act.shape, act.color, act.deed) == held_out for act in acts):
             return Clip(rng.choice(GROUNDS), tuple(acts))

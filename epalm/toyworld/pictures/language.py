@@ -245,22 +245,22 @@ def _ask_presence(scene: Scene, rng: random.Random) -> Asked | None:
     about = scene.numbers(group)
     if manner == "shape":
         absent = [shape for shape in SHAPES if scene.with_shape(shape) is None]
-        one = group.shape if wanted else rng.choice(absent)
+        thing = group.shape if wanted else rng.choice(absent)
         about = about if wanted else ()
         evidence = plural(group.shape, group.count)
     elif manner == "color":
         absent = [color for color in COLORS if not scene.with_color(color)]
-        one = f"{group.color if wanted else rng.choice(absent)} {rng.choice(_THING)}"
+        thing = f"{group.color if wanted else rng.choice(absent)} {rng.choice(_THING)}"
         about = scene.numbers(*scene.with_color(group.color)) if wanted else ()
         evidence = group.color
     else:
         evidence = group.color
         wrong = [other.color for other in scene.groups if other.color != group.color] if rng.random() < 0.5 else []
         wrong = wrong or [color for color in COLORS if color != group.color]
-        one = f"{group.color if wanted else rng.choice(wrong)} {group.shape}"
+        thing = f"{group.color if wanted else rng.choice(wrong)} {group.shape}"
     negated = rng.random() < 0.3
     frame = rng.choice(_IS_THERE_NOT if negated else _IS_THERE)
-    question = frame.format(a=with_article(one), one=one, many=plural(one, 2), image=rng.choice(_IMAGE))
+    question = frame.format(a=with_article(thing), one=thing, many=plural(thing, 2), image=rng.choice(_IMAGE))
     return Asked("presence", question, "yes" if wanted != negated else "no", about, wanted, (evidence,))
 
 
@@ -289,36 +289,36 @@ def _ask_comparison(scene: Scene, rng: random.Random) -> Asked | None:
     """Two groups held against each other: more, larger, left of, above, same colour."""
     if len(scene.groups) < 2:
         return None
-    one, two = rng.sample(scene.groups, 2)
-    names = plural(one.shape, 2), plural(two.shape, 2)
-    singular = plural(one.shape, one.count), plural(two.shape, two.count)
-    be = "is" if one.count == 1 else "are"
+    first, second = rng.sample(scene.groups, 2)
+    names = plural(first.shape, 2), plural(second.shape, 2)
+    singular = plural(first.shape, first.count), plural(second.shape, second.count)
+    be = "is" if first.count == 1 else "are"
     options: list[tuple[str, bool]] = [
-        (f"{be} the {singular[0]} the same {rng.choice(_COLOR)} as the {singular[1]}", one.color == two.color)
+        (f"{be} the {singular[0]} the same {rng.choice(_COLOR)} as the {singular[1]}", first.color == second.color)
     ]
-    if one.count != two.count:
+    if first.count != second.count:
         options += [
-            (f"are there more {names[0]} than {names[1]}", one.count > two.count),
-            (f"are there fewer {names[0]} than {names[1]}", one.count < two.count),
+            (f"are there more {names[0]} than {names[1]}", first.count > second.count),
+            (f"are there fewer {names[0]} than {names[1]}", first.count < second.count),
         ]
     else:
         options += [
             (f"are there as many {names[0]} as {names[1]}", True),
             (f"are there more {names[0]} than {names[1]}", False),
         ]
-    if one.size != two.size:
-        options += [(f"{be} the {singular[0]} larger than the {singular[1]}", one.size == "large")]
+    if first.size != second.size:
+        options += [(f"{be} the {singular[0]} larger than the {singular[1]}", first.size == "large")]
     for axis, (low, high) in enumerate((("left of", "right of"), ("above", "below"))):
-        if one.at[axis] != two.at[axis]:
+        if first.at[axis] != second.at[axis]:
             relation = rng.choice((low, high))
             options += [
                 (
                     f"{be} the {singular[0]} {relation} the {singular[1]}",
-                    (relation == low) == (one.at[axis] < two.at[axis]),
+                    (relation == low) == (first.at[axis] < second.at[axis]),
                 )
             ]
     question, truth = rng.choice(options)
-    return Asked("comparison", question, "yes" if truth else "no", scene.numbers(one, two))
+    return Asked("comparison", question, "yes" if truth else "no", scene.numbers(first, second))
 
 
 _ASKERS: tuple[tuple[Callable[[Scene, random.Random], Asked | None], int], ...] = (

@@ -185,9 +185,9 @@ def _texture(pen: ImageDraw.ImageDraw, texture: str, size: int, bright: bool, rn
     offset = rng.randrange(step)
     if texture == "striped":
         lean = rng.choice((-1.0, -0.5, 0.0, 0.5, 1.0))
-        apart = step * math.hypot(1.0, lean)  # along a row, so that it is `step` across the stripes
-        for number in range(math.ceil(3 * size / apart)):
-            at = offset - size + number * apart
+        spacing = step * math.hypot(1.0, lean)  # along a row, so that it is `step` across the stripes
+        for number in range(math.ceil(3 * size / spacing)):
+            at = offset - size + number * spacing
             pen.line((at, size, at + lean * size, 0), fill=ink, width=3)
     elif texture == "dotted":
         for row, y in enumerate(range(offset - step, size + step, step)):

@@ -25,12 +25,12 @@ def write_caption(sound: Sound, rng: random.Random) -> str:
     """A caption that names every event in the order of time: count, motion and shape always; more at random."""
     loudness = rng.random() < 0.5
     phrases = [noun_phrase(event, loudness=loudness) for event in sound.events]
-    told = rng.choice((", then ", " and then ")).join(phrases)
+    sequence = rng.choice((", then ", " and then ")).join(phrases)
     if sound.bed != "silence" and rng.random() < 0.4:
-        told += rng.choice((f" over {sound.bed}", f" with {sound.bed} in the background"))
+        sequence += rng.choice((f" over {sound.bed}", f" with {sound.bed} in the background"))
     return (
         rng.choice(("{}", "{}", "we hear {}", "the sound of {}", "there {be} {}")).format(
-            told, be="is" if sound.events[0].count == 1 else "are"
+            sequence, be="is" if sound.events[0].count == 1 else "are"
         )
         + "."
     )
@@ -176,13 +176,13 @@ def _ask_presence(sound: Sound, rng: random.Random) -> Asked | None:
     about = sound.numbers(event)
     if rng.random() < 0.5:
         absent = [shape for shape in SHAPES if sound.with_shape(shape) is None]
-        one, evidence = (event.shape if wanted else rng.choice(absent)), _name(event)
+        thing, evidence = (event.shape if wanted else rng.choice(absent)), _name(event)
         about = about if wanted else ()
     else:
         wrong = [motion for motion in MOTIONS if motion != event.motion]
-        one, evidence = f"{event.motion if wanted else rng.choice(wrong)} {event.shape}", event.motion
-    one = with_article(one)
-    form = rng.choice((f"is there {one}", f"do you hear {one}", f"can you hear {one}"))
+        thing, evidence = f"{event.motion if wanted else rng.choice(wrong)} {event.shape}", event.motion
+    thing = with_article(thing)
+    form = rng.choice((f"is there {thing}", f"do you hear {thing}", f"can you hear {thing}"))
     return Asked("presence", form, "yes" if wanted else "no", about, wanted, (evidence,))
 
 
@@ -199,25 +199,25 @@ def _ask_comparison(sound: Sound, rng: random.Random) -> Asked | None:
     """Two events held against each other: order, number, loudness."""
     if len(sound.events) < 2:
         return None
-    one, two = rng.sample(sound.events, 2)
+    first, second = rng.sample(sound.events, 2)
     relation = rng.choice(("before", "after"))
-    come = "does" if one.count == 1 else "do"
+    come = "does" if first.count == 1 else "do"
     options = [
         (
-            f"{come} the {_name(one)} come {relation} the {_name(two)}",
-            (one is sound.events[0]) == (relation == "before"),
+            f"{come} the {_name(first)} come {relation} the {_name(second)}",
+            (first is sound.events[0]) == (relation == "before"),
         )
     ]
-    names = plural(one.shape, 2), plural(two.shape, 2)
-    if one.count != two.count:
+    names = plural(first.shape, 2), plural(second.shape, 2)
+    if first.count != second.count:
         options += [
-            (f"are there more {names[0]} than {names[1]}", one.count > two.count),
-            (f"are there fewer {names[0]} than {names[1]}", one.count < two.count),
+            (f"are there more {names[0]} than {names[1]}", first.count > second.count),
+            (f"are there fewer {names[0]} than {names[1]}", first.count < second.count),
         ]
-    if one.loudness != two.loudness:
-        options += [(f"{_be(one)} the {_name(one)} louder than the {_name(two)}", one.loudness == "loud")]
+    if first.loudness != second.loudness:
+        options += [(f"{_be(first)} the {_name(first)} louder than the {_name(second)}", first.loudness == "loud")]
     question, truth = rng.choice(options)
-    return Asked("comparison", question, "yes" if truth else "no", sound.numbers(one, two))
+    return Asked("comparison", question, "yes" if truth else "no", sound.numbers(first, second))
 
 
 _ASKERS: tuple[tuple[Callable[[Sound, random.Random], Asked | None], int], ...] = (
