@@ -107,7 +107,7 @@ def build(
     batch_size: int,
     per_shard: int,
     processes: Processes,
-    told: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None],
 ) -> None:
     """Add to `store` what is not in it yet.
 
@@ -119,7 +119,7 @@ def build(
         batch_size: items perceived at once.
         per_shard: items of a shard.
         processes: those that share the work; each of them must call this.
-        told: called with how many items are done, and how many were to be done.
+        on_progress: called with how many items are done, and how many were to be done.
 
     Raises:
         DataError: a shard cannot be written, or what another process wrote cannot be read here.
@@ -144,7 +144,7 @@ def build(
                     for batch in cuts[number]:
                         kept.append(next(stream))
                         news.done += len(batch)
-                        told(done + news.done, total)
+                        on_progress(done + news.done, total)
                     news.written = _write(writer, store, mine[number], kept)
                 else:
                     news.written = writer.finish()
@@ -158,7 +158,7 @@ def build(
             here = sum(each.done for each in every)
             done += here
             if here > news.done:
-                told(done, total)
+                on_progress(done, total)
     finally:
         stream.close()
         writer.close()
@@ -175,8 +175,8 @@ def _plan(store: FeatureStore, wanted: Sequence[tuple[ItemT, bytes]], per_shard:
     plan = []
     for first in range(0, len(wanted), per_shard):
         last = first + per_shard
-        some = [pair for pair, is_there in zip(wanted[first:last], there[first:last], strict=True) if not is_there]
-        plan.append(_Planned([item for item, _ in some], [key for _, key in some]))
+        lacking = [pair for pair, is_there in zip(wanted[first:last], there[first:last], strict=True) if not is_there]
+        plan.append(_Planned([item for item, _ in lacking], [key for _, key in lacking]))
     return plan
 
 

@@ -10,9 +10,9 @@ from epalm.data.store.description import DESCRIPTION
 
 def default_place() -> Path:
     """`$EPALM_CACHE/features`, else `epalm/features` in the user's cache directory."""
-    named = os.environ.get("EPALM_CACHE")
-    if named:
-        return Path(named).expanduser() / "features"
+    directory = os.environ.get("EPALM_CACHE")
+    if directory:
+        return Path(directory).expanduser() / "features"
     caches = os.environ.get("XDG_CACHE_HOME")
     return (Path(caches) if caches else Path("~/.cache").expanduser()) / "epalm" / "features"
 

@@ -35,11 +35,11 @@ class KnownViews:
 
     def lacks(self, views: Sequence[FileView]) -> list[FileView]:
         """Which views have not been found or built here."""
-        return [one for one in views if one not in self._keys]
+        return [view for view in views if view not in self._keys]
 
     def take(self, views: Sequence[FileView]) -> Tensor:
         """Features (B, ...) of views that are not lacking."""
-        return self.store.read(self.store.find(as_keys([self._keys[one] for one in views])))
+        return self.store.read(self.store.find(as_keys([self._keys[view] for view in views])))
 
     def _check(self, keys: np.ndarray, on_progress: OnProgress, processes: Processes) -> None:
         """Have shards that hold some of keys (Q, 2) count as absent where their bytes are not what was written.
@@ -50,12 +50,12 @@ class KnownViews:
         held = {self.store.shards[i] for i in set(self.store.shard_numbers(entries[entries >= 0]).tolist())}
         new = sorted((shard for shard in held if shard.path not in self._checked), key=lambda shard: shard.path)
         self._checked |= {shard.path for shard in new}
-        tell = once_noticeable(partial(on_progress, "verifying"))
+        report = once_noticeable(partial(on_progress, "verifying"))
         mine, damaged = new[processes.rank :: processes.count], list[Path]()
         for number, shard in enumerate(mine, 1):
             if not shard.is_whole():
                 damaged.append(shard.path)
-            tell(number, len(mine))
+            report(number, len(mine))
         gone = {path for theirs in processes.share(damaged) for path in theirs}
         for shard in new:
             if shard.path in gone:
@@ -89,15 +89,15 @@ class CachedFeatures(KnownViews):
             return
         paths = list(dict.fromkeys(path for path, _ in views))
         before = {path: place_of(path) for path in paths}
-        tell = once_noticeable(partial(on_progress, "identifying"))
-        contents = FileHashes(self.store.folder / "places").identify(before, processes, tell)
+        report = once_noticeable(partial(on_progress, "identifying"))
+        contents = FileHashes(self.store.folder / "places").identify(before, processes, report)
         for path in paths:
             if path not in contents:  # it is what is perceived that says why it cannot be read
                 list(perceive([[(path, None)]]))
-        keys = {one: self._key(one, contents[one[0]]) for one in views if one[0] in contents}
-        wanted: dict[bytes, FileView] = {}
-        for one, key in keys.items():
-            wanted.setdefault(key, one)  # files of one content are perceived once
+        keys = {view: self._key(view, contents[view[0]]) for view in views if view[0] in contents}
+        to_perceive: dict[bytes, FileView] = {}
+        for view, key in keys.items():
+            to_perceive.setdefault(key, view)  # files of one content are perceived once
 
         def unchanged(batches: Sequence[Sequence[FileView]]) -> Generator[tuple[list[FileView], Tensor], None, None]:
             for read, features in perceive(batches):
@@ -108,21 +108,21 @@ class CachedFeatures(KnownViews):
 
         self.store.refresh(processes)
         self._check(as_keys(keys.values()), on_progress, processes)
-        known = self.store.description
+        shape, dtype, facts = self.store.description.shape, self.store.description.dtype, self.store.description.facts
         build(
             self.store,
-            [(one, key) for key, one in wanted.items()],
+            [(view, key) for key, view in to_perceive.items()],
             unchanged,
             batch_size=self._batch_size,
-            per_shard=items_per_shard(known.shape, known.dtype, known.facts.get("frames") or 1, len(wanted)),
+            per_shard=items_per_shard(shape, dtype, facts.get("frames") or 1, len(to_perceive)),
             processes=processes,
-            told=partial(on_progress, "perceiving"),
+            on_progress=partial(on_progress, "perceiving"),
         )
         there = self.store.find(as_keys(keys.values())) >= 0
-        self._keys |= {one: key for (one, key), found in zip(keys.items(), there.tolist(), strict=True) if found}
+        self._keys |= {view: key for (view, key), found in zip(keys.items(), there.tolist(), strict=True) if found}
 
-    def _key(self, one: FileView, content: bytes) -> bytes:
-        path, view = one
+    def _key(self, file_view: FileView, content: bytes) -> bytes:
+        path, view = file_view
         name = path.name.encode("utf-8", "surrogateescape")
         if view is None and self._modality == "video" and self._views.evaluation_frames == "random":
             return key_of(content, name, f"{self._views.seed} evaluation".encode())

@@ -63,8 +63,8 @@ class StoreDescription(Settings):
     @property
     def key(self) -> str:
         """32 hexadecimal digits that stand for everything that changes the numbers."""
-        told = {name: getattr(self, name) for name in ("format", "identity", "shape", "dtype", "facts")}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+        described = {name: getattr(self, name) for name in ("format", "identity", "shape", "dtype", "facts")}
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
 
     def write(self, folder: Path) -> None:
         """Write `store.json`, if it is not there.

@@ -52,7 +52,7 @@ def read_feature_file(source: Path) -> FeatureFile:
     if not source.is_file():
         raise DataError(f"{source}: no such file")
     try:
-        brought = readers[source.suffix](source)
+        contents = readers[source.suffix](source)
     except (
         OSError,
         ValueError,
@@ -65,15 +65,17 @@ def read_feature_file(source: Path) -> FeatureFile:
     ) as e:
         reason = " ".join(str(e).split())
         raise DataError(f"{source}: holds no features with their ids ({reason}); see docs/features.md") from None
-    if brought.kind not in _KINDS:
-        raise DataError(f"{source}: features are of {brought.kind}; they must be of float16, bfloat16 or float32")
-    if not 2 <= len(brought.shape) <= 4 or 0 in brought.shape:
+    if contents.kind not in _KINDS:
+        raise DataError(f"{source}: features are of {contents.kind}; they must be of float16, bfloat16 or float32")
+    if not 2 <= len(contents.shape) <= 4 or 0 in contents.shape:
         raise DataError(
-            f"{source}: features are of shape {brought.shape}; it must be (N, E), (N, K, E) or (N, K, S, E)"
+            f"{source}: features are of shape {contents.shape}; it must be (N, E), (N, K, E) or (N, K, S, E)"
         )
-    if len(brought.ids) != brought.shape[0]:
-        raise DataError(f"{source}: {len(brought.ids)} ids for {brought.shape[0]} features; there must be one for each")
-    return brought
+    if len(contents.ids) != contents.shape[0]:
+        raise DataError(
+            f"{source}: {len(contents.ids)} ids for {contents.shape[0]} features; there must be one for each"
+        )
+    return contents
 
 
 def _read_npz(source: Path) -> FeatureFile:
@@ -98,10 +100,10 @@ def _read_safetensors(source: Path) -> FeatureFile:
     ids = json.loads((file.metadata() or {})["ids"])
     if not isinstance(ids, list):
         raise ValueError("the metadata entry ids is no list")
-    told = file.get_slice("features")
-    kind = str(told.get_dtype())
+    rows = file.get_slice("features")
+    kind = str(rows.get_dtype())
     return FeatureFile(
-        _texts(ids), tuple(told.get_shape()), _OF_TENSORS.get(kind, kind), lambda first, last: told[first:last]
+        _texts(ids), tuple(rows.get_shape()), _OF_TENSORS.get(kind, kind), lambda first, last: rows[first:last]
     )
 
 
@@ -126,17 +128,17 @@ def _read_parquet(source: Path) -> FeatureFile:
     return FeatureFile(ids, (len(ids), *item.shape[1:]), _kind(item), part)
 
 
-def _texts(given: Sequence[Any]) -> list[str]:
+def _texts(values: Sequence[Any]) -> list[str]:
     """Ids as text: bytes are UTF-8, whole numbers are told by their digits."""
     ids = []
-    for each in given:
-        if not isinstance(each, str | bytes | int) or isinstance(each, bool):
-            raise ValueError(f"the id {each!r} is no text")
+    for value in values:
+        if not isinstance(value, str | bytes | int) or isinstance(value, bool):
+            raise ValueError(f"the id {value!r} is no text")
         try:
-            ids.append(each.decode() if isinstance(each, bytes) else str(each))
+            ids.append(value.decode() if isinstance(value, bytes) else str(value))
             ids[-1].encode("utf-8", "surrogateescape")
         except UnicodeError:
-            raise ValueError(f"the id {each!r} is not UTF-8") from None
+            raise ValueError(f"the id {value!r} is not UTF-8") from None
     return ids
 
 

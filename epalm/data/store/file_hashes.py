@@ -37,8 +37,8 @@ def place_of(path: Path) -> bytes | None:
         found = os.stat(path)  # noqa: PTH116  a third of the time
     except (OSError, ValueError):
         return None
-    told = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-    return key_of(os.fsencode(os.path.abspath(path)), told.encode())  # noqa: PTH100  links are told by their own names
+    status = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+    return key_of(os.fsencode(os.path.abspath(path)), status.encode())  # noqa: PTH100  links are told by their own names
 
 
 class FileHashes:
@@ -52,14 +52,14 @@ class FileHashes:
         self._index, self._contents = KeyIndex(both[:, :2]), both[:, 2:]
 
     def identify(
-        self, places: Mapping[Path, bytes | None], processes: Processes, told: Callable[[int, int], None]
+        self, places: Mapping[Path, bytes | None], processes: Processes, on_progress: Callable[[int, int], None]
     ) -> dict[Path, bytes]:
         """The content keys of files; those that cannot be read are left out.
 
         Args:
             places: what `place_of` says of each file; the same files in every process, each of which reads its share.
             processes: those that share the work.
-            told: called with how many files have been read, and how many were to be.
+            on_progress: called with how many files have been read, and how many were to be.
         """
         found = self._index.find(as_keys(place or bytes(KEY_BYTES) for place in places.values())).tolist()
         known = {
@@ -80,7 +80,7 @@ class FileHashes:
                 for number, (path, key) in enumerate(zip(strange, readers.map(content_of, strange), strict=True), 1):
                     if key:
                         read[path] = key
-                    told(done + number, total)
+                    on_progress(done + number, total)
                 self._remember([(place, key) for path, key in read.items() if (place := places[path])])
                 found_here = [known.get(path) or read.get(path) for path in mine]
                 # Machines may see other times of one file, and so know other files: all go by what one of them says.
@@ -89,7 +89,7 @@ class FileHashes:
                 here = sum(path not in known for share in now for path in share)
                 done += here
                 if here > len(strange):
-                    told(done, total)
+                    on_progress(done, total)
         return contents
 
     def _remember(self, read: Sequence[tuple[bytes, bytes]]) -> None:

@@ -58,21 +58,21 @@ class ImportedFeatures(KnownViews):
 
     def _by_content(self, paths: Sequence[Path], on_progress: OnProgress, processes: Processes) -> dict[Path, bytes]:
         places = {path: place_of(path) for path in paths}
-        tell = once_noticeable(partial(on_progress, "identifying"))
-        contents = FileHashes(self.store.folder / "places").identify(places, processes, tell)
+        report = once_noticeable(partial(on_progress, "identifying"))
+        contents = FileHashes(self.store.folder / "places").identify(places, processes, report)
         there = self.store.find(as_keys(contents.values())) >= 0
         return {path: key for (path, key), found in zip(contents.items(), there.tolist(), strict=True) if found}
 
     def _by_id(self, paths: Sequence[Path]) -> dict[Path, bytes]:
         found: dict[Path, bytes] = {}
         for first in range(0, len(paths), _AT_ONCE):
-            some = paths[first : first + _AT_ONCE]
-            keys = [[key_of_id(one) for one in ids_of(path)] for path in some]
+            batch = paths[first : first + _AT_ONCE]
+            keys = [[key_of_id(name) for name in ids_of(path)] for path in batch]
             there = iter((self.store.find(as_keys(key for each in keys for key in each)) >= 0).tolist())
-            for path, each in zip(some, keys, strict=True):
-                known = [key for key, is_there in zip(each, [next(there) for _ in each], strict=True) if is_there]
-                if known:
-                    found[path] = self._owned(known[0], path)
+            for path, each in zip(batch, keys, strict=True):
+                present = [key for key, is_there in zip(each, [next(there) for _ in each], strict=True) if is_there]
+                if present:
+                    found[path] = self._owned(present[0], path)
         return found
 
     def _owned(self, key: bytes, path: Path) -> bytes:

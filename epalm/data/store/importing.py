@@ -40,29 +40,29 @@ def import_features(
         DataError: the file cannot be read, or holds no such features; or the store holds other features, or cannot be
             written. The store is then as it was.
     """
-    brought = read_feature_file(source)
-    count, *item = brought.shape
+    contents = read_feature_file(source)
+    count, *item = contents.shape
     shape = (1, *item) if len(item) == 1 else tuple(item)
-    own = brought.kind if brought.kind in DTYPES else "float32"
+    own = contents.kind if contents.kind in DTYPES else "float32"
     facts = {"made_by": made_by} if made_by else {}
     description = StoreDescription.build(
         {"identity": "id", "shape": shape, "dtype": dtype or own, "facts": facts, "made_by": made_by}, str(source)
     )
-    keys = as_keys(key_of_id(name) for name in brought.ids)
+    keys = as_keys(key_of_id(name) for name in contents.ids)
     twice = np.flatnonzero(KeyIndex(keys).find(keys) != np.arange(count))
     if len(twice):
-        raise DataError(f"{source}: the id '{brought.ids[int(twice[0])]}' is there twice")
+        raise DataError(f"{source}: the id '{contents.ids[int(twice[0])]}' is there twice")
     store = FeatureStore(folder, description) if _is_store(folder) else None
     step = items_per_shard(shape, description.dtype)
 
     def features(part: slice) -> Tensor:
-        return _checked(source, brought, part, description.dtype).reshape(-1, *shape)
+        return _checked(source, contents, part, description.dtype).reshape(-1, *shape)
 
     missing: dict[Path, slice] = {}
     for first in range(0, count, step):
         part = slice(first, min(first + step, count))
-        path, given = folder / _name(brought.ids[part]), features(part)
-        if store is None or not _is_there(store, path, source, brought.ids[part], keys[part], given):
+        path, given = folder / _name(contents.ids[part]), features(part)
+        if store is None or not _is_there(store, path, source, contents.ids[part], keys[part], given):
             missing[path] = part
     with _all_or_nothing(folder, [*missing, *([] if store else [folder / DESCRIPTION])]):
         store = store or FeatureStore(folder, description)
@@ -122,16 +122,16 @@ def _is_there(
         store.drop(there, f"{path}: damaged; its checksum is another")
     elif there is not None and there.checksum == checksum_of(raw.data, keys.tobytes()):
         return True
-    known = np.flatnonzero(store.find(keys) >= 0)
-    if len(known):
-        name = ids[int(known[0])]
+    present = np.flatnonzero(store.find(keys) >= 0)
+    if len(present):
+        name = ids[int(present[0])]
         raise DataError(f"{source}: the id '{name}' is in {store.folder} already; remove the store, or name another")
     return False
 
 
-def _checked(source: Path, brought: FeatureFile, part: slice, dtype: str) -> Tensor:
+def _checked(source: Path, contents: FeatureFile, part: slice, dtype: str) -> Tensor:
     """Features (n, ...) of a part of the items, as they are stored."""
-    given = brought.part(part.start, part.stop)
+    given = contents.part(part.start, part.stop)
     stored = given.to(DTYPES[dtype])
     finite = stored.flatten(1).isfinite().all(dim=1)
     if not finite.all():
@@ -139,7 +139,7 @@ def _checked(source: Path, brought: FeatureFile, part: slice, dtype: str) -> Ten
         remedy = "choose bfloat16 or float32 (--dtype)" if dtype == "float16" else "scale them down"
         fits_not = f"do not fit {dtype}; {remedy}"
         why = fits_not if given[at].isfinite().all() else "are not all finite numbers; mend them, or leave it out"
-        raise DataError(f"{source}: the features of '{brought.ids[part.start + at]}' {why}")
+        raise DataError(f"{source}: the features of '{contents.ids[part.start + at]}' {why}")
     return stored
 
 

@@ -40,16 +40,16 @@ class StoreReport:
 
     def as_text(self) -> str:
         """For people."""
-        known = self.description
-        facts = known.facts
+        description = self.description
+        facts = description.facts
         made_on = ", ".join(str(facts[name]) for name in ("device", "computed_in") if facts.get(name))
         lines = [
             ("store", str(self.folder)),
             ("modality", facts.get("modality")),
-            ("made by", known.made_by),
-            ("revision", known.revision),
+            ("made by", description.made_by),
+            ("revision", description.revision),
             ("made on", made_on),
-            ("items", f"{self.items:,} of {known.shape}, {known.dtype}, known by {known.identity}"),
+            ("items", f"{self.items:,} of {description.shape}, {description.dtype}, known by {description.identity}"),
             ("shards", f"{self.shards}, {self.size / 1e6:,.1f} MB"),
             *(("damaged", why) for why in self.damaged.values()),
         ]
@@ -71,11 +71,11 @@ def report_on(
     """
     store = FeatureStore(folder)
     shards = store.shards if checksums else ()
-    tell = once_noticeable(partial(on_progress, "verifying")) if on_progress else None
+    report = once_noticeable(partial(on_progress, "verifying")) if on_progress else None
     for number, shard in enumerate(shards, 1):
         if not shard.is_whole():
             store.drop(shard, f"{shard.path}: damaged; its checksum is another")
-        if tell is not None:
-            tell(number, len(shards))
+        if report is not None:
+            report(number, len(shards))
     size = sum(shard.path.stat().st_size for shard in store.shards)
     return StoreReport(folder, store.description, len(store), len(store.shards), size, dict(store.damaged))

@@ -186,13 +186,13 @@ def read_shard(path: Path) -> Shard:
             if not 0 < length <= size - 8:
                 raise DamagedShardError(f"{path}: its header is damaged")
             header = json.loads(file.read(length))
-            told, of_keys = header["features"], header["keys"]
-            start, end = (8 + length + int(offset) for offset in told["data_offsets"])
+            features, of_keys = header["features"], header["keys"]
+            start, end = (8 + length + int(offset) for offset in features["data_offsets"])
             keys_start, keys_end = (8 + length + int(offset) for offset in of_keys["data_offsets"])
             if size != max(end, keys_end):
                 raise DamagedShardError(f"{path}: {size} bytes long, not {max(end, keys_end)}")
-            count, *shape = (int(number) for number in told["shape"])
-            dtype, checksum = _CODES[told["dtype"]], str(header["__metadata__"]["checksum"])
+            count, *shape = (int(number) for number in features["shape"])
+            dtype, checksum = _CODES[features["dtype"]], str(header["__metadata__"]["checksum"])
             file.seek(keys_start)
             keys = np.frombuffer(file.read(keys_end - keys_start), "<u8").reshape(-1, 2)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -52,7 +52,7 @@ def built(folder: Path, source: Source, items: Sequence[tuple[int, bytes]] = ITE
         batch_size=3,
         per_shard=PER_SHARD,
         processes=ALONE,
-        told=lambda done, total: told.append((done, total)),
+        on_progress=lambda done, total: told.append((done, total)),
     )
     return store, told
 
@@ -131,7 +131,7 @@ def test_every_token_is_built_read_and_mended(tmp_path: Path, dtype: str) -> Non
             batch_size=3,
             per_shard=PER_SHARD,
             processes=ALONE,
-            told=lambda done, total: None,
+            on_progress=lambda done, total: None,
         )
         return store
 
@@ -190,7 +190,7 @@ def test_what_another_launch_wrote_meanwhile_is_seen_by_all(tmp_path: Path, shar
             batch_size=3,
             per_shard=PER_SHARD,
             processes=processes,
-            told=lambda done, total: None,
+            on_progress=lambda done, total: None,
         )
 
     with ThreadPoolExecutor(2) as ranks:
@@ -204,7 +204,7 @@ def test_a_damaged_shard_does_not_come_back_at_the_end_of_a_build(tmp_path: Path
     store, _ = built(tmp_path, Source(), ITEMS[:3])
     store.drop(store.shards[0], "damaged")
     unreadable = Source(unreadable=(1,))
-    build(store, ITEMS, unreadable, batch_size=3, per_shard=4, processes=ALONE, told=lambda done, total: None)
+    build(store, ITEMS, unreadable, batch_size=3, per_shard=4, processes=ALONE, on_progress=lambda done, total: None)
     assert store.find(as_keys([ITEMS[1][1]])).tolist() == [-1]
     assert (store.find(as_keys(key for _, key in ITEMS)) < 0).sum() == 1
 
