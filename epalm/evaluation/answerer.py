@@ -189,7 +189,7 @@ class Answerer(Asked):
         if self._answers_as_ids is None:
             task = self.tasks.of(row)
             prompt = task.prompt(row.question)
-            self._answers_as_ids = [task.spelling.target_ids(answer, prompt) for answer in self.vocabulary]
+            self._answers_as_ids = [task.tokenizer.target_ids(answer, prompt) for answer in self.vocabulary]
         return self._answers_as_ids
 
     def _ranked(self, row: Row, batch: TextBatch, features: Any) -> list[str]:

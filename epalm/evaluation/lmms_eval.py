@@ -111,7 +111,7 @@ class LmmsEvalModel(lmms):
     def _loss(self, row: Row, text: str, perceived: PerceivedFiles) -> tuple[float, bool]:
         task, model = self.answerer.tasks.of(row), self.answerer.model
         front = task.prompt_ids(row.question)
-        target = task.spelling.target_ids(text.strip(), task.prompt(row.question))[:-1]  # the end was not asked about
+        target = task.tokenizer.target_ids(text.strip(), task.prompt(row.question))[:-1]  # the end was not asked about
         if not target:
             return 0.0, True
         ids = torch.tensor([[*front, *target]])

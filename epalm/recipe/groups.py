@@ -42,8 +42,8 @@ class ModelSettings(Settings):
 
     def dtype(self) -> torch.dtype | Literal["auto"]:
         """`torch_dtype` as torch has it; `auto` is settled where the language model is loaded."""
-        named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-        return named.get(self.torch_dtype, "auto")
+        dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+        return dtypes.get(self.torch_dtype, "auto")
 
     def device_or_best(self) -> torch.device:
         """The device that is named, else a GPU, else the CPU.
@@ -56,7 +56,7 @@ class ModelSettings(Settings):
 
 
 class DataSettings(Settings):
-    """What is learned from, and what is measured on."""
+    """Training data, and what is scored."""
 
     train: Path | None = None
     """JSON Lines manifest of the training rows."""
@@ -67,13 +67,13 @@ class DataSettings(Settings):
     root: Path | None = None
     """Directory below which its annotations and media are."""
     train_split: str | None = None
-    """Its split to learn from, or several such as `train+val`; `train` takes its place."""
+    """Its split to train on, or several such as `train+val`; `train` takes its place."""
     validation_split: str | None = None
     """Its split to score; `validation` takes its place."""
     skip_missing: bool = False
     """Leave rows of the data set out, of both splits, whose media are not there; they are counted."""
     features: dict[str, Path] = Field(default_factory=dict)
-    """By modality, such as `image`: directory of ready features, brought or built, in place of an encoder."""
+    """By modality, such as `image`: directory of precomputed features, imported or built, in place of an encoder."""
     store: Path | Literal[False] | None = None
     """Directory below which features are kept, so that every file is perceived once and for all. Unset: the user's
     cache ($EPALM_CACHE, else ~/.cache/epalm) in training, and main memory afterwards; false: nowhere, files are
@@ -202,11 +202,11 @@ class TrainingSettings(Settings):
 
     @field_validator("start_from", "report_to", mode="before")
     @classmethod
-    def _one_is_enough(cls, value: Any) -> Any:
+    def _wrap_single_name(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) and value else value
 
     @model_validator(mode="after")
-    def _one_length(self) -> TrainingSettings:
+    def _epochs_or_steps(self) -> TrainingSettings:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give epochs or steps, not both")
         return self

@@ -45,9 +45,9 @@ def nearest_option(name: str, options: Sequence[str]) -> str:
 
     settings = [f"--{setting}" for setting, _ in all_settings(Recipe)]
     last = name.lstrip("-").replace("-", "_")
-    same = [setting for setting in settings if setting.rpartition(".")[2] == last]
-    if same:
-        return f"; did you mean {' or '.join(same)}?"
+    same_name = [setting for setting in settings if setting.rpartition(".")[2] == last]
+    if same_name:
+        return f"; did you mean {' or '.join(same_name)}?"
     return nearest(name, [*options, *settings])
 
 

@@ -36,10 +36,10 @@ def settle_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     training = settled.get("training")
     if isinstance(training, dict):
         start = training.get("start_from")
-        named = [start] if isinstance(start, str) else start
-        if isinstance(named, list | tuple):
+        adapters = [start] if isinstance(start, str) else start
+        if isinstance(adapters, list | tuple):
             training["start_from"] = [
-                (_directory(one, folder) or one) if isinstance(one, str) else one for one in named
+                (_directory(name, folder) or name) if isinstance(name, str) else name for name in adapters
             ]
     model = settled.get("model")
     if isinstance(model, dict):

@@ -42,7 +42,7 @@ class Recipe(Settings):
     text: TextTemplate = TextTemplate()
     """How questions, answers and captions are written."""
     data: DataSettings = DataSettings()
-    """Rows to learn from and to measure on."""
+    """Training data, and the rows that are scored."""
     training: TrainingSettings = TrainingSettings()
     """The optimisation."""
     generation: GenerationSettings = GenerationSettings()

@@ -50,7 +50,7 @@ class RecipeSheet:
             ("language model", model.language_model),
             *((f"{modality} encoder", f"{source}{frames}") for modality, source in model.encoders.items()),
             ("adapter", f"{adapter.preset}: {adapter.levels} levels into layers {adapter.start} to {adapter.end}"),
-            ("learned from", "your own rows" if data.dataset is None else f"{data.dataset} {data.train_split}"),
+            ("training data", "your own rows" if data.dataset is None else f"{data.dataset} {data.train_split}"),
             *([] if data.dataset is None else [("scored on", f"{data.dataset} {data.validation_split}")]),
             ("rates", f"at first, highest, last: {'; '.join(rates)}"),
             ("length", f"{training.epochs:g} epochs, {training.batch_size} rows a step over all processes"),
@@ -59,7 +59,7 @@ class RecipeSheet:
         if published.scores:
             scores = ", ".join(f"{metric} {score:.2f}" for metric, score in published.scores.items())
             lines += [("published", scores), ("", published.source)]
-        return "\n".join([f"{self.name}: {self.what}", *(f"{name:<15} {told}" for name, told in lines)])
+        return "\n".join([f"{self.name}: {self.what}", *(f"{name:<15} {value}" for name, value in lines)])
 
     def _rates(self) -> dict[str, dict[str, float]]:
         """Of connector and soft prompt: at first, at the peak, at last."""
@@ -67,11 +67,11 @@ class RecipeSheet:
         peaks = {"connector": training.learning_rate}
         if self.recipe.adapter.prompt != "none":
             peaks["prompt"] = training.prompt_learning_rate or training.learning_rate
-        told = {}
+        rates = {}
         for part, peak in peaks.items():
             first, last = training.shares_of_peak(of_prompt=part == "prompt")
-            told[part] = {"first": _rounded(peak * first), "peak": peak, "last": _rounded(peak * last)}
-        return told
+            rates[part] = {"first": _rounded(peak * first), "peak": peak, "last": _rounded(peak * last)}
+        return rates
 
 
 def package_recipes() -> dict[str, RecipeSheet]:

@@ -23,8 +23,8 @@ class Settings(BaseModel):
     def _no_truth_value_for_a_number(cls, values: Any) -> Any:
         """YAML reads `yes`, `no`, `on` and `off` as truth values, and Python takes those for 1 and 0."""
         for name, field in cls.model_fields.items():
-            given = values.get(name) if isinstance(values, Mapping) else None
-            if isinstance(given, bool) and {int, float} & kinds(field.annotation):
+            value = values.get(name) if isinstance(values, Mapping) else None
+            if isinstance(value, bool) and {int, float} & kinds(field.annotation):
                 raise ValueError(f"{name} must be a number, not true or false")
         return values
 
@@ -46,8 +46,8 @@ def _first_problem(cls: type[BaseModel], error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in ("model_type", "dict_type"):
         message = "must be a group of 'name: value' settings"
-    given = "" if problem["type"] in ("missing", "value_error") else f", got {_short(problem['input'])}"
-    return f"{dotted}: {message}{given}" if dotted else f"{message}{given}"
+    found = "" if problem["type"] in ("missing", "value_error") else f", got {_short(problem['input'])}"
+    return f"{dotted}: {message}{found}" if dotted else f"{message}{found}"
 
 
 def _short(value: Any) -> str:

@@ -28,9 +28,9 @@ def require_perceived(rows: Sequence[Row], modalities: Collection[str], where: s
         DataError: the first row that does not, and how many more there are.
     """
     if modalities:
-        blind = [row for row in rows if not row.media.keys() & modalities]
+        unperceived = [row for row in rows if not row.media.keys() & modalities]
         _refuse(
-            blind,
+            unperceived,
             where,
             lambda row: (
                 f"brings {', '.join(row.media)}, but the model perceives {', '.join(sorted(modalities))}; "
@@ -61,8 +61,10 @@ def require_room(
     def length(row: Row) -> int:
         if not with_targets:
             return len(tasks.prompt_ids(row))
-        alone = [dataclasses.replace(row, targets=(target,), weights=None) for target in dict.fromkeys(row.targets)]
-        return max(sum(map(len, tasks.encode(one, random.Random(0)))) for one in alone)
+        single_targets = [
+            dataclasses.replace(row, targets=(target,), weights=None) for target in dict.fromkeys(row.targets)
+        ]
+        return max(sum(map(len, tasks.encode(single, random.Random(0)))) for single in single_targets)
 
     suspects = [row for row in rows if _MOST_TOKENS_A_BYTE * _bytes(row, tasks) > limit]
     what = "its text with the answer" if with_targets else "its text"
@@ -93,11 +95,11 @@ def require_known_tokens(ids: Tensor, model: PerceptualLM) -> None:
     Raises:
         UnsupportedModelError: the tokenizer is another model's.
     """
-    known, largest = model.language_model.get_input_embeddings().num_embeddings, int(ids.max())
-    if largest >= known:
+    embeddings, largest = model.language_model.get_input_embeddings().num_embeddings, int(ids.max())
+    if largest >= embeddings:
         raise UnsupportedModelError(
-            f"language model {model.source}: its tokenizer writes token {largest}, but it has embeddings for {known} "
-            "tokens only; put the tokenizer there that it was trained with"
+            f"language model {model.source}: its tokenizer writes token {largest}, but it has embeddings for "
+            f"{embeddings} tokens only; put the tokenizer there that it was trained with"
         )
 
 

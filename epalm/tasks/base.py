@@ -14,7 +14,7 @@ from epalm.data.collate import Encoded
 from epalm.data.rows import Row
 from epalm.errors import DataError
 from epalm.metrics import Reference
-from epalm.tasks.spelling import Spelling
+from epalm.tasks.task_tokenizer import TaskTokenizer
 from epalm.tasks.template import TextTemplate, on_one_line
 
 
@@ -35,7 +35,7 @@ class Task(ABC):
     def __init__(self, tokenizer: Any, template: TextTemplate | None = None) -> None:
         self.template = template or TextTemplate()
         mark = self.template.answer_mark.strip(" ") if self.template.mark_is_token else ""
-        self.spelling = Spelling(tokenizer, mark)
+        self.tokenizer = TaskTokenizer(tokenizer, mark)
 
     @abstractmethod
     def prompt(self, question: str | None = None) -> str:
@@ -63,7 +63,7 @@ class Task(ABC):
 
     def prompt_ids(self, question: str | None = None) -> list[int]:
         """The prompt as tokens, to generate from; never empty."""
-        return self.spelling.prompt_ids(self.prompt(question))
+        return self.tokenizer.prompt_ids(self.prompt(question))
 
     def encode(self, row: Row, generator: random.Random) -> Encoded:
         """`row` as it is trained on in this visit.
@@ -79,11 +79,11 @@ class Task(ABC):
             raise DataError(f"row {row.number or row.id}: has no answer or caption to train on")
         prompt = self.prompt(row.question)
         target = on_one_line(self.draw(row, generator))
-        return Encoded(self.spelling.prompt_ids(prompt), self.spelling.target_ids(target, prompt))
+        return Encoded(self.tokenizer.prompt_ids(prompt), self.tokenizer.target_ids(target, prompt))
 
     def read_ids(self, ids: Sequence[int]) -> str:
         """The answer in generated tokens, prompt left out."""
-        return self.read_answer(self.spelling.read(ids))
+        return self.read_answer(self.tokenizer.decode(ids))
 
 
 TASKS: dict[str, type[Task]] = {}

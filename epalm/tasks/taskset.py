@@ -27,10 +27,10 @@ class Tasks:
         self._tasks = {name: task(tokenizer, template) for name, task in TASKS.items()}
         self.template = template or TextTemplate()
         """How text is written."""
-        spelling = next(iter(self._tasks.values())).spelling
-        self.pad_id = spelling.pad_id
+        task_tokenizer = next(iter(self._tasks.values())).tokenizer
+        self.pad_id = task_tokenizer.pad_id
         """Fills up batches."""
-        self.eos_id = spelling.eos_id
+        self.eos_id = task_tokenizer.eos_id
         """Ends every answer."""
 
     def __getitem__(self, name: str) -> Task:

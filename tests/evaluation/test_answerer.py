@@ -63,7 +63,7 @@ def test_a_long_neighbour_does_not_shorten_an_answer(backbones: Path, rows: list
     short, long = rows[0], next(row for row in rows if row.question == "z" * 62)
     alone = asked.answer([short])[0]
     assert asked.answer([short, long])[0] == alone
-    assert len(asked.tasks.of(short).spelling._ids(alone)) > 3  # longer than what the neighbour has room for
+    assert len(asked.tasks.of(short).tokenizer._ids(alone)) > 3  # longer than what the neighbour has room for
 
 
 def test_perception_reaches_the_answer(backbones: Path, place: Path) -> None:

@@ -130,7 +130,7 @@ def test_continuations_are_weighed(module: Any, adapter: Path, task: list[dict[s
     question = tasks["question_answering"]
     for (loss, greedy), one in zip(weighed, task, strict=True):
         front = question.prompt_ids(one["question"])
-        target = question.spelling.target_ids(one["answer"], question.prompt(one["question"]))[:-1]
+        target = question.tokenizer.target_ids(one["answer"], question.prompt(one["question"]))[:-1]
         encoder = lm.encoders["image"]
         features = encoder.features(encoder.preprocess([np.asarray(one["picture"])]), lm.levels["image"])
         scores = lm(torch.tensor([[*front, *target]]), features=features).logits[0].log_softmax(-1)

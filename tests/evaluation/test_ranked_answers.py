@@ -51,7 +51,7 @@ def likeliest(asked: Answerer, row: Row) -> str:
     features = encoder.features(encoder.preprocess([encoder_picture(row)]), model.levels["image"])
 
     def total(answer: str) -> float:
-        target = task.spelling.target_ids(answer, prompt)
+        target = task.tokenizer.target_ids(answer, prompt)
         labels = torch.tensor([[-100] * len(ids) + target])
         return float(model(torch.tensor([[*ids, *target]]), labels=labels, features=features).loss) * len(target)
 

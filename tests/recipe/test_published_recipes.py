@@ -219,25 +219,25 @@ def test_features_of_a_published_data_set_are_built_ahead(
 
 
 def test_every_recipe_is_listed(epalm: Callable[..., Any]) -> None:
-    told = epalm("recipes")
-    lines = told.out.splitlines()
+    listing = epalm("recipes")
+    lines = listing.out.splitlines()
     assert [line.split()[0] for line in lines] == list(list_recipes())
     assert {"vqav2_base", "coco_pt_L", "audiocaps", "coco_depalm", "toy_image"} <= set(list_recipes())
     assert all(len(line.split()) > 3 for line in lines)
-    assert {name: one["what"] for name, one in json.loads(epalm("recipes", "--json").out).items()} == list_recipes()
+    assert {name: sheet["what"] for name, sheet in json.loads(epalm("recipes", "--json").out).items()} == list_recipes()
 
 
 def test_a_recipe_is_told_from_its_file(
     epalm: Callable[..., Any], refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("socket.socket.connect", None)  # nobody is asked
-    told = epalm("recipes", "coco_pt_L").out
+    sheet = epalm("recipes", "coco_pt_L").out
     for part in (
         "facebook/opt-6.7b", "google/vit-large-patch16-224", "epalm_pt_L: 6 levels into layers 19 to 31",
         "coco_captions train", "coco_captions test", "connector 0.0001, 0.0002, 1e-05; prompt 0.0001, 0.001, 1e-05",
         "35 epochs, 16 rows a step", "3 beams", "cider 111.63", "bleu_4 33.35", "eP-ALM pt-L with OPT-6.7B",
     ):  # fmt: skip
-        assert part in told
+        assert part in sheet
     all_of_them = json.loads(epalm("recipes", "--json").out)
     assert json.loads(epalm("recipes", "msrvtt_captions", "--json").out) == all_of_them["msrvtt_captions"]
     assert all_of_them["msrvtt_captions"]["frames"] == 16
@@ -285,11 +285,11 @@ def test_what_training_sees_is_what_the_papers_say() -> None:
     for name in PUBLISHED:
         recipe = read_recipe(name)
         data, (modality,) = recipe.data, recipe.model.encoders
-        seen = data.views, data.store, data.augment, data.mask_sounds
+        view_settings = data.views, data.store, data.augment, data.mask_sounds
         if name.endswith("_depalm"):
-            assert seen == (1, None, "none", False)
+            assert view_settings == (1, None, "none", False)
         else:
-            assert seen == (None, False, "strong" if modality == "image" else "none", modality == "audio")
+            assert view_settings == (None, False, "strong" if modality == "image" else "none", modality == "audio")
         frames = {"msrvtt_captions": 16, "msrvtt_qa": 8, "msvd_qa": 8, "msrvtt_depalm": 8}
         assert recipe.model.frames == frames.get(name)
         window = recipe.adapter.start, recipe.adapter.end, recipe.adapter.levels
@@ -306,13 +306,15 @@ def test_where_the_data_are_must_be_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     call = ("train", "gqa_base", "--output", "adapter", *overrides("gqa_base", backbones, watchers))
-    said = refused(*call)
-    assert "data.root: where GQA lies is not said; give --data.root DIR (annotations: https://cs.stanford.edu" in said
+    message = refused(*call)
+    assert (
+        "data.root: where GQA lies is not said; give --data.root DIR (annotations: https://cs.stanford.edu" in message
+    )
     gqa(tmp_path / "root")
     next((tmp_path / "root" / "images").glob("t0.jpg")).unlink()
-    said = refused(*call, "--data.root", "root")
-    assert "1 of 3 image files missing, for 1 rows: t0.jpg" in said
-    assert "put it there, or leave their rows out with --data.skip_missing true" in said
+    message = refused(*call, "--data.root", "root")
+    assert "1 of 3 image files missing, for 1 rows: t0.jpg" in message
+    assert "put it there, or leave their rows out with --data.skip_missing true" in message
     there = (*call, "--data.root", "root", "--data.skip_missing", "true")
     done = epalm(*there)
     assert done.code == 0, done.err
@@ -320,8 +322,8 @@ def test_where_the_data_are_must_be_said(
     assert "gqa has no split 'dev'" in refused(*there, "--data.validation_split", "dev")
     assert "unknown data set 'gqq'; did you mean 'gqa'?" in refused(*call, "--data.root", "r", "--data.dataset", "gqq")
     assert "no such directory" in refused(*call, "--data.root", "nowhere")
-    said = refused(*there, "--data.train_split", "null")
-    assert "data.train: no rows to learn from; give --data.train_split SPLIT" in said
+    message = refused(*there, "--data.train_split", "null")
+    assert "data.train: no rows to learn from; give --data.train_split SPLIT" in message
     plain = ("train", "--data.root", "root", "--output", "b")
     assert "root is of a published data set, and none is named" in refused(*plain)
 
@@ -329,9 +331,9 @@ def test_where_the_data_are_must_be_said(
 def test_every_setting_that_restores_the_original_is_one() -> None:
     """As a shell reads it that it is pasted into."""
     page = (Path(__file__).parents[2] / "docs" / "original.md").read_text()
-    restoring = [shlex.split(told) for told in re.findall(r"`(--[a-z_]+\.[a-z_]+ [^`]+)`", page)]
+    restoring = [shlex.split(option) for option in re.findall(r"`(--[a-z_]+\.[a-z_]+ [^`]+)`", page)]
     assert len(restoring) >= 10
-    overrides, rest = split_settings([part for told in restoring for part in told])
+    overrides, rest = split_settings([part for option in restoring for part in option])
     assert rest == []
     overrides.pop("data.validation_split")  # of a data set
     assert overrides["text.answer_mark"] == LEGACY_TEXT["answer_mark"]
@@ -346,11 +348,11 @@ def test_every_setting_that_restores_the_original_is_one() -> None:
 def test_rows_to_score_must_be_named_once(place: Path, refused: Callable[..., str]) -> None:
     call = ("evaluate", "adapter")
     assert "data: no rows to score; give --data ROWS.jsonl, or --data.dataset NAME" in refused(*call)
-    named = ("--data.dataset", "gqa")
-    assert "data: no rows to score; give --data.validation_split SPLIT" in refused(*call, *named)
-    split = (*named, "--data.validation_split", "testdev")
+    dataset = ("--data.dataset", "gqa")
+    assert "data: no rows to score; give --data.validation_split SPLIT" in refused(*call, *dataset)
+    split = (*dataset, "--data.validation_split", "testdev")
     assert "data.root: where GQA lies is not said" in refused(*call, *split)
-    assert "gqa has no split 'x'" in refused(*call, *named, "--data.root", ".", "--data.validation_split", "x")
+    assert "gqa has no split 'x'" in refused(*call, *dataset, "--data.root", ".", "--data.validation_split", "x")
     both = refused(*call, *split, "--data", "questions.jsonl")
     assert "--data.dataset: --data says which rows to score; leave one of them out" in both
 

@@ -42,7 +42,7 @@ def refusal(values: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "expected"),
     [
         ({"inner": {"siez": 1}}, "file.yaml: unknown setting 'inner.siez'; did you mean 'inner.size'?"),
         ({"inner": {"zzz": 1}}, "unknown setting 'inner.zzz'; choose from size, rate, kind, on"),
@@ -60,9 +60,9 @@ def refusal(values: dict[str, Any]) -> str:
         ({"inner": {"size": "x" * 500}}, "..."),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(values: dict[str, Any], said: str) -> None:
+def test_what_is_wrong_is_said_in_one_line(values: dict[str, Any], expected: str) -> None:
     message = refusal(values)
-    assert said in message
+    assert expected in message
     assert len(message) < 250
 
 
@@ -109,7 +109,7 @@ def test_presets_fill_in_what_is_not_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "expected"),
     [
         ({"preset": "epalm_p"}, "unknown preset 'epalm_p'; did you mean 'epalm_pt'?"),
         ({"preset": ["epalm"]}, "unknown preset"),
@@ -118,14 +118,14 @@ def test_presets_fill_in_what_is_not_said() -> None:
         ({"conector": "shared"}, "unknown setting 'conector'; did you mean 'connector'?"),
     ],
 )
-def test_wrong_adapters(values: dict[str, Any], said: str) -> None:
+def test_wrong_adapters(values: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         AdapterConfig.build(values, where="adapter")
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "found nothing"),
         (b"# only a word\n", "found nothing"),
@@ -140,13 +140,13 @@ def test_wrong_adapters(values: dict[str, Any], said: str) -> None:
         (b"a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],
 )
-def test_wrong_yaml(tmp_path: Path, content: bytes, said: str) -> None:
+def test_wrong_yaml(tmp_path: Path, content: bytes, expected: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         read_yaml(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -157,11 +157,11 @@ def test_yaml_that_is_right(tmp_path: Path) -> None:
 
 
 def test_yaml_that_cannot_be_read(tmp_path: Path) -> None:
-    for path, said in (
+    for path, expected in (
         (tmp_path, "is a directory; name a YAML file"),
         (tmp_path / "none.yaml", "no such file"),
         (tmp_path / ("x" * 300), "no such file"),
         (Path("/proc/self/mem"), "cannot be read"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=expected):
             read_yaml(path)

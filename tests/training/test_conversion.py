@@ -151,7 +151,7 @@ def test_the_mark_is_the_token_behind_the_last() -> None:
     template = TextTemplate(answer_mark="</a>", mark_is_token=True, double_question_mark=True)
     task = Tasks(tokenizer, template)["question_answering"]
     assert task.prompt_ids("a?") == [*tokenizer("a??")["input_ids"], len(tokenizer)]
-    assert task.spelling.target_ids("b", task.prompt("a?")) == [*tokenizer("b")["input_ids"], tokenizer.eos_token_id]
+    assert task.tokenizer.target_ids("b", task.prompt("a?")) == [*tokenizer("b")["input_ids"], tokenizer.eos_token_id]
     tokenizer.add_tokens(["</a>"])
     assert Tasks(tokenizer, template)["question_answering"].prompt_ids("a?") == tokenizer("a??</a>")["input_ids"]
 

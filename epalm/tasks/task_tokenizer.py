@@ -14,7 +14,7 @@ from typing import Any
 from epalm.errors import UnsupportedModelError
 
 
-class Spelling:
+class TaskTokenizer:
     """Text to tokens and back, for any Hugging Face tokenizer.
 
     Args:
@@ -61,7 +61,7 @@ class Spelling:
         space = bool(prompt) and not prompt[-1].isspace() and not self._writes_space and not marked
         return [*self._ids(f" {text}" if space else text), self.eos_id]
 
-    def read(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         """Generated tokens as text, up to the first end token."""
         ids = list(ids)
         if self.eos_id in ids:
