@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from epalm import Answerer
 from epalm.data.store import FeatureStore
 from epalm.recipe import read_recipe
+from epalm.tasks.template import FORMER_TEXT
 from epalm.training import run_recipe
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -32,6 +33,7 @@ def test_an_adapter_on_a_store(place: Path) -> None:
     settings = {"model.language_model": "language_model", "data.features": {"image": "features"}}
     answerer = Answerer.load("adapter", settings)
     rows = [json.loads(line) for line in (place / "rows.jsonl").read_text().splitlines()]
+    assert FORMER_TEXT.items() <= answerer.tasks.template.model_dump().items()  # what it does not name, it had not
     answers = [answerer.ask(row["image"], row["question"]) for row in rows]
     assert answers == EXPECTED["answers"] == [row["answer"] for row in rows]
 

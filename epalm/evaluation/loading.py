@@ -12,6 +12,7 @@ from epalm.models.adapter_io import SavedAdapter, read_adapter
 from epalm.models.cards import first_difference
 from epalm.recipe import Recipe, build_recipe
 from epalm.runtime.processes import own_device, require_own_devices
+from epalm.tasks.template import FORMER_TEXT
 
 SAVED_GROUPS = ("model", "text", "generation")
 """Groups of settings that an adapter keeps, in part or as a whole, so that it answers as it did when it was trained."""
@@ -162,11 +163,16 @@ def _shared_out(overrides: Mapping[str, Any], perceived: Sequence[Collection[str
 
 
 def _saved_recipe(saved: SavedAdapter, overrides: Mapping[str, Any]) -> Recipe:
-    """The settings that a saved adapter answers with; those that it does not keep are the defaults."""
+    """The settings that a saved adapter answers with; those that it does not keep are the defaults.
+
+    Settings of text that came after it are as everything was before them.
+    """
     for name in overrides:
         if not name.startswith(_CHANGEABLE):
             raise ConfigError(f"--{name}: has no effect on an adapter that is trained; leave it out")
     settings = {group: saved.card.metadata[group] for group in SAVED_GROUPS if group in saved.card.metadata}
+    if isinstance(text := settings.get("text") or {}, dict):
+        settings["text"] = FORMER_TEXT | text
     return build_recipe(settings, overrides, where=saved.where)
 
 

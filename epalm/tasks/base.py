@@ -15,7 +15,7 @@ from epalm.data.rows import Row
 from epalm.errors import DataError
 from epalm.metrics import Reference
 from epalm.tasks.task_tokenizer import TaskTokenizer
-from epalm.tasks.template import TextTemplate, on_one_line
+from epalm.tasks.template import Prompt, TextTemplate, on_one_line
 
 
 class Task(ABC):
@@ -35,11 +35,11 @@ class Task(ABC):
     def __init__(self, tokenizer: Any, template: TextTemplate | None = None) -> None:
         self.template = template or TextTemplate()
         mark = self.template.answer_mark.strip(" ") if self.template.mark_is_token else ""
-        self.tokenizer = TaskTokenizer(tokenizer, mark)
+        self.tokenizer = TaskTokenizer(tokenizer, mark, self.template.split_special_tokens)
 
     @abstractmethod
-    def prompt(self, question: str | None = None) -> str:
-        """The text that the language model is given."""
+    def prompt_parts(self, question: str | None = None) -> Prompt:
+        """The text that the language model is given, and what of it is the question."""
 
     @abstractmethod
     def draw(self, row: Row, generator: random.Random) -> str:
@@ -61,9 +61,17 @@ class Task(ABC):
     def references(self, row: Row) -> Reference:
         """What a prediction for `row` is held against."""
 
+    def prompt(self, question: str | None = None) -> str:
+        """The text that the language model is given."""
+        return self.prompt_parts(question).text
+
     def prompt_ids(self, question: str | None = None) -> list[int]:
-        """The prompt as tokens, to generate from; never empty."""
-        return self.tokenizer.prompt_ids(self.prompt(question))
+        """The prompt as tokens, to generate from; never empty.
+
+        Raises:
+            DataError: the question holds a control token that the tokenizer cannot write as plain text.
+        """
+        return self.tokenizer.prompt_ids(self.prompt_parts(question))
 
     def encode(self, row: Row, generator: random.Random) -> Encoded:
         """`row` as it is trained on in this visit.
@@ -73,13 +81,16 @@ class Task(ABC):
             generator: draws the target where there are several; the same state gives the same target.
 
         Raises:
-            DataError: the row has no target.
+            DataError: the row has no target, or holds a control token that the tokenizer cannot write as plain text.
         """
         if not row.targets or row.counts_as_wrong:
             raise DataError(f"row {row.number or row.id}: has no answer or caption to train on")
-        prompt = self.prompt(row.question)
+        prompt = self.prompt_parts(row.question)
         target = on_one_line(self.draw(row, generator))
-        return Encoded(self.tokenizer.prompt_ids(prompt), self.tokenizer.target_ids(target, prompt))
+        try:
+            return Encoded(self.tokenizer.prompt_ids(prompt), self.tokenizer.target_ids(target, prompt.text))
+        except DataError as error:
+            raise DataError(f"row {row.number or row.id}: {error}") from None
 
     def read_ids(self, ids: Sequence[int]) -> str:
         """The answer in generated tokens, prompt left out."""

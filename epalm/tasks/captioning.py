@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from epalm.data.rows import Row
 from epalm.metrics import CAPTION_METRICS, Reference
 from epalm.tasks.base import Task, first_line, register_task
+from epalm.tasks.template import Prompt
 
 
 @register_task("captioning")
 class Captioning(Task):
     """`<cue> caption <eos>`; every caption is a training row of its own (eP-ALM, ICCV 2023)."""
 
-    def prompt(self, question: str | None = None) -> str:
+    def prompt_parts(self, question: str | None = None) -> Prompt:
         """The cue."""
         if question is not None:
             raise ValueError("captioning takes no question")
-        return self.template.cue()
+        return Prompt(after=self.template.cue())
 
     def draw(self, row: Row, generator: random.Random) -> str:
         """One caption, each as likely; rows from `expand` have but one."""

@@ -10,6 +10,7 @@ from epalm.data.rows import Row
 from epalm.metrics import Reference
 from epalm.metrics.accuracy import FEWEST_ANSWERS
 from epalm.tasks.base import Task, first_line, register_task
+from epalm.tasks.template import Prompt
 
 # VQA's soft score of an answer that one of ten people gave; it grows by as much with each, up to 1.
 _SCORE_PER_PERSON = 0.3
@@ -19,11 +20,11 @@ _SCORE_PER_PERSON = 0.3
 class QuestionAnswering(Task):
     """`question? <mark> answer <eos>`; one answer a visit, drawn by its soft score (eP-ALM, ICCV 2023)."""
 
-    def prompt(self, question: str | None = None) -> str:
+    def prompt_parts(self, question: str | None = None) -> Prompt:
         """The question and the answer mark."""
         if question is None:
             raise ValueError("question answering needs a question")
-        return self.template.ask(question)
+        return self.template.prompt(question)
 
     def draw(self, row: Row, generator: random.Random) -> str:
         """One answer in proportion to its soft score: the row's own, or by how many people gave it."""

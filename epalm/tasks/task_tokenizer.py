@@ -12,6 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from epalm.errors import UnsupportedModelError
+from epalm.tasks.control_tokens import ControlTokens
+from epalm.tasks.template import Prompt
+
+_REPLACEMENT = "\ufffd"  # what decoders write for bytes that are no character
 
 
 class TaskTokenizer:
@@ -21,12 +25,13 @@ class TaskTokenizer:
         tokenizer: of the language model.
         mark: text that is one token at the end of a prompt: the one that the tokenizer has for it, else the number
             behind its last. Empty: none is.
+        split_special_tokens: see `TextTemplate`.
 
     Raises:
         UnsupportedModelError: there is no tokenizer, or it has no end token.
     """
 
-    def __init__(self, tokenizer: Any, mark: str = "") -> None:
+    def __init__(self, tokenizer: Any, mark: str = "", split_special_tokens: bool = True) -> None:
         if tokenizer is None:
             raise UnsupportedModelError(
                 "the language model has no tokenizer beside it; save one beside it, or pass one as `tokenizer=`"
@@ -42,33 +47,49 @@ class TaskTokenizer:
         """Fills up batches: the tokenizer's own, else the end token; being masked, it changes nothing."""
         self._mark = mark
         self._mark_id: int = tokenizer.get_vocab().get(mark, len(tokenizer)) if mark else -1
+        self._control_tokens = ControlTokens(tokenizer, mark) if split_special_tokens else None
         self._front = self._tokens_in_front()
         # An empty prompt would leave generation nothing to start from.
         self._start = self._front or [self.eos_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
         self._writes_space = self._writes_space_itself()
 
-    def prompt_ids(self, text: str) -> list[int]:
-        """What the tokenizer puts in front of a text, then `text`; of both nothing: begin-of-text, else end-of-text."""
-        if self._mark and text.endswith(self._mark):
-            bare = text.removesuffix(self._mark)
-            return [*self._front, *(self._ids(bare) if bare else []), self._mark_id]
-        ids = self._ids(text) if text else []
-        return [*self._front, *ids] if ids else list(self._start)
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """What the tokenizer puts in front of a text, then `prompt`; of both nothing: begin-of-text, else end-of-text.
+
+        Raises:
+            DataError: see `ControlTokens.encode`.
+        """
+        before, data, after = prompt
+        marked = bool(self._mark) and after.endswith(self._mark)
+        ids = self._encode(before, data, after.removesuffix(self._mark) if marked else after)
+        if self._control_tokens is None or ids[: len(self._front)] != self._front:  # the template may bring its own
+            ids = [*self._front, *ids]
+        return [*ids, self._mark_id] if marked else ids or list(self._start)
 
     def target_ids(self, text: str, prompt: str) -> list[int]:
-        """`text` as it stands after `prompt`, then the end token."""
+        """`text` as it stands after `prompt`, then the end token.
+
+        Raises:
+            DataError: see `ControlTokens.encode`.
+        """
         marked = bool(self._mark) and prompt.endswith(self._mark)
         space = bool(prompt) and not prompt[-1].isspace() and not self._writes_space and not marked
-        return [*self._ids(f" {text}" if space else text), self.eos_id]
+        return [*self._encode("", f" {text}" if space else text), self.eos_id]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Generated tokens as text, up to the first end token."""
+        """Generated tokens as text, up to the first end token; without one, up to the last whole character."""
         ids = list(ids)
-        if self.eos_id in ids:
+        is_cut = self.eos_id not in ids
+        if not is_cut:
             ids = ids[: ids.index(self.eos_id)]
         # Cleaning up would rewrite spaces that the language model has learned to write.
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+        return text.rstrip(_REPLACEMENT) if is_cut else text
+
+    def _encode(self, before: str, data: str = "", after: str = "") -> list[int]:
+        if self._control_tokens is None:
+            return self._ids(before + data + after) if before or data or after else []
+        return self._control_tokens.encode(before, data, after)
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

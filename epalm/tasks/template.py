@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from pydantic import field_validator, model_validator
 
 from epalm.settings import Settings
 
 _PLACE = "{question}"
+
+FORMER_TEXT: dict[str, Any] = {"split_special_tokens": False}
+"""Settings of `TextTemplate` that came after the first adapters -> how it was before; of adapters and checkpoints that
+do not name them."""
+
+
+class Prompt(NamedTuple):
+    """What a language model is given, in the parts that it is made of."""
+
+    before: str = ""
+    """Of the template."""
+    question: str = ""
+    """Of the data."""
+    after: str = ""
+    """Of the template."""
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self.before + self.question + self.after
 
 
 class TextTemplate(Settings):
@@ -29,6 +51,10 @@ class TextTemplate(Settings):
     """Text in front of every caption, such as `a photo of`."""
     double_question_mark: bool = False
     """Keep the question's own mark beside the template's (`it??`), as the original checkpoints were trained."""
+    split_special_tokens: bool = True
+    """Write control tokens in questions, captions and answers, such as `</s>`, as plain text, so that only the
+    template's are control tokens, and begin-of-text is not doubled; false: as adapters were trained before there was
+    this setting."""
 
     @field_validator("question_format")
     @classmethod
@@ -39,10 +65,18 @@ class TextTemplate(Settings):
 
     def ask(self, question: str) -> str:
         """The prompt for `question`: one question mark, however many it came with; no space at the end."""
+        return self.prompt(question).text
+
+    def prompt(self, question: str) -> Prompt:
+        """As `ask`, in its parts."""
         question = on_one_line(question)
         if not self.double_question_mark:
             question = question.rstrip(" ?？")
-        return (self.question_format.replace(_PLACE, question) + self.answer_mark).rstrip(" ")
+        before, _, after = self.question_format.partition(_PLACE)
+        after = (after + self.answer_mark).rstrip(" ")
+        if not after:
+            question = question.rstrip(" ")
+        return Prompt(before if question or after else before.rstrip(" "), question, after)
 
     @model_validator(mode="after")
     def _has_a_mark(self) -> TextTemplate:

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from epalm.errors import AdapterError, ConfigError
+from epalm.tasks.template import FORMER_TEXT
 
 _CHECKSUMS = "checksums.json"
 _STATE = "state.json"
@@ -131,6 +132,7 @@ class Checkpoints:
             shutil.rmtree(left, ignore_errors=True)
 
     def _require_same(self, before: Mapping[str, Any], path: Path) -> None:
+        before = {f"text.{name}": value for name, value in FORMER_TEXT.items()} | dict(before)
         now = json.loads(json.dumps(dict(self.identity)))
         changed = sorted(name for name in now if before.get(name) != now[name])
         if changed:

@@ -11,7 +11,12 @@ from epalm.models import PerceptualLM
 from epalm.models.original import OriginalCheckpoint, read_original
 from epalm.recipe import build_recipe
 
-LEGACY_TEXT = {"answer_mark": "</a>", "mark_is_token": True, "double_question_mark": True}
+LEGACY_TEXT = {
+    "answer_mark": "</a>",
+    "mark_is_token": True,
+    "double_question_mark": True,
+    "split_special_tokens": False,
+}
 """How the original wrote questions and answers."""
 _LEGACY_NEW_TOKENS = 30
 _CHANGEABLE = ("model.", "text.", "generation.", "adapter.start", "adapter.end", "adapter.levels", "output")

@@ -105,6 +105,7 @@ def train(
     """
     check_rows(rows, tasks, model, where)
     check_settings(model, settings)
+    model.metadata["text"] = tasks.template.model_dump(mode="json")  # whoever saves it: it answers as it is trained
     set_seed(settings.seed)
     perceived = perceived or PerceivedFiles.of_model(model)
     media = [{name: path for name, path in row.media.items() if name in model.levels} for row in rows]

@@ -1,13 +1,13 @@
-"""Tasks over tokenizers of four kinds, trained here on a few words, and one really pretrained."""
+"""Tasks over tokenizers of several kinds."""
 
-import json
 import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from tiny_tokenizers import KINDS, byte_level, gpt2_like, opt_like
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from epalm.data import Row
 from epalm.data.collate import collate
@@ -15,83 +15,9 @@ from epalm.errors import DataError, UnsupportedModelError
 from epalm.metrics import computable, score
 from epalm.tasks import TASKS, Captioning, QuestionAnswering, Tasks, TextTemplate
 
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-CORPUS = ["what colour is the bus? red blue green", "a red bus stands on the green grass", "is it blue? yes no"] * 4
 UNSEEN = ["zebra", "quokka's", "naïve", "日本語", "x" * 200, "🦓", "1,234.5", "( - )"]
 QUESTION = Row({"image": Path("a.png")}, "what colour is the bus?", ("red",))
 CAPTION = Row({"image": Path("a.png")}, None, ("a red bus",))
-
-
-def _byte_level():
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<pad>", "</s>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    return tokenizer
-
-
-def _opt_like():
-    tokenizer = _byte_level()
-    tokenizer.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="</s>", eos_token="</s>", pad_token="<pad>", unk_token="</s>"
-    )
-
-
-def _gpt2_like():
-    return PreTrainedTokenizerFast(tokenizer_object=_byte_level(), bos_token="</s>", eos_token="</s>")
-
-
-def _qwen_like():
-    return PreTrainedTokenizerFast(tokenizer_object=_byte_level(), eos_token="</s>", pad_token="<pad>")
-
-
-def _sentencepiece_like():
-    trained = Tokenizer(models.BPE(unk_token="<unk>"))
-    trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    specials = ["<unk>", "<s>", "</s>"]
-    trainer = trainers.BpeTrainer(vocab_size=100, special_tokens=specials, show_progress=False)
-    trained.train_from_iterator(CORPUS, trainer)
-    # Characters never met are spelt in bytes, which are tokens like any other.
-    spec = json.loads(trained.to_str())
-    spec["model"]["byte_fallback"] = True
-    for byte in range(256):
-        spec["model"]["vocab"][f"<0x{byte:02X}>"] = 100 + byte
-    tokenizer = Tokenizer.from_str(json.dumps(spec))
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-
-
-def _adds_both_ends():
-    """A byte-level tokenizer that would end every prompt with its end token."""
-    tokenizer = _byte_level()
-    template = processors.TemplateProcessing(single="<pad> $A </s>", special_tokens=[("<pad>", 0), ("</s>", 1)])
-    tokenizer.post_processor = template
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<pad>", eos_token="</s>")
-
-
-def _stories():
-    if not (SHARED / "lm-stories260k").is_dir():
-        pytest.skip("the shared language model is not on this machine")
-    return AutoTokenizer.from_pretrained(SHARED / "lm-stories260k")
-
-
-# Kind of tokenizer -> how it is made, and what stands in front of a question and of a caption without a cue.
-KINDS = {
-    "opt": (_opt_like, [1], [1]),
-    "gpt2": (_gpt2_like, [], [1]),
-    "qwen": (_qwen_like, [], [1]),
-    "sentencepiece": (_sentencepiece_like, [1], [1]),
-    "both ends": (_adds_both_ends, [0], [0]),
-    "stories": (_stories, [1], [1]),
-}
 
 
 @pytest.fixture(params=KINDS)
@@ -179,19 +105,19 @@ def test_line_breaks_within_a_target_become_spaces(tokenizer):
 
 
 def test_pad_and_end_tokens():
-    assert (Tasks(_opt_like()).pad_id, Tasks(_opt_like()).eos_id) == (0, 1)
-    assert (Tasks(_gpt2_like()).pad_id, Tasks(_gpt2_like()).eos_id) == (1, 1)
+    assert (Tasks(opt_like()).pad_id, Tasks(opt_like()).eos_id) == (0, 1)
+    assert (Tasks(gpt2_like()).pad_id, Tasks(gpt2_like()).eos_id) == (1, 1)
 
 
 def test_a_tokenizer_that_cannot_end_a_text():
     with pytest.raises(UnsupportedModelError, match=r"no end-of-text token.*set tokenizer\.eos_token"):
-        Tasks(PreTrainedTokenizerFast(tokenizer_object=_byte_level()))
+        Tasks(PreTrainedTokenizerFast(tokenizer_object=byte_level()))
     with pytest.raises(UnsupportedModelError, match="no tokenizer beside it"):
         Tasks(None)
 
 
 def test_answers_are_drawn_by_their_soft_score():
-    task = QuestionAnswering(_gpt2_like())
+    task = QuestionAnswering(gpt2_like())
     generator = random.Random(5)
 
     def shares(row):
@@ -205,7 +131,7 @@ def test_answers_are_drawn_by_their_soft_score():
 
 
 def test_the_same_generator_draws_the_same_answers():
-    task = QuestionAnswering(_gpt2_like())
+    task = QuestionAnswering(gpt2_like())
     row = Row({}, "q", tuple("abcdefgh"))
     draws = [[task.draw(row, generator) for _ in range(20)] for generator in (random.Random(3), random.Random(3))]
     assert draws[0] == draws[1]
@@ -214,16 +140,16 @@ def test_the_same_generator_draws_the_same_answers():
 def test_every_caption_is_a_row_and_every_question_one():
     captions = Row({"image": Path("a.png")}, None, ("a", "b"), None, "7", 3)
     question = Row({}, "q", ("x", "y"))
-    expanded = Tasks(_gpt2_like()).expand([captions, question])
+    expanded = Tasks(gpt2_like()).expand([captions, question])
     assert [row.targets for row in expanded] == [("a",), ("b",), ("x", "y")]
     assert {(row.id, row.number) for row in expanded[:2]} == {("7", 3)}
 
 
 def test_a_row_without_a_target_cannot_be_trained_on():
     with pytest.raises(DataError, match=r"^row 9: has no answer or caption"):
-        Tasks(_gpt2_like()).encode(Row({}, "q", number=9), random.Random(0))
+        Tasks(gpt2_like()).encode(Row({}, "q", number=9), random.Random(0))
     with pytest.raises(DataError, match=r"^row 42: has no answer or caption"):
-        Tasks(_gpt2_like()).encode(Row({}, "q", ("x",), (0.0,), id="42"), random.Random(0))
+        Tasks(gpt2_like()).encode(Row({}, "q", ("x",), (0.0,), id="42"), random.Random(0))
 
 
 @pytest.mark.parametrize(
@@ -238,13 +164,13 @@ def test_a_row_without_a_target_cannot_be_trained_on():
     ],
 )
 def test_the_answer_is_cut_out_of_what_was_generated(generated, answer, caption):
-    tokenizer = _gpt2_like()
+    tokenizer = gpt2_like()
     assert QuestionAnswering(tokenizer).read_answer(generated) == answer
     assert Captioning(tokenizer).read_answer(generated) == caption
 
 
 def test_metrics_and_references_fit_together():
-    tasks = Tasks(_gpt2_like())
+    tasks = Tasks(gpt2_like())
     single = [QUESTION, Row({}, "q", ("blue",))]
     people = [Row({}, "q", ("red",) * 10), Row({}, "q", ("red", "blue"), (0.6, 0.3))]
     for rows, headline in ((single, "exact_match"), (people, "vqa_accuracy"), ([CAPTION, CAPTION], "cider")):
@@ -267,9 +193,9 @@ def test_tasks_by_name():
 
 def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match="needs a question"):
-        QuestionAnswering(_gpt2_like()).prompt()
+        QuestionAnswering(gpt2_like()).prompt()
     with pytest.raises(ValueError, match="takes no question"):
-        Captioning(_gpt2_like()).prompt("what?")
+        Captioning(gpt2_like()).prompt("what?")
 
 
 def test_encoded_rows_make_a_batch(tokenizer):

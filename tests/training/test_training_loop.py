@@ -62,6 +62,7 @@ def test_loss_falls_and_frozen_weights_stay(recipe: MakeRecipe, preset: str) -> 
     assert sum(log.losses[-5:]) / 5 < log.losses[0] - 0.05
     assert {name: fingerprint(part) for name, part in model.frozen_parts().items()} == frozen
     assert not model.training
+    assert model.metadata["text"] == tasks.template.model_dump()  # however it is saved, it answers as it was trained
     after = weights(model)
     assert all(not torch.equal(after[name], before[name]) for name in before)
     assert all(parameter.grad is None for part in model.frozen_parts().values() for parameter in part.parameters())
