@@ -10,6 +10,7 @@ from epalm.data.file_features import OnProgress
 from epalm.data.rows import Row
 from epalm.errors import DataError
 from epalm.evaluation.inputs import Input, media_of
+from epalm.tasks.end_marks import is_blank
 
 
 class Asked(ABC):
@@ -40,14 +41,14 @@ class Asked(ABC):
 
         Args:
             given: a file, or several files of one input by modality, such as `{"image": "a.jpg", "audio": "a.wav"}`.
-            question: with its question mark or without.
+            question: or an instruction, with the mark at its end or without.
 
         Raises:
             DataError: the question is empty, no text, or too long for the language model; what is given cannot be
                 perceived.
             MediaError: a file cannot be read.
         """
-        if not question.strip(" \t\r\n?？"):
+        if is_blank(question):
             raise DataError("the question is empty; ask something")
         if any("\ud800" <= letter <= "\udfff" for letter in question):  # what is left of bytes that are no text
             raise DataError("the question is not UTF-8 text; ask it in a terminal that writes UTF-8")

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from pydantic import field_validator, model_validator
 
 from epalm.settings import Settings
+from epalm.tasks.end_marks import one_end_mark
 
 _PLACE = "{question}"
 
-FORMER_TEXT: dict[str, Any] = {"split_special_tokens": False}
+FORMER_TEXT: dict[str, Any] = {"keep_end_mark": False, "split_special_tokens": False}
 """Settings of `TextTemplate` that came after the first adapters -> how it was before; of adapters and checkpoints that
 do not name them."""
 
@@ -39,8 +40,8 @@ class TextTemplate(Settings):
     """
 
     question_format: str = "{question}?"
-    """How a question is written; `{question}` stands for it without its question mark, such as in
-    `Question: {question}?`."""
+    """How a question is written, such as `Question: {question}?`; a mark behind `{question}` is for those that do not
+    end in one."""
     answer_mark: str = ""
     """Text between question and answer, such as ` Answer:`."""
     mark_is_token: bool = False
@@ -51,6 +52,10 @@ class TextTemplate(Settings):
     """Text in front of every caption, such as `a photo of`."""
     double_question_mark: bool = False
     """Keep the question's own mark beside the template's (`it??`), as the original checkpoints were trained."""
+    keep_end_mark: bool = True
+    """A question or an instruction that ends in a mark of its own, such as `Count!`, gets no other, in any script;
+    false: `?` and `？` alone are such marks, and are dropped where `question_format` has none, as adapters were trained
+    before there was this setting."""
     split_special_tokens: bool = True
     """Write control tokens in questions, captions and answers, such as `</s>`, as plain text, so that only the
     template's are control tokens, and begin-of-text is not doubled; false: as adapters were trained before there was
@@ -64,15 +69,15 @@ class TextTemplate(Settings):
         return text
 
     def ask(self, question: str) -> str:
-        """The prompt for `question`: one question mark, however many it came with; no space at the end."""
+        """The prompt for `question`: one mark at its end, however many it came with; no space at the end."""
         return self.prompt(question).text
 
     def prompt(self, question: str) -> Prompt:
         """As `ask`, in its parts."""
         question = on_one_line(question)
-        if not self.double_question_mark:
-            question = question.rstrip(" ?？")
         before, _, after = self.question_format.partition(_PLACE)
+        if not self.double_question_mark:
+            question, after = one_end_mark(question, after) if self.keep_end_mark else (question.rstrip(" ?？"), after)
         after = (after + self.answer_mark).rstrip(" ")
         if not after:
             question = question.rstrip(" ")
