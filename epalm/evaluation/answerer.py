@@ -24,7 +24,14 @@ from epalm.models.sharding import is_sharded
 from epalm.recipe import DataSettings, GenerationSettings
 from epalm.runtime.processes import ALONE, Processes, all_processes
 from epalm.tasks import Tasks, TextTemplate
-from epalm.tasks.admission import name_of, require_known_tokens, require_perceived, require_room, require_tokenizer
+from epalm.tasks.admission import (
+    count_embeddings,
+    name_of,
+    require_known_tokens,
+    require_perceived,
+    require_room,
+    require_tokenizer,
+)
 
 
 class Answerer(Asked):
@@ -53,7 +60,7 @@ class Answerer(Asked):
     ) -> None:
         require_tokenizer(model)
         self.model = model.eval()
-        self.tasks = Tasks(model.tokenizer, template)
+        self.tasks = Tasks(model.tokenizer, template, count_embeddings(model))
         self.generation = generation or GenerationSettings()
         self._given, self.data = perceived, data or DataSettings()
         self.vocabulary = read_answers(self.generation.answers) if self.generation.answers else []

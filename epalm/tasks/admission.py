@@ -95,12 +95,17 @@ def require_known_tokens(ids: Tensor, model: PerceptualLM) -> None:
     Raises:
         UnsupportedModelError: the tokenizer is another model's.
     """
-    embeddings, largest = model.language_model.get_input_embeddings().num_embeddings, int(ids.max())
+    embeddings, largest = count_embeddings(model), int(ids.max())
     if largest >= embeddings:
         raise UnsupportedModelError(
             f"language model {model.source}: its tokenizer writes token {largest}, but it has embeddings for "
             f"{embeddings} tokens only; put the tokenizer there that it was trained with"
         )
+
+
+def count_embeddings(model: PerceptualLM) -> int:
+    """How many tokens the language model has embeddings for."""
+    return int(model.language_model.get_input_embeddings().num_embeddings)
 
 
 def name_of(row: Row, where: str = "") -> str:

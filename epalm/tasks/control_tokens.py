@@ -55,7 +55,7 @@ class ControlTokens:
         named_unknown = bool(self._unknown) and str(self._unknown) in data
         if not named_unknown and (not found or not data):
             return ids
-        of_template = self._among(self._encode(f"{before}x{after}")) if before or after else []
+        of_template = self._among(self._encode(f"{before} {after}")) if before or after else []
         if found == of_template and not named_unknown:
             return ids
         if self._renamed is not None:

@@ -18,20 +18,23 @@ class Tasks:
     Args:
         tokenizer: of the language model.
         template: how text is written for it.
+        embeddings: how many tokens the language model has embeddings for; unset: enough.
 
     Raises:
         UnsupportedModelError: the tokenizer cannot end a text.
     """
 
-    def __init__(self, tokenizer: Any, template: TextTemplate | None = None) -> None:
+    def __init__(self, tokenizer: Any, template: TextTemplate | None = None, embeddings: int | None = None) -> None:
         self._tasks = {name: task(tokenizer, template) for name, task in TASKS.items()}
         self.template = template or TextTemplate()
         """How text is written."""
         task_tokenizer = next(iter(self._tasks.values())).tokenizer
-        self.pad_id = task_tokenizer.pad_id
-        """Fills up batches."""
         self.eos_id = task_tokenizer.eos_id
         """Ends every answer."""
+        # Pad tokens are often added to a tokenizer whose language model was never given an embedding for them.
+        has_pad = embeddings is None or task_tokenizer.pad_id < embeddings
+        self.pad_id = task_tokenizer.pad_id if has_pad else self.eos_id
+        """Fills up batches."""
 
     def __getitem__(self, name: str) -> Task:
         """The task of that name, as in `Row.task`."""

@@ -68,6 +68,13 @@ class TextTemplate(Settings):
             raise ValueError(f"must contain {_PLACE} once")
         return text
 
+    @field_validator("question_format", "answer_mark", "caption_cue")
+    @classmethod
+    def _is_text(cls, text: str) -> str:
+        if any("\ud800" <= letter <= "\udfff" for letter in text):  # what is left of bytes that are no text
+            raise ValueError("is not UTF-8 text")
+        return text
+
     def ask(self, question: str) -> str:
         """The prompt for `question`: one mark at its end, however many it came with; no space at the end."""
         return self.prompt(question).text

@@ -31,6 +31,7 @@ from epalm.runtime.processes import (
     wait_for_everyone,
 )
 from epalm.tasks import Tasks
+from epalm.tasks.admission import count_embeddings
 from epalm.tasks.template import FORMER_TEXT
 from epalm.training.checkpoints import Checkpoints
 from epalm.training.identity import digest_of, run_identity
@@ -225,7 +226,7 @@ def train_on(
 
     `options` are those of `train`: checkpoints, scores on the way, warnings.
     """
-    tasks = Tasks(model.tokenizer, recipe.text)
+    tasks = Tasks(model.tokenizer, recipe.text, count_embeddings(model))
     expanded = tasks.expand(rows)
     batch = min(recipe.training.batch_size, len(expanded))
     return train(

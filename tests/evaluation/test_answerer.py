@@ -58,6 +58,16 @@ def test_batch_and_order_change_no_answer(backbones: Path, rows: list[Row], lang
     assert [shuffled[order.index(i)] for i in range(len(rows))] == answers[1]
 
 
+def test_a_pad_token_without_an_embedding_is_not_used(backbones: Path, rows: list[Row]) -> None:
+    asked = answerer(recipe(backbones, "llama"), num_beams=1, max_new_tokens=4)
+    expected = asked.answer(rows)
+    tokenizer, embeddings = asked.model.tokenizer, asked.model.language_model.get_input_embeddings().num_embeddings
+    tokenizer.add_tokens([f"[unused{number}]" for number in range(embeddings - len(tokenizer))])
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert tokenizer.pad_token_id == embeddings
+    assert Answerer(asked.model, generation=asked.generation).answer(rows) == expected
+
+
 def test_a_long_neighbour_does_not_shorten_an_answer(backbones: Path, rows: list[Row]) -> None:
     asked = answerer(recipe(backbones), batch_size=2, max_new_tokens=20)
     short, long = rows[0], next(row for row in rows if row.question == "z" * 62)

@@ -98,3 +98,9 @@ def test_text_in_front_of_a_caption():
 def test_a_question_needs_one_place(wrong):
     with pytest.raises(ConfigError, match=r"text: question_format: must contain \{question\} once"):
         TextTemplate.build({"question_format": wrong}, where="text")
+
+
+@pytest.mark.parametrize("name", ["question_format", "answer_mark", "caption_cue"])
+def test_bytes_that_are_no_text_are_refused(name):
+    with pytest.raises(ConfigError, match=f"text: {name}: is not UTF-8 text"):
+        TextTemplate.build({name: "{question} \udcff"}, where="text")
