@@ -16,6 +16,7 @@ from typing import Any
 
 from epalm.data.published.files import read_json
 from epalm.data.rows import MODALITIES
+from epalm.data.system_files import files_below, is_system_file, lfs_advice
 from epalm.errors import DataError
 
 SUFFIXES = (".arrow", ".parquet")
@@ -43,7 +44,7 @@ class ArrowRow:
 
 def has_arrow_files(source: Path) -> bool:
     """Whether `source` is an Arrow or Parquet file, or a directory with some in it."""
-    return source.suffix in SUFFIXES or (source.is_dir() and any(_files_below(source)))
+    return source.suffix in SUFFIXES or (source.is_dir() and any(_files_below(source, *SUFFIXES)))
 
 
 def read_arrow(source: Path, columns: Sequence[str], split: str | None = None) -> Iterator[ArrowRow]:
@@ -90,10 +91,14 @@ def _splits(source: Path) -> dict[str, list[Path]]:
     """The files of each split, by its name; those of none go by the empty one."""
     if source.is_file():
         return {"": [source]}
-    saved = {state.parent.relative_to(source).as_posix(): state for state in sorted(source.rglob("state.json"))}
+    saved = {
+        state.parent.relative_to(source).as_posix(): state
+        for state in _files_below(source, "state.json")
+        if state.name == "state.json"
+    }
     splits = {"" if name == "." else name: _saved_files(state) for name, state in saved.items()}
     if not splits:
-        for path in sorted(_files_below(source)):
+        for path in sorted(_files_below(source, *SUFFIXES)):
             splits.setdefault(_split_of(path.relative_to(source)), []).append(path)
     return splits
 
@@ -109,8 +114,12 @@ def _saved_files(state: Path) -> list[Path]:
         raise DataError(f"{state}: names no data files; `Dataset.save_to_disk` writes another") from None
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    return (path for suffix in SUFFIXES for path in folder.rglob(f"*{suffix}"))
+def _files_below(folder: Path, *endings: str) -> Iterator[Path]:
+    return (
+        path
+        for path in files_below(folder)
+        if path.name.endswith(endings) and not is_system_file(path.relative_to(folder).as_posix())
+    )
 
 
 def _split_of(path: Path) -> str:
@@ -141,7 +150,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], 
                         {name: _class_name(at[name][i].as_py(), names) for name, names in classes.items()},
                     )
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}){lfs_advice(path)}") from None
 
 
 def _opened(path: Path, file: Any) -> tuple[Any, Callable[[list[str]], Iterator[Any]]]:

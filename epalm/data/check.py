@@ -165,6 +165,9 @@ def _summary(dataset: Published, split: PublishedSplit) -> str:
         examples = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
         rows = sum(split.missing.values())
         parts.append(f"{len(names)} of {split.media} {dataset.modality} files missing, for {rows} rows: {examples}")
+        if split.nearest is not None:
+            name, other = split.nearest
+            parts.append(f"'{other}' is there, which differs from '{name}' in upper and lower case")
     else:
         parts.append(f"all {split.media} {dataset.modality} files there")
     parts += [f"{count} left out: {reason}" for reason, count in split.left_out.items()]

@@ -8,60 +8,32 @@ stay where they are. Rows are written as they are read, so that a data set may b
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import tarfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import chain, count
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
+from epalm.data.arrow_files import SUFFIXES as ARROW_SUFFIXES
 from epalm.data.arrow_files import ArrowRow, has_arrow_files, read_arrow
 from epalm.data.extracted_media import ExtractedMedia
+from epalm.data.import_report import ImportReport
 from epalm.data.manifest import write_manifest
-from epalm.data.published.files import captions, one_line, read_csv, read_json
-from epalm.data.published.folder import SUFFIXES
+from epalm.data.media_finder import MediaFinder
+from epalm.data.metadata_tables import TableRow, find_tables, read_table
 from epalm.data.rows import Row
+from epalm.data.sample_files import MODALITY_OF
+from epalm.data.system_files import files_below, is_system_file
+from epalm.data.text_fields import FIELDS, Texts, read_texts
+from epalm.data.webdataset import find_shards, read_shards
 from epalm.errors import ConfigError, DataError
+from epalm.metrics.printed_lists import is_printed_list
 
-_CAPTIONS = ("captions", "caption", "text", "txt")
-_ANSWERS = ("answers", "answer")
-_MODALITY = {suffix: modality for modality in ("audio", "video", "image") for suffix in SUFFIXES[modality]}
-"""Of a file by its suffix; a film is a video, though it may be listened to."""
-_TEXTS = (*_CAPTIONS, *_ANSWERS, "raw")
-"""Of a caption or an answer that is an object, such as {"answer": "a dog", "answer_id": 1}."""
 _NO_FILE = "its file is not there"
-_NO_TEXT = "has no caption, and no question with an answer"
-_EXAMPLE = '{"file_name": "a.jpg", "text": "..."}'
-_UNSAFE = re.compile(r"[^\w.-]+")
+_EMPTY = "its file is empty"
+_ARCHIVES = (".zst", ".zip", ".7z", ".rar", ".lz4", ".gz")
+"""Endings of what must be unpacked first."""
 
 
-@dataclass
-class Imported:
-    """What came of it."""
-
-    rows: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Reason -> samples left out for it."""
-
-    def counted(self, rows: Iterable[Row | str]) -> Iterator[Row]:
-        """The rows; of what is left out there is the reason instead."""
-        for row in rows:
-            if isinstance(row, Row):
-                self.rows += 1
-                yield row
-            else:
-                self.left_out[row] += 1
-
-    def as_text(self) -> str:
-        """One line."""
-        return "; ".join([f"{self.rows} rows", *(f"{count} left out: {why}" for why, count in self.left_out.items())])
-
-
-def import_data(source: Path, output: Path, split: str | None = None) -> Imported:
+def import_data(source: Path, output: Path, split: str | None = None) -> ImportReport:
     """Write a manifest of what is in `source`.
 
     Args:
@@ -72,38 +44,54 @@ def import_data(source: Path, output: Path, split: str | None = None) -> Importe
 
     Raises:
         ConfigError: `output` leaves no name for the directory of media.
-        DataError: there is nothing of the kind, a file is damaged, or no sample can be used.
+        DataError: there is nothing of the kind, a file is damaged, or no sample can be used. Nothing is left of what
+            was unpacked.
     """
     if not source.exists():
         raise DataError(f"{source}: no such file or directory")
-    found = _found(source, output, split)
-    result = Imported()
-    rows = result.counted(found)
-    first = next(rows, None)
-    if first is None:
-        raise DataError(f"{source}: no sample can be used: {result.as_text()}")
-    write_manifest(chain([first], rows), output)
-    return result
+    report, unpacked = ImportReport(), ExtractedMedia(output.with_suffix(""))
+    try:
+        rows = report.counted(_samples(source, output, split, unpacked, report))
+        first = next(rows, None)
+        if first is None:
+            raise DataError(f"{source}: no sample can be used: {report.as_text()}")
+        write_manifest(chain([first], rows), output)
+    except BaseException:
+        unpacked.discard()
+        raise
+    return report
 
 
-def _found(source: Path, output: Path, split: str | None) -> Iterator[Row | str]:
-    """Rows of whatever is there."""
-    is_folder = source.is_dir()
-    tables = sorted([*source.rglob("metadata.jsonl"), *source.rglob("metadata.csv")]) if is_folder else []
-    shards = sorted(source.glob("*.tar")) if is_folder else [source] if source.suffix == ".tar" else []
+def _samples(
+    source: Path, output: Path, split: str | None, unpacked: ExtractedMedia, report: ImportReport
+) -> Iterator[Row | str]:
+    """Rows of whatever is there, or why there is none."""
+    tables = find_tables(source, report) if source.is_dir() else []
+    shards = [] if tables else find_shards(source, report)
     if not tables and not shards and has_arrow_files(source):
-        return _from_arrow(source, _folder_of(output, source), split)
+        _check_output(output, source)
+        return _from_arrow(source, unpacked, split, report)
     if split is not None:
         raise DataError(f"{source}: --split is of Arrow and Parquet files, and there are none; leave it out")
     if tables:
-        return _from_tables(tables)
+        return _from_tables(tables, report)
     if shards:
-        return _from_shards(shards, _folder_of(output, source))
+        _check_output(output, source)
+        return _from_shards(shards, unpacked, report)
+    packed = _packed(source)
+    if packed is not None:
+        raise DataError(f"{source}: {packed} is packed in a way that is not read here; unpack it first")
     raise DataError(f"{source}: holds neither .tar shards nor metadata.jsonl, metadata.csv, .arrow or .parquet files")
 
 
-def _folder_of(output: Path, source: Path) -> Path:
-    """Where media are unpacked to."""
+def _packed(source: Path) -> str | None:
+    """The name of an archive that would have to be unpacked."""
+    paths = sorted(source.iterdir()) if source.is_dir() else [source]
+    return next((path.name for path in paths if path.suffix.lower() in _ARCHIVES), None)
+
+
+def _check_output(output: Path, source: Path) -> None:
+    """See that there is a name for the directory that media are unpacked to."""
     folder = output.with_suffix("")
     if folder == output:
         raise ConfigError(
@@ -111,66 +99,62 @@ def _folder_of(output: Path, source: Path) -> Path:
         )
     if folder.absolute() == source.absolute():
         raise ConfigError(f"--output: media would be put into {source}, which is read; give another name")
-    return folder
 
 
-def _from_tables(tables: list[Path]) -> Iterator[Row | str]:
-    number = 0
-    for table in tables:
-        for entry in _entries(table):
-            path = table.parent / str(entry.get("file_name", ""))
-            modality = _MODALITY.get(path.suffix.lower())
-            number += 1
-            if modality is None or not path.is_file():
-                yield _NO_FILE if modality else "names no media file"
-            elif (texts := _question_and_targets(entry)) is None:
-                yield _NO_TEXT
-            else:
-                yield Row({modality: path}, *texts, id=str(number))
+def _from_tables(tables: list[Path], report: ImportReport) -> Iterator[Row | str]:
+    finder = MediaFinder()
+    rows = (row for table in tables for row in read_table(table))
+    for number, row in enumerate(rows, start=1):
+        yield _row_of_table(row, str(number), finder, report)
 
 
-def _entries(table: Path) -> list[Mapping[str, Any]]:
-    """What a table says of each file."""
-    if table.suffix == ".csv":
-        return list(read_csv(table))
-    content = read_json(table)
-    entries = [content] if isinstance(content, dict) else content  # one line is JSON, too
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError(f"{table}: not every line is an object; write lines such as {_EXAMPLE}")
-    return entries
+def _row_of_table(row: TableRow, name: str, finder: MediaFinder, report: ImportReport) -> Row | str:
+    modality = MODALITY_OF.get(Path(row.file_name).suffix.lower())
+    if modality is None:
+        return "names no media file"
+    if is_system_file(row.file_name):
+        report.hide(row.file_name)
+        return "names what an operating system left"
+    path = _found(row.folder, row.file_name, row.place, finder, report)
+    if path is None or not path.stat().st_size:
+        return _NO_FILE if path is None else _EMPTY
+    texts = read_texts(row.fields)
+    return texts if isinstance(texts, str) else _row({modality: path}, texts, name, row.place, report)
 
 
-def _from_shards(shards: list[Path], folder: Path) -> Iterator[Row | str]:
-    for shard in shards:
-        place = folder / shard.stem
-        for key, media, fields in _samples(shard, place):
-            texts = _question_and_targets(fields)
-            if media and texts is not None:
-                yield Row(dict(media), *texts, id=f"{shard.stem}/{key}")
-                continue
-            yield _NO_TEXT if media else "has no media file"
-            for path in media.values():
-                path.unlink()
+def _from_shards(shards: list[Path], unpacked: ExtractedMedia, report: ImportReport) -> Iterator[Row | str]:
+    for sample in read_shards(shards, unpacked, report):
+        texts = read_texts(sample.fields)
+        if sample.media and not sample.is_empty and isinstance(texts, Texts):
+            yield _row(sample.media, texts, sample.name, sample.name, report)
+            continue
+        for path in sample.media.values():
+            unpacked.remove(path)
+        yield _EMPTY if sample.is_empty else texts if sample.media and isinstance(texts, str) else "has no media file"
 
 
-def _from_arrow(source: Path, folder: Path, split: str | None) -> Iterator[Row | str]:
-    unpacked = ExtractedMedia(folder)
-    for row in read_arrow(source, ("question", *_CAPTIONS, *_ANSWERS), split):
-        texts = _question_and_targets(row.fields)
-        if texts is None:
-            yield _NO_TEXT
+def _from_arrow(source: Path, unpacked: ExtractedMedia, split: str | None, report: ImportReport) -> Iterator[Row | str]:
+    for path in files_below(source) if source.is_dir() else ():
+        if path.suffix in ARROW_SUFFIXES and is_system_file(path.relative_to(source).as_posix()):
+            report.hide(path.name)
+    finder = MediaFinder()
+    for row in read_arrow(source, FIELDS, split):
+        texts = read_texts(row.fields)
+        if isinstance(texts, str):
+            yield texts
         elif all(value is None for value in row.media.values()):
             yield "has nothing to perceive"
         elif any(isinstance(value, list) and len(value) != 1 for value in row.media.values()):
             yield "brings several of a kind, or none"
-        elif (media := _media_of(row, unpacked)) is None:
-            yield _NO_FILE
         else:
-            yield Row(media, *texts, id=row.name)
+            media = _media_of(row, unpacked, finder, report)
+            yield media if isinstance(media, str) else _row(media, texts, row.name, f"row {row.name}", report)
 
 
-def _media_of(row: ArrowRow, unpacked: ExtractedMedia) -> dict[str, Path] | None:
-    """Files with what a row holds, or those that it names; None where one of these is not there."""
+def _media_of(
+    row: ArrowRow, unpacked: ExtractedMedia, finder: MediaFinder, report: ImportReport
+) -> dict[str, Path] | str:
+    """Files with what a row holds, or those that it names; or what is wrong with one of these."""
     media: dict[str, Path] = {}
     for modality, cell in row.media.items():
         value = cell[0] if isinstance(cell, list) else cell
@@ -178,89 +162,35 @@ def _media_of(row: ArrowRow, unpacked: ExtractedMedia) -> dict[str, Path] | None
             continue
         content, name = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, value)
         if isinstance(content, bytes):
+            if not content:
+                return _EMPTY
             media[modality] = unpacked.put(content, modality, name if isinstance(name, str) else None)
-        elif isinstance(name, str) and (row.folder / name).is_file():
-            media[modality] = row.folder / name
         else:
-            return None
+            place = f"row {row.name}"
+            path = _found(row.folder, name, place, finder, report) if isinstance(name, str) and name else None
+            if path is None:
+                return _NO_FILE
+            media[modality] = path
     return media
 
 
-def _samples(shard: Path, folder: Path) -> Iterator[tuple[str, dict[str, Path], dict[str, Any]]]:
-    """Name, unpacked media and fields of each sample; nothing is written outside `folder`, whatever names say."""
-    key: str | None = None
-    media: dict[str, Path] = {}
-    fields: dict[str, Any] = {}
-    keys: set[str] = set()
-    taken: set[Path] = set()
-    try:
-        with tarfile.open(shard) as archive:
-            for member in archive:
-                if not member.isfile():
-                    continue
-                directory, _, name = member.name.rpartition("/")
-                start, _, suffix = name.partition(".")
-                if (here := f"{directory}/{start}".lstrip("./")) != key:
-                    if key is not None:
-                        yield key, media, fields
-                    if here in keys:
-                        raise DataError(
-                            f"{shard}: sample {here} comes back after others; pack the files of a sample side by side, "
-                            "as `tar --sort=name` does, and give each sample a name of its own"
-                        )
-                    keys.add(here)
-                    key, media, fields = here, {}, {}
-                content = archive.extractfile(member)
-                assert content is not None  # it is a file
-                modality = _MODALITY.get(f".{suffix.lower()}")
-                if modality is not None:
-                    folder.mkdir(parents=True, exist_ok=True)
-                    if modality in media:
-                        raise DataError(f"{shard}: sample {key} has two files of {modality}; keep one")
-                    media[modality] = _free(folder / f"{_UNSAFE.sub('_', here)}.{suffix.lower()}", taken)
-                    with media[modality].open("wb") as file:
-                        shutil.copyfileobj(content, file)
-                elif suffix == "json":
-                    content_of_json = json.loads(content.read())
-                    if not isinstance(content_of_json, dict):
-                        raise DataError(
-                            f'{shard}: the JSON of sample {key} is no object; write one, such as {{"caption": "..."}}, '
-                            "or the caption alone into a .txt file"
-                        )
-                    fields |= content_of_json
-                elif suffix == "txt":
-                    fields["txt"] = content.read().decode("utf-8")
-        if key is not None:
-            yield key, media, fields
-    except (tarfile.TarError, ValueError, TypeError, EOFError) as error:
-        raise DataError(f"{shard}: is damaged at sample {key} ({error})") from None
-    except OSError as error:
-        raise DataError(f"{shard}: cannot be unpacked: {error.strerror or error}") from None
+def _found(folder: Path, written: str, place: str, finder: MediaFinder, report: ImportReport) -> Path | None:
+    """The file that is named, if it is there; how it is spelt otherwise, or what is near, goes into the report."""
+    match = finder.find(folder, written)
+    if match is None:
+        hint = finder.hint(folder, written)
+        if hint:
+            report.note("missing files have a near one", f"{place}: {hint}")
+        return None
+    if match.difference:
+        report.note("files found under another spelling of their path", f"'{written}' ({place}) has {match.difference}")
+    return match.path
 
 
-def _free(path: Path, taken: set[Path]) -> Path:
-    """`path`, or one like it where another sample has that name once its odd signs are gone; it is taken then."""
-    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
-    free = next(candidate for candidate in chain([path], others) if candidate not in taken)
-    taken.add(free)
-    return free
-
-
-def _question_and_targets(fields: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]] | None:
-    """Question, if any, and captions or answers; None where the fields say nothing to learn."""
-    question = next(iter(_texts(fields.get("question"))), None)
-    names = _CAPTIONS if question is None else _ANSWERS
-    found = (captions(_texts(fields.get(name))) for name in names)
-    targets = next(filter(None, found), ())
-    return (None if question is None else one_line(question), targets) if targets else None
-
-
-def _texts(value: Any) -> list[str]:
-    """The texts in a field: one, a list, objects that hold them, or a number."""
-    if isinstance(value, list):
-        return [text for part in value for text in _texts(part)]
-    if isinstance(value, dict):
-        return next(([*_texts(value[name])] for name in _TEXTS if name in value), [])
-    if isinstance(value, bool) or value is None:
-        return []
-    return [str(value)]
+def _row(media: dict[str, Path], texts: Texts, name: str, place: str, report: ImportReport) -> Row:
+    printed = next(filter(is_printed_list, texts.targets), None)
+    if printed is not None:
+        report.note(
+            "captions or answers are one text with a printed list in it; write a list instead", f"{printed} ({place})"
+        )
+    return Row(media, texts.question, texts.targets, id=name)

@@ -3,10 +3,11 @@
     {"image": "a.jpg", "caption": "..."}                    or "captions": ["...", "..."]
     {"image": "a.jpg", "question": "...", "answer": "..."}  or "answers": ["...", "..."] or {"...": 0.6, "...": 1}
 
-`"video"` and `"audio"` work as `"image"` does, and several may stand in one row. Paths are relative to the manifest. An
-`"id"` may be given; a row without one goes by its line number. `"groups": {"answer_type": "yes/no"}` has a row scored
-apart, too. A row of a test split may lack its answer or caption; one whose answers all score 0 counts as wrong. The
-file is UTF-8; blank lines are skipped.
+`"video"` and `"audio"` work as `"image"` does, and several may stand in one row. Paths are relative to the manifest;
+`epalm.data.media_finder` tells which may be spelt in another way than on disk. An `"id"` may be given; a row without
+one goes by its line number. `"groups": {"answer_type": "yes/no"}` has a row scored apart, too. A row of a test split
+may lack its answer or caption; one whose answers all score 0 counts as wrong. The file is UTF-8; blank lines are
+skipped.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,22 @@ _MOST_PROBLEMS = 100
 _MOST_NAMED = 3
 
 
-def read_manifest(path: str | Path, *, require_answers: bool = True, check_media: bool = True) -> list[Row]:
+def read_manifest(
+    path: str | Path,
+    *,
+    require_answers: bool = True,
+    check_media: bool = True,
+    find_media: bool = False,
+    on_note: Callable[[str], None] = lambda line: None,
+) -> list[Row]:
     """All rows of a manifest, in order.
 
     Args:
         path: the manifest.
         require_answers: every row must have an answer or a caption; turn it off to predict for rows without.
         check_media: every file that a row names must be there. Each distinct path is looked up once.
+        find_media: look files up though none need be there, to find those whose paths are spelt in another way.
+        on_note: told, in a line, of files that were found under another spelling of their path.
 
     Raises:
         DataError: the file cannot be read, is empty, or a row is wrong. The message is one line: the first problem with
@@ -51,19 +61,26 @@ def read_manifest(path: str | Path, *, require_answers: bool = True, check_media
             problems.append((number, str(error)))
             if len(problems) == _MOST_PROBLEMS:
                 break
+    if check_media or find_media:
+        reader.look_up_media()
     if check_media:
         problems += reader.missing_media()
     if problems:
         raise DataError(_summary(path, problems))
     if not rows:
         raise DataError(f"{path}: there are no rows in it; write one JSON object a line, such as {EXAMPLE}")
-    return rows
+    for note in reader.notes():
+        on_note(f"{path}: {note}")
+    return reader.with_found_media(rows)
 
 
 def write_manifest(rows: Iterable[Row], path: str | Path) -> None:
     """Write `rows` so that `read_manifest` gives them back; an older file is replaced at once or not at all.
 
     Paths are written relative to the manifest's directory, which is made if need be.
+
+    Raises:
+        DataError: a path or a text is not Unicode.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +89,11 @@ def write_manifest(rows: Iterable[Row], path: str | Path) -> None:
         with unfinished.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(json.dumps(_as_fields(row, path.parent), ensure_ascii=False) + "\n" for row in rows)
         unfinished.replace(path)
+    except UnicodeEncodeError as error:
+        shown = ascii(error.object[max(0, error.start - 20) : error.end])
+        raise DataError(
+            f"{path}: cannot hold what is not Unicode, as at the end of {shown}; rename or mend it"
+        ) from None
     finally:
         unfinished.unlink(missing_ok=True)
 

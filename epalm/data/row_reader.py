@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from epalm.data.media_finder import Match, MediaFinder
 from epalm.data.rows import MODALITIES, Row
 
 EXAMPLE = '{"image": "a.jpg", "caption": "..."}'
@@ -30,6 +32,8 @@ class RowReader:
         self._folder = folder
         self._require_answers = require_answers
         self._files: dict[str, tuple[Path, int]] = {}  # as written -> file, first row that names it
+        self._found: dict[Path, Match | None] = {}
+        self._finder = MediaFinder()
         self._ids: dict[str, int] = {}
         # Questions and answers come again and again: checked once, and one string in memory for all of them.
         self._texts: dict[str, str] = {}
@@ -52,17 +56,44 @@ class RowReader:
         groups = self._groups(fields.get("groups", {}))
         return Row(media, question, targets, weights, self._id(fields, number), number, groups)
 
+    def look_up_media(self) -> None:
+        """Look for every file that a row names, once; see `missing_media`, `with_found_media` and `notes`."""
+        for written, (file, _) in self._files.items():
+            self._found[file] = self._finder.find(self._folder, written)
+
     def missing_media(self) -> list[tuple[int, str]]:
-        """One problem that counts all files that are not there, or none."""
-        # Not Path.is_file: it raises where a path is too long or a directory is closed to us.
-        missing = [(row, written) for written, (file, row) in self._files.items() if not os.path.isfile(file)]  # noqa: PTH113
+        """One problem that counts all files that were looked up and are not there, or none."""
+        missing = [(row, text) for text, (file, row) in self._files.items() if self._found[file] is None]
         if not missing:
             return []
         examples = ", ".join(f"{_shown(written)} (row {row})" for row, written in missing[:_MOST_NAMED])
         rest = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         count = f"{len(missing)} of {len(self._files)} media files are missing"
         where = f"paths are relative to {self._folder.absolute()}"
-        return [(missing[0][0], f"{count}: {examples}{rest}; {where}; put the files there or correct the paths")]
+        hints = (self._finder.hint(self._folder, written) for _, written in missing[:_MOST_NAMED])
+        remedy = next(filter(None, hints), "put the files there or correct the paths")
+        return [(missing[0][0], f"{count}: {examples}{rest}; {where}; {remedy}")]
+
+    def with_found_media(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows, with files that are there under another spelling of their path in place of what was written."""
+        found = {file: match.path for file, match in self._found.items() if match is not None and match.difference}
+        if not found:
+            return list(rows)
+        return [replace(row, media={name: found.get(path, path) for name, path in row.media.items()}) for row in rows]
+
+    def notes(self) -> Iterator[str]:
+        """What a user should know of media that were found under another spelling of their path, if there are some."""
+        respelt = [
+            (row, written, match.difference)
+            for written, (file, row) in self._files.items()
+            if (match := self._found.get(file)) is not None and match.difference
+        ]
+        if respelt:
+            row, written, difference = respelt[0]
+            yield (
+                f"{len(respelt)} of {len(self._files)} media files are there under another spelling of their path: "
+                f"{_shown(written)} (row {row}) has {difference}"
+            )
 
     def _text(self, value: Any, field: str) -> str:
         """`_text`, remembered."""

@@ -23,7 +23,7 @@ class RowSource:
     where: str = ""
     """For messages."""
     notes: tuple[str, ...] = ()
-    """What was found of each published split, and what was not."""
+    """What was found of each published split, and what was not; of a manifest, what a user should know of it."""
     files: tuple[Path, ...] = ()
     """The manifest, or the annotations."""
 
@@ -108,9 +108,15 @@ def _rows(
     check_media: bool = True,
 ) -> RowSource:
     if manifest is not None:
-        check_media = check_media and not data.features  # files whose features are ready need not be there
-        rows = read_manifest(manifest, require_answers=require_answers, check_media=check_media)
-        found = RowSource(tuple(rows), str(manifest), files=(manifest,))
+        notes: list[str] = []
+        rows = read_manifest(
+            manifest,
+            require_answers=require_answers,
+            check_media=check_media and not data.features,  # files whose features are ready need not be there
+            find_media=not data.features,
+            on_note=notes.append,
+        )
+        found = RowSource(tuple(rows), str(manifest), tuple(notes), (manifest,))
     elif data.dataset is not None and data.root is not None and split is not None:
         found = _published(data.dataset, data.root, split, skip_missing=data.skip_missing)
     else:

@@ -74,9 +74,10 @@ def test_names_that_differ_by_odd_signs_alone_keep_their_files(tmp_path, epalm):
             [("0.jpg", b"x"), ("0.txt", b"a"), ("1.jpg", b"y"), ("1.txt", b"b"), ("0.jpg", b"z"), ("0.txt", b"c")],
             "sample 0 comes back after others; pack the files of a sample side by side, as `tar --sort=name` does",
         ),
-        ([("0.jpg", b"x"), ("0.txt", b"a"), ("0.jpg", b"z")], "sample 0 has two files of image; keep one"),
-        ([("0.jpg", b"x"), ("0.json", "a dog")], "the JSON of sample 0 is no object; write one, such as"),
-        ([("0.jpg", b"x"), ("0.json", [["text", "a dog"]])], "the JSON of sample 0 is no object; write one, such as"),
+        ([("0.jpg", b"x"), ("0.txt", b"a"), ("0.jpg", b"z")], "sample 0 has two files '0.jpg'; keep one"),
+        ([("0.jpg", b"x"), ("0.png", b"z")], "sample 0 has two files of image, .jpg and .png; keep one"),
+        ([("0.jpg", b"x"), ("0.json", "a dog")], "sample 0 has JSON that is no object; write one, such as"),
+        ([("0.jpg", b"x"), ("0.json", [["text", "a dog"]])], "sample 0 has JSON that is no object; write one, such as"),
     ],
 )
 def test_samples_that_are_not_as_they_should_be(tmp_path, refused, files, message):
@@ -129,7 +130,7 @@ def test_what_cannot_be_imported(tmp_path, refused):
     assert "no such file or directory" in refused("data", "import", tmp_path / "none", "--output", output)
     assert "holds neither .tar shards nor metadata.jsonl" in refused("data", "import", tmp_path, "--output", output)
     (tmp_path / "s.tar").write_bytes(b"no tar" * 200)
-    assert "s.tar: is damaged at sample None" in refused("data", "import", tmp_path / "s.tar", "--output", output)
+    assert "s.tar: is damaged, or no tar file" in refused("data", "import", tmp_path / "s.tar", "--output", output)
     _shard(tmp_path / "s.tar", {"0.jpg": b"x"})
     bare = refused("data", "import", tmp_path / "s.tar", "--output", tmp_path / "rows")
     assert "rows has no ending; write" in bare

@@ -181,6 +181,40 @@ def test_several_pictures_in_a_row(tmp_path: Path, epalm: Any) -> None:
     assert row.media["image"].read_bytes() == png(1)
 
 
+def test_files_and_cells_as_other_systems_leave_them(tmp_path: Path, epalm: Any, refused: Any) -> None:
+    hub = tmp_path / "hub"
+    (hub / "data").mkdir(parents=True)
+    (tmp_path / "hub" / "data" / "a.png").write_bytes(png(1))
+    paths = pa.array(
+        [{"bytes": None, "path": path} for path in (".\\a.png", "A.png")]
+        + [{"bytes": content, "path": None} for content in (b"", png(2), png(3))],
+        MEDIA,
+    )
+    made = table({"image": paths, "text": pa.array([b"zero", b"one", b"two", b"three", b"caf\xe9"])})
+    parquet.write_table(made, hub / "data" / "train-00000.parquet")
+    for name in ("data/._train-00000.parquet", "__MACOSX/data/train-00000.parquet", "._test.parquet"):
+        (hub / name).parent.mkdir(parents=True, exist_ok=True)
+        (hub / name).write_bytes(b"\x00\x05\x16\x07")
+    output = tmp_path / "rows.jsonl"
+    code, out, _ = epalm("data", "import", hub, "--output", output)
+    assert code == 0
+    assert [row.targets for row in read_manifest(output)] == [("zero",), ("three",)]
+    for told in (
+        "2 rows; 1 left out: its file is not there; 1 left out: its file is empty; 1 left out: has text that is not",
+        "3 hidden files passed over, such as macOS and Windows leave: ._test.parquet",
+        "1 files found under another spelling of their path: '.\\a.png' (row train/0) has backslashes",
+        "1 missing files have a near one: row train/1: 'a.png' is there, which differs in upper and lower case",
+    ):
+        assert told in out
+    counts = table({"image": pa.array([png(1), png(2)]), "question": ["how many?"] * 2, "answer": [3.0, None]})
+    parquet.write_table(counts, tmp_path / "counts.parquet")
+    assert "1 rows; 1 left out" in epalm("data", "import", tmp_path / "counts.parquet", "--output", output).out
+    assert [row.targets for row in read_manifest(output)] == [("3",)]
+    (tmp_path / "b.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    told = refused("data", "import", tmp_path / "b.parquet", "--output", tmp_path / "b.jsonl")
+    assert "it is a pointer of Git LFS: fetch the file with `git lfs pull`" in told
+
+
 def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
     save_to_disk(tmp_path / "saved", pictures(*[(bytes(1_000_000), None, "x")] * 40))
     before = pa.total_allocated_bytes()

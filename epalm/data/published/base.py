@@ -113,6 +113,8 @@ class PublishedSplit:
     """Distinct media files that the annotations name."""
     left_out: dict[str, int]
     """Reason -> rows left out for it."""
+    nearest: tuple[str, str] | None = None
+    """Of the missing files one, and the name of a file that differs from it in upper and lower case alone."""
 
 
 _DATASETS: dict[str, Published] = {}
@@ -175,7 +177,9 @@ def read_split(dataset: Published, split: str, folder: Folder) -> PublishedSplit
         where = " and ".join(map(str, files))
         problem = f"no {error}" if isinstance(error, KeyError) else error
         raise DataError(f"{where}: not laid out as {dataset.title} is published, {layout.name} ({problem})") from error
-    return PublishedSplit(rows, layout.name, files, dict(missing), len(media_names), dict(left_out))
+    near = ((name, folder.nearest(name)) for name in missing)
+    nearest = next(((name, other) for name, other in near if other is not None), None)
+    return PublishedSplit(rows, layout.name, files, dict(missing), len(media_names), dict(left_out), nearest)
 
 
 def _readable(name: str) -> str:

@@ -11,6 +11,9 @@ from typing import Any
 
 from epalm.errors import DataError
 
+_LONGEST_FIELD = 2**31 - 1
+"""Of CSV, in characters: some hold whole files as text."""
+
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file, or the objects of JSON Lines as a list.
@@ -31,6 +34,72 @@ def read_json(path: Path) -> Any:
         return lines
 
 
+def read_objects(path: Path, example: str) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of JSON Lines, or of a JSON list, and where each stands in the file, such as `line 3`.
+
+    Args:
+        path: the file.
+        example: of a line, for messages.
+
+    Raises:
+        DataError: the file cannot be read, holds something else, or an object gives one name twice.
+    """
+    text = _text(path)
+    entries: list[tuple[str, Any]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            entries.append((f"line {number}", loads_unrepeated(line)))
+        except RepeatedNameError as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
+        except json.JSONDecodeError as error:
+            if entries:
+                raise DataError(
+                    f"{path}, line {number}: is not JSON ({error}); write lines such as {example}"
+                ) from None
+            entries = [("", _whole(path, text))]
+            break
+    if len(entries) == 1 and isinstance(entries[0][1], list):
+        entries = [(f"entry {number}", entry) for number, entry in enumerate(entries[0][1], start=1)]
+    if not all(isinstance(entry, dict) for _, entry in entries):
+        raise DataError(f"{path}: not every line is an object; write lines such as {example}")
+    return entries
+
+
+def _whole(path: Path, text: str) -> Any:
+    """What a file says that holds one JSON value in several lines."""
+    try:
+        return loads_unrepeated(text)
+    except RepeatedNameError as error:
+        raise DataError(f"{path}: an object {error}") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: is not JSON ({error}); the download may be incomplete") from None
+
+
+class RepeatedNameError(Exception):
+    """A JSON object gives one name twice. The message says which, and what to do."""
+
+
+def loads_unrepeated(text: str | bytes) -> Any:
+    """What JSON says; the first of two values under one name is not lost in silence.
+
+    Raises:
+        RepeatedNameError: an object gives a name twice.
+        json.JSONDecodeError: it is no JSON.
+    """
+    return json.loads(text, object_pairs_hook=_unrepeated)
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise RepeatedNameError(f"gives {repeated!r} twice; keep one, or use a list")
+    return fields
+
+
 def read_csv(path: Path, otherwise: str | None = None) -> list[dict[str, str]]:
     """The rows of a CSV file with a header, whose fields are parted by commas or by semicolons.
 
@@ -39,8 +108,8 @@ def read_csv(path: Path, otherwise: str | None = None) -> list[dict[str, str]]:
         otherwise: encoding of a file that is not UTF-8; unset: such a file is refused.
 
     Raises:
-        DataError: the file cannot be read, or a row has fewer fields than the header, or more, or a quote that is not
-            closed.
+        DataError: the file cannot be read, the header names a column twice, or a row has fewer fields than the header,
+            or more, or a quote that is not closed.
     """
     text = _text(path, otherwise)
     first = text.partition("\n")[0]
@@ -52,11 +121,15 @@ def read_csv(path: Path, otherwise: str | None = None) -> list[dict[str, str]]:
     header: list[str] | None = None
     rows: list[dict[str, str]] = []
     start = 1
+    limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         for fields in lines:
             _require_closed_quotes(path, fields, start, raw[start - 1 : lines.line_num], delimiter)
             if header is None:
                 header = fields or None
+                repeated = next((name for name in fields if name.strip() and fields.count(name) > 1), None)
+                if repeated is not None:
+                    raise DataError(f"{path}, line {start}: names column {repeated!r} twice; keep one")
             elif fields:
                 if len(fields) < len(header) or any(fields[len(header) :]):
                     problem = (
@@ -67,6 +140,8 @@ def read_csv(path: Path, otherwise: str | None = None) -> list[dict[str, str]]:
             start = lines.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}, line {start}: is not CSV ({error}); look for a quote that is not closed") from None
+    finally:
+        csv.field_size_limit(limit)
     return rows
 
 
@@ -126,4 +201,6 @@ def _text(path: Path, otherwise: str | None = None) -> str:
     except UnicodeDecodeError as error:
         if otherwise is not None:
             return path.read_text(encoding=otherwise)
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start + 1}); the download may be damaged") from None
+        raise DataError(
+            f"{path}: is not UTF-8 text (byte {error.start + 1}); save it as UTF-8, or fetch it again"
+        ) from None

@@ -11,7 +11,7 @@ from epalm.data.published import Folder, PublishedSplit, get_dataset, read_split
 
 
 def fill(root: Path, files: Mapping[str, Any] | None = None, media: Iterable[str] = ()) -> Path:
-    """Write annotation files, texts as they are and the rest as JSON, and empty media files."""
+    """Write annotation files, texts as they are and the rest as JSON, and media files without sense."""
     for name, content in (files or {}).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,7 +19,7 @@ def fill(root: Path, files: Mapping[str, Any] | None = None, media: Iterable[str
     for name in media:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_bytes(b"media")
     return root
 
 
