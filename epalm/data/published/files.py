@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from epalm.data.system_files import lfs_advice
 from epalm.errors import DataError
 
 _LONGEST_FIELD = 2**31 - 1
@@ -195,7 +196,7 @@ def stem(name: str) -> str:
 
 def _text(path: Path, otherwise: str | None = None) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -204,3 +205,6 @@ def _text(path: Path, otherwise: str | None = None) -> str:
         raise DataError(
             f"{path}: is not UTF-8 text (byte {error.start + 1}); save it as UTF-8, or fetch it again"
         ) from None
+    if advice := lfs_advice(path):
+        raise DataError(f"{path}: cannot be read{advice}")
+    return text

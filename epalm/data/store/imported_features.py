@@ -1,12 +1,14 @@
 """Ready features, which need no encoder: those that somebody brought, by id, or a store that was built before.
 
 The id of an item is found in the path that a row gives: it is the path, or what is behind one of its slashes, with the
-name's ending or without it. The longest that is in the store counts; the file itself need not be there.
+name's ending or without it. The longest that is in the store counts; the file itself need not be there. Where none is,
+the same is tried with backslashes between directories and in the other forms of Unicode.
 """
 
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -65,14 +67,16 @@ class ImportedFeatures(KnownViews):
 
     def _by_id(self, paths: Sequence[Path]) -> dict[Path, bytes]:
         found: dict[Path, bytes] = {}
-        for first in range(0, len(paths), _AT_ONCE):
-            batch = paths[first : first + _AT_ONCE]
-            keys = [[key_of_id(name) for name in ids_of(path)] for path in batch]
-            there = iter((self.store.find(as_keys(key for each in keys for key in each)) >= 0).tolist())
-            for path, each in zip(batch, keys, strict=True):
-                present = [key for key, is_there in zip(each, [next(there) for _ in each], strict=True) if is_there]
-                if present:
-                    found[path] = self._owned(present[0], path)
+        for names_of in (ids_of, other_spellings_of):
+            missing = [path for path in paths if path not in found]
+            for first in range(0, len(missing), _AT_ONCE):
+                batch = missing[first : first + _AT_ONCE]
+                keys = [[key_of_id(name) for name in names_of(path)] for path in batch]
+                there = iter((self.store.find(as_keys(key for each in keys for key in each)) >= 0).tolist())
+                for path, each in zip(batch, keys, strict=True):
+                    present = [key for key, is_there in zip(each, [next(there) for _ in each], strict=True) if is_there]
+                    if present:
+                        found[path] = self._owned(present[0], path)
         return found
 
     def _owned(self, key: bytes, path: Path) -> bytes:
@@ -99,3 +103,11 @@ def ids_of(path: Path) -> Iterator[str]:
         yield name
         if path.suffix:
             yield name.removesuffix(path.suffix)
+
+
+def other_spellings_of(path: Path) -> Iterator[str]:
+    """What a file may be called on another system, the longest first, if that is not among `ids_of`."""
+    plain = set(ids_of(path))
+    for name in ids_of(Path(path.as_posix().replace("\\", "/"))):
+        for form in (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))):
+            yield from (spelling for spelling in (form, form.replace("/", "\\")) if spelling not in plain)

@@ -42,6 +42,10 @@ def test_every_data_set_says_where_it_is_to_be_had_and_how_it_is_predicted(name,
         ("{", r"captions_val2014\.json: is not JSON .*; the download may be incomplete"),
         ({"images": [{"id": 1}]}, r"captions_val2014\.json: not laid out as COCO captions is published, .*'file_name'"),
         ([1, 2], r"not laid out as COCO captions is published"),
+        (
+            "version https://git-lfs.github.com/spec/v1\n",
+            r"val2014\.json: cannot be read; it is a pointer of Git LFS: fetch",
+        ),
     ],
 )
 def test_damaged_annotations(tmp_path, content, message):

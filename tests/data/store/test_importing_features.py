@@ -108,6 +108,14 @@ def test_parquet_without_features(tmp_path: Path, features: list, said: str) -> 
         import_features(tmp_path / "a.parquet", tmp_path / "store")
 
 
+def test_ids_and_paths_of_different_systems(tmp_path: Path) -> None:
+    features = np.arange(12, dtype=np.float32).reshape(4, 3)
+    ids = ["train\\1.jpg", "cafe\u0301/2.jpg", "caf\u00e9", "x\\3.jpg"]
+    import_features(saved(tmp_path / "a.npz", features, ids), tmp_path / "store")
+    names = ["data/train/1.jpg", "caf\u00e9\\2.jpg", "cafe\u0301.jpg", "x\\3.jpg"]
+    assert torch.equal(read(tmp_path / "store", *names)[:, 0], torch.from_numpy(features))
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not there")
 def test_features_of_another_framework_find_their_rows(tmp_path: Path) -> None:
     with np.load(SHARED / "features_mobilenetv2.npz") as file:
