@@ -3,13 +3,16 @@
 Captioning scores in the literature are computed on tokens of Stanford's PTBTokenizer (CoreNLP 3.4.1), lower-cased, with
 a list of punctuation tokens left out, as coco-caption does. This is a small scanner for the same conventions: clitics
 are split off (`do n't`, `man 's`), hyphenated words, numbers and abbreviations stay whole, brackets become `-lrb-` and
-the like (which coco-caption's list, being upper-case, does not leave out). On captions as people write them the two
-agree; on text made to be awkward (emoticons, telephone numbers, file names) they may differ.
+the like (which coco-caption's list, being upper-case, does not leave out). Accents and vowel signs that are signs of
+their own belong to their word, in the scripts for which they do so there; what cannot be seen, and emoji, are left out.
+On captions as people write them the two agree; on text made to be awkward (emoticons, telephone numbers, file names)
+they may differ.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 TOKENIZER = "ptb-like (epalm)"
@@ -33,7 +36,7 @@ _ASCII = str.maketrans(
         "¼": " 1/4 ",
         "¾": " 3/4 ",
     }
-    | {"£": "#", "€": "$"}
+    | {"£": "#", "€": "$", "\u00ad": ""}
 )
 _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'", "&nbsp;": " "}
 _ENTITY = re.compile("|".join(_ENTITIES))
@@ -51,9 +54,21 @@ _BEFORE_NUMBER = "no nos fig figs pp ca art"
 # Written as one word, counted as two; the first always has three letters.
 _SPLIT_WORDS = "cannot gonna wanna gotta gimme lemme"
 
+# Signs that stand on or beside the letter before them, from Latin accents to Lao, and are no letters to Python; those of
+# Kannada and Sinhala are none to the reference tokeniser either.
+_MARKS = "".join(
+    chr(code)
+    for code in (*range(0x300, 0xC80), *range(0xD00, 0xD80), *range(0xE00, 0xF00))
+    if unicodedata.category(chr(code)) in ("Mn", "Mc")
+)
+_CHAIN = r"\w+(?:[-/]\w+|\.[a-z]\w*|(?<=[A-Z])&(?-i:[A-Z]+))*"
 _NOT_INSIDE_WORD = r"(?<![\w-])"
-_SCANNER = re.compile(
-    rf"""
+
+
+def _scanner(words: str) -> re.Pattern[str]:
+    """What finds the tokens of a text; `words` is the pattern of ordinary ones."""
+    return re.compile(
+        rf"""
       (?P<space>\s+)
     | (?P<tag></?[a-z][^<>]*>)
     | (?P<web>(?:https?://|www\.)\S+|[\w.+-]+@\w[\w-]*(?:\.\w+)+)
@@ -68,13 +83,19 @@ _SCANNER = re.compile(
     | (?P<word>
           (?:[do]'(?!(?:s|m|d|re|ve|ll)(?!\w))[a-z]+|ma'am|y'(?=all))
         | \w+?(?=n't(?!\w))
-        | \w+(?:[-/]\w+|\.[a-z]\w*|(?<=[A-Z])&(?-i:[A-Z]+))*
+        | {words}
       )
     | (?P<run>\.{{2,}}|--+|[?!]+|\*+)
     | (?P<other>.)
     """,
-    re.VERBOSE | re.IGNORECASE,
-)
+        re.VERBOSE | re.IGNORECASE,
+    )
+
+
+_SCANNER = _scanner(_CHAIN)
+_ANY_MARK = re.compile(f"[{_MARKS}]")
+# Words with marks are not joined by hyphens; looking for them takes time that texts without need not spend.
+_MARKED_SCANNER = _scanner(rf"(?!{_CHAIN}[{_MARKS}]){_CHAIN} | [\w{_MARKS}]+")
 
 
 def tokenize_caption(text: str) -> list[str]:
@@ -85,9 +106,10 @@ def tokenize_caption(text: str) -> list[str]:
 
 def _scan(text: str) -> Iterator[str]:
     """All tokens, punctuation included, lower-cased."""
-    for match in _SCANNER.finditer(text):
+    scanner = _MARKED_SCANNER if not text.isascii() and _ANY_MARK.search(text) else _SCANNER
+    for match in scanner.finditer(text):
         token = match.group().lower()
-        if match.lastgroup == "space":
+        if match.lastgroup == "space" or (match.lastgroup == "other" and _is_left_out(token)):
             continue
         if match.lastgroup == "split":
             yield from (token[:3], token[3:])
@@ -95,3 +117,9 @@ def _scan(text: str) -> Iterator[str]:
             yield token[0]
         else:
             yield _BRACKETS.get(token, token)
+
+
+def _is_left_out(sign: str) -> bool:
+    """Whether the reference tokeniser leaves a sign out that is in no word: it cannot be seen, or is an emoji."""
+    unseen = not sign.isprintable() or unicodedata.category(sign).startswith("M")
+    return unseen or sign == "\ufffd" or ord(sign) > 0xFFFF

@@ -24,6 +24,11 @@ RECORDED = {
     "café's привет ½ cup 5:30pm 2/3rds": "café 's привет 1/2 cup 5:30 pm 2/3rds",
     "shouldn't've couldn't've": "should n't 've could n't 've",
     "the dogs' bowl , it .": "the dogs bowl it",
+    "cafe\u0301 pre\u0300s-la, fore\u0302t's": "cafe\u0301 pre\u0300s la fore\u0302t 's",
+    "एक कुत्ता दौड़ रहा है।": "एक कुत्ता दौड़ रहा है ।",
+    "كَلْبٌ يَجْرِي": "كَلْبٌ يَجْرِي",
+    "นาย ก้าว ที่นี่": "นาย ก้าว ที่นี่",
+    "\ufeffa co\u00adop\u200bdog \U0001f600 runs\x07 \ufffd\u2764\ufe0f ★": "a coop dog runs \u2764 ★",
 }
 
 
