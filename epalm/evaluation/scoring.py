@@ -72,14 +72,17 @@ class Evaluation:
         }
 
     def as_text(self) -> str:
-        """A line for each task and each kind of groups in it, then what was not scored, and what the intervals are."""
+        """A line for each task and each kind of groups in it, then what was not scored, what intervals are, notes."""
         lines: list[str] = []
         for task, rows in self._rows().items():
             lines.append(f"{task} ({rows} rows): {self._told(task)}")
             lines += _told_groups(self.splits[task]) if task in self.splits else []
         if self.left_out:
             lines.append(describe_left_out(self.left_out))
-        return "\n".join([*lines, *(["in brackets: bootstrap 95 % intervals"] if self.splits else [])])
+        if self.splits:
+            lines.append("in brackets: bootstrap 95 % intervals")
+        lines += [f"note on {task}: {note}" for task, split in self.splits.items() for note in split.notes]
+        return "\n".join(lines)
 
     def _rows(self) -> dict[TaskName, int]:
         return dict(Counter(prediction.row.task for prediction in self.predictions))
@@ -164,6 +167,7 @@ def _scores(
             [prediction.text for prediction in asked],
             [task.references(prediction.row) for prediction in asked],
             groups=[prediction.row.groups for prediction in asked],
+            ids=[prediction.row.id or str(place) for place, prediction in enumerate(asked, start=1)],
             tokenizer="auto" if java else "python",
         )
     return splits, left_out

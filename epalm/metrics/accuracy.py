@@ -14,6 +14,8 @@ from epalm.errors import DataError
 from epalm.metrics.registry import FloatArray, Reference, metric
 from epalm.metrics.text import clean_answer, normalise_answer
 
+PEOPLE = 10
+"""Human answers to each question of VQA, for which its accuracy was made."""
 FEWEST_ANSWERS = 4
 """Human answers that `vqa_accuracy` needs: with fewer, not even the answer that all gave could score 1."""
 

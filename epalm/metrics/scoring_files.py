@@ -74,6 +74,7 @@ def score_files(
         [predicted[row] for row in rows],
         [expected.texts[row] for row in rows],
         groups=[expected.groups.get(row, {}) for row in rows],
+        ids=rows,
         tokenizer=tokenizer,
     )
     return FileScores(scores, left_out, len(every_prediction) - len(predicted))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from epalm.errors import DataError
+from epalm.metrics.notes import notes_on
 from epalm.metrics.ptb import choose_tokenizer
 from epalm.metrics.registry import FloatArray, Metric, Reference, get_metric
 
@@ -49,6 +50,8 @@ class SplitScores:
     """Kind of group -> group -> metric, such as `answer_type` -> `yes/no` -> `vqa_accuracy`."""
     group_rows: dict[str, dict[str, int]] = field(default_factory=dict)
     """Kind of group -> group -> rows."""
+    notes: tuple[str, ...] = ()
+    """What to know of the texts behind the scores, see `epalm.metrics.notes`."""
 
     @property
     def values(self) -> dict[str, float]:
@@ -74,10 +77,12 @@ class SplitScores:
                 }
                 for kind, groups in self.groups.items()
             }
+        if self.notes:
+            content["notes"] = list(self.notes)
         return content
 
     def as_text(self) -> str:
-        """A line for each metric, then for each group, then the tokeniser."""
+        """A line for each metric, then for each group, then the tokeniser and each note."""
         lines = [f"{name} {score}" for name, score in self.overall.items()]
         for kind, groups in self.groups.items():
             for name, scores in groups.items():
@@ -85,7 +90,7 @@ class SplitScores:
                 lines.append(f"{kind} {name} ({self.group_rows[kind][name]} rows): {line}")
         if self.tokenizer is not None:
             lines.append(f"tokeniser: {self.tokenizer}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def score(
@@ -105,6 +110,7 @@ def score_split(
     references: Sequence[Reference],
     *,
     groups: Sequence[Groups] | None = None,
+    ids: Sequence[str] | None = None,
     tokenizer: str = "auto",
     draws: int = DRAWS,
     seed: int = 0,
@@ -116,6 +122,7 @@ def score_split(
         predictions: N texts.
         references: what each is held against.
         groups: of each row; scores come for each group, too. CIDEr's rarity of words stays that of the whole split.
+        ids: what each row is called in notes; unset: its place, counting from 1.
         tokenizer: what captions are cut with, see `choose_tokenizer`.
         draws: bootstrap samples; with 0, intervals are the scores themselves.
         seed: of the draws; the same gives the same intervals.
@@ -146,6 +153,7 @@ def score_split(
             for kind, found in members.items()
         },
         group_rows={kind: {name: len(rows) for name, rows in found.items()} for kind, found in members.items()},
+        notes=notes_on(names, predictions, references, ids),
     )
 
 

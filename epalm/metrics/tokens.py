@@ -54,8 +54,8 @@ _BEFORE_NUMBER = "no nos fig figs pp ca art"
 # Written as one word, counted as two; the first always has three letters.
 _SPLIT_WORDS = "cannot gonna wanna gotta gimme lemme"
 
-# Signs that stand on or beside the letter before them, from Latin accents to Lao, and are no letters to Python; those of
-# Kannada and Sinhala are none to the reference tokeniser either.
+# Signs that stand on or beside the letter before them, from Latin accents to Lao, and are no letters to Python; those
+# of Kannada and Sinhala are none to the reference tokeniser either.
 _MARKS = "".join(
     chr(code)
     for code in (*range(0x300, 0xC80), *range(0xD00, 0xD80), *range(0xE00, 0xF00))

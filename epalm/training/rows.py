@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epalm.data.check import describe_split, usable_split
 from epalm.data.manifest import read_manifest
 from epalm.data.published import get_dataset
 from epalm.data.rows import Row
+from epalm.data.target_notes import notes_on_targets
 from epalm.errors import ConfigError
 from epalm.recipe import DataSettings
 from epalm.tasks.admission import require_perceived
@@ -90,7 +91,8 @@ def training_rows(data: DataSettings, perceives: Collection[str], *, require_ans
     """
     # A file that is not there is one more that cannot be read.
     check_media = data.on_bad_media == "error"
-    return _rows(data, data.train, data.train_split, perceives, require_answers, check_media=check_media)
+    found = _rows(data, data.train, data.train_split, perceives, require_answers, check_media=check_media)
+    return replace(found, notes=(*found.notes, *(f"{found.where}: {note}" for note in notes_on_targets(found.rows))))
 
 
 def validation_rows(data: DataSettings, perceives: Collection[str], *, require_answers: bool = True) -> RowSource:

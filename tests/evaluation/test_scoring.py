@@ -50,7 +50,7 @@ def test_tasks_are_scored_apart_and_predictions_stay_in_order(answerer: Answerer
     assert told[0][0] == "perceiving image"
     assert told[-1] == ("answering", 4, 4)
     assert evaluation.as_dict()["rows"] == {"question_answering": 2, "captioning": 2}
-    answers, groups, captions, missing, note = evaluation.as_text().splitlines()
+    answers, groups, captions, missing, note, *_ = evaluation.as_text().splitlines()
     assert answers == "question_answering (2 rows): exact_match 50.00 [0.00, 100.00]"
     assert groups == "  by colour: red 100.00"
     assert missing.startswith("not scored: meteor, spice, spider: there is no Java runtime; install one")

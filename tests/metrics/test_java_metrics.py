@@ -45,7 +45,7 @@ def test_tokens_are_those_of_pycocoevalcap(needs_java):
 def test_java_is_used_where_it_is_and_named(needs_java):
     told = score_split(["bleu_1"], ["a dog"], [["a dog"]])
     assert told.tokenizer == JAVA_TOKENIZER
-    assert told.as_text().splitlines()[-1] == f"tokeniser: {JAVA_TOKENIZER}"
+    assert f"tokeniser: {JAVA_TOKENIZER}" in told.as_text().splitlines()
 
 
 @pytest.mark.slow
