@@ -67,13 +67,15 @@ def _samples(
 ) -> Iterator[Row | str]:
     """Rows of whatever is there, or why there is none."""
     tables = find_tables(source, report) if source.is_dir() else []
-    shards = [] if tables else find_shards(source, report)
+    shards = find_shards(source, report)
     if not tables and not shards and has_arrow_files(source):
         _check_output(output, source)
         return _from_arrow(source, unpacked, split, report)
     if split is not None:
         raise DataError(f"{source}: --split is of Arrow and Parquet files, and there are none; leave it out")
     if tables:
+        for shard in shards:
+            report.note("shards were not read, because there is metadata of files", shard.name)
         return _from_tables(tables, report)
     if shards:
         _check_output(output, source)

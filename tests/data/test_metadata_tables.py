@@ -56,8 +56,10 @@ def test_a_table_beside_another_is_not_read_and_that_is_told(tmp_path: Path, imp
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "train").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "pictures" / "train" / "again").symlink_to(tmp_path / "pictures")
+    (tmp_path / "pictures" / "a.tar").write_bytes(b"")
     out, rows = imported()
     assert rows == [("0.png", "a dog")]
+    assert "1 shards were not read, because there is metadata of files: a.tar\n" in out
     assert "1 tables were not read, because metadata.jsonl lies beside them: " in out
 
 
