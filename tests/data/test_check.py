@@ -21,9 +21,9 @@ def test_check_names_what_is_there_and_what_is_not(tmp_path, epalm):
     assert "  test: 2 rows (official); 4 of 6 video files missing, for 4 rows: video2, video3, video4, ..." in lines
     assert "  train7k: not there; it is read from msrvtt_caption_train7k.json" in lines
     assert lines[-1].startswith("  video: https://")
-    told = json.loads((tmp_path / "found.json").read_text())
-    assert told["splits"]["test"]["missing_media"] == ["video2", "video3", "video4", "video5"]
-    assert told["not_there"] == {"train7k": "msrvtt_caption_train7k.json"}
+    content = json.loads((tmp_path / "found.json").read_text())
+    assert content["splits"]["test"]["missing_media"] == ["video2", "video3", "video4", "video5"]
+    assert content["not_there"] == {"train7k": "msrvtt_caption_train7k.json"}
 
 
 def test_check_fails_where_nothing_can_be_used(tmp_path, epalm):
@@ -53,8 +53,8 @@ def test_a_split_that_cannot_be_read_stops_no_other(tmp_path, epalm):
     assert "  testdev: 1 rows (official); all 1 image files there" in lines
     assert f"  train: cannot be read: {tmp_path / 'train.json'}: not laid out as GQA is published, rows" in out
     assert f"  val: cannot be read: {tmp_path / 'valid.json'}: is not JSON" in out
-    told = json.loads((tmp_path / "found.json").read_text())
-    assert (list(told["splits"]), list(told["unreadable"])) == (["testdev"], ["train", "val"])
+    content = json.loads((tmp_path / "found.json").read_text())
+    assert (list(content["splits"]), list(content["unreadable"])) == (["testdev"], ["train", "val"])
     assert epalm("data", "check", "gqa", tmp_path, "--split", "testdev").code == 0
 
 

@@ -72,14 +72,14 @@ def test_a_kept_file_is_never_read_again(encoder: PerceptualEncoder, pictures: l
 def test_progress_counts_distinct_files_that_are_not_kept_yet(
     encoder: PerceptualEncoder, pictures: list[dict[str, Path]]
 ) -> None:
-    told: list[tuple[str, int, int]] = []
+    progress: list[tuple[str, int, int]] = []
     kept = perceiving(encoder, batch_size=2)
     kept.perceive([pictures[0]])
-    kept.perceive([*pictures, *pictures], lambda *news: told.append(news))
-    assert told == [("perceiving image", 2, 3), ("perceiving image", 3, 3)]
-    kept.perceive(pictures, lambda *news: told.append(news))
-    perceiving(encoder, keep=False).perceive(pictures, lambda *news: told.append(news))
-    assert len(told) == 2
+    kept.perceive([*pictures, *pictures], lambda *news: progress.append(news))
+    assert progress == [("perceiving image", 2, 3), ("perceiving image", 3, 3)]
+    kept.perceive(pictures, lambda *news: progress.append(news))
+    perceiving(encoder, keep=False).perceive(pictures, lambda *news: progress.append(news))
+    assert len(progress) == 2
 
 
 def test_files_are_not_held(encoder: PerceptualEncoder, tmp_path: Path) -> None:

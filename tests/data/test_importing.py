@@ -82,8 +82,8 @@ def test_names_that_differ_by_odd_signs_alone_keep_their_files(tmp_path, epalm):
 )
 def test_samples_that_are_not_as_they_should_be(tmp_path, refused, files, message):
     _shard(tmp_path / "s.tar", files)
-    told = refused("data", "import", tmp_path / "s.tar", "--output", tmp_path / "rows.jsonl")
-    assert told.startswith(f"epalm: {tmp_path / 's.tar'}: {message}")
+    refusal = refused("data", "import", tmp_path / "s.tar", "--output", tmp_path / "rows.jsonl")
+    assert refusal.startswith(f"epalm: {tmp_path / 's.tar'}: {message}")
     assert not (tmp_path / "rows.jsonl").exists()
 
 
@@ -141,6 +141,6 @@ def test_what_cannot_be_imported(tmp_path, refused):
     assert "no sample can be used: 0 rows; 1 left out" in refused(
         "data", "import", tmp_path / "s.tar", "--output", output
     )
-    told = refused("data", "import", tmp_path / "s.tar", "--split", "train", "--output", output)
-    assert "--split is of Arrow and Parquet files" in told
+    refusal = refused("data", "import", tmp_path / "s.tar", "--split", "train", "--output", output)
+    assert "--split is of Arrow and Parquet files" in refusal
     assert not output.exists()

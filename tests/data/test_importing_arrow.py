@@ -87,10 +87,10 @@ def test_a_dict_of_splits(tmp_path: Path, epalm: Any, refused: Any) -> None:
         save_to_disk(tmp_path / "saved" / name, pictures((png(number), None, name)))
     (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train", "minival"]}')
     output = tmp_path / "rows.jsonl"
-    told = refused("data", "import", tmp_path / "saved", "--output", output)
-    assert "has several splits (minival, train); import each on its own, with --split" in told
-    told = refused("data", "import", tmp_path / "saved", "--split", "val", "--output", output)
-    assert "has no split 'val'; there are minival, train" in told
+    refusal = refused("data", "import", tmp_path / "saved", "--output", output)
+    assert "has several splits (minival, train); import each on its own, with --split" in refusal
+    refusal = refused("data", "import", tmp_path / "saved", "--split", "val", "--output", output)
+    assert "has no split 'val'; there are minival, train" in refusal
     assert not output.exists()
     assert epalm("data", "import", tmp_path / "saved", "--split", "minival", "--output", output).code == 0
     (row,) = read_manifest(output)
@@ -199,20 +199,20 @@ def test_files_and_cells_as_other_systems_leave_them(tmp_path: Path, epalm: Any,
     code, out, _ = epalm("data", "import", hub, "--output", output)
     assert code == 0
     assert [row.targets for row in read_manifest(output)] == [("zero",), ("three",)]
-    for told in (
+    for part in (
         "2 rows; 1 left out: its file is not there; 1 left out: its file is empty; 1 left out: has text that is not",
         "3 hidden files passed over, such as macOS and Windows leave: ._test.parquet",
         "1 files found under another spelling of their path: '.\\a.png' (row train/0) has backslashes",
         "1 missing files have a near one: row train/1: 'a.png' is there, which differs in upper and lower case",
     ):
-        assert told in out
+        assert part in out
     counts = table({"image": pa.array([png(1), png(2)]), "question": ["how many?"] * 2, "answer": [3.0, None]})
     parquet.write_table(counts, tmp_path / "counts.parquet")
     assert "1 rows; 1 left out" in epalm("data", "import", tmp_path / "counts.parquet", "--output", output).out
     assert [row.targets for row in read_manifest(output)] == [("3",)]
     (tmp_path / "b.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-    told = refused("data", "import", tmp_path / "b.parquet", "--output", tmp_path / "b.jsonl")
-    assert "it is a pointer of Git LFS: fetch the file with `git lfs pull`" in told
+    refusal = refused("data", "import", tmp_path / "b.parquet", "--output", tmp_path / "b.jsonl")
+    assert "it is a pointer of Git LFS: fetch the file with `git lfs pull`" in refusal
 
 
 def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
@@ -242,12 +242,14 @@ def test_what_cannot_be_imported(tmp_path: Path, refused: Any, monkeypatch: pyte
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     assert "a.parquet: cannot be read (" in refused("data", "import", tmp_path / "a.parquet", "--output", output)
     parquet.write_table(table({"img": ["a.png"], "caption": ["x"]}), tmp_path / "a.parquet")
-    told = refused("data", "import", tmp_path / "a.parquet", "--output", output)
-    assert "no column holds pictures, clips or sounds; name one image, video or audio; there are img, caption" in told
+    refusal = refused("data", "import", tmp_path / "a.parquet", "--output", output)
+    assert (
+        "no column holds pictures, clips or sounds; name one image, video or audio; there are img, caption" in refusal
+    )
     parquet.write_table(table({"image": ["a.png"], "caption": ["x"]}), tmp_path / "a.parquet")
-    told = refused("data", "import", tmp_path / "a.parquet", "--output", output)
-    assert "no sample can be used: 0 rows; 1 left out: its file is not there" in told
+    refusal = refused("data", "import", tmp_path / "a.parquet", "--output", output)
+    assert "no sample can be used: 0 rows; 1 left out: its file is not there" in refusal
     assert not output.exists()
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    told = refused("data", "import", tmp_path / "a.parquet", "--output", output)
-    assert 'take the package pyarrow: pip install "epalm[parquet]"' in told
+    refusal = refused("data", "import", tmp_path / "a.parquet", "--output", output)
+    assert 'take the package pyarrow: pip install "epalm[parquet]"' in refusal

@@ -75,10 +75,10 @@ def test_one_view_is_that_of_evaluation(encoders: dict[str, Any], rows: dict[str
 
 @every_kind
 def test_v_views_are_kept_and_drawn_from(encoders: dict[str, Any], rows: dict[str, Any], kind: str) -> None:
-    told: list[tuple[str, int, int]] = []
+    progress: list[tuple[str, int, int]] = []
     perceived = perceiving(encoders, kind, Views(V, seed=1, augment="crop"), batch_size=5)
-    perceived.perceive(rows[kind], lambda *news: told.append(news), training=True)
-    assert told[-1] == (f"perceiving {kind}", 3 * V, 3 * V)
+    perceived.perceive(rows[kind], lambda *news: progress.append(news), training=True)
+    assert progress[-1] == (f"perceiving {kind}", 3 * V, 3 * V)
     seen = torch.stack(visits(perceived, rows[kind], range(40)))  # (40, 3, K, E)
     for number in range(3):
         assert len({visit.numpy().tobytes() for visit in seen[:, number]}) == V
@@ -111,11 +111,11 @@ def test_a_store_gives_the_same_views(
     views = Views(V, seed=2, augment="strong")
     wanted = perceiving(encoders, kind, views)
     for total in (3 * V, 0):
-        told: list[tuple[str, int, int]] = []
+        progress: list[tuple[str, int, int]] = []
         stored = CachedFeatures(tmp_path, describe_encoder(encoders[kind], K), views, batch_size=5)
         perceived = perceiving(encoders, kind, views, kept={kind: stored})
-        perceived.perceive(rows[kind], lambda *news, told=told: told.append(news), training=True)
-        assert (told[-1][1:] if told else (0, 0)) == (total, total)
+        perceived.perceive(rows[kind], lambda *news, progress=progress: progress.append(news), training=True)
+        assert (progress[-1][1:] if progress else (0, 0)) == (total, total)
         for step in range(5):
             assert torch.equal(perceived.of(rows[kind], step=step)[kind], wanted.of(rows[kind], step=step)[kind])
         assert torch.equal(perceived.of(rows[kind])[kind], wanted.of(rows[kind])[kind])

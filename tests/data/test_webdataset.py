@@ -98,9 +98,9 @@ def test_dots_in_names_lose_nothing(tmp_path: Path, imported: Any) -> None:
 )
 def test_names_that_leave_a_choice_are_refused(tmp_path: Path, refused: Any, names: list[str], message: str) -> None:
     shard = pack(tmp_path / "s.tar", [(name, name.encode()) for name in names])
-    told = refused("data", "import", shard, "--output", tmp_path / "rows.jsonl")
-    assert message in told
-    assert "the first dot of a name is its ending; give names without other dots" in told
+    refusal = refused("data", "import", shard, "--output", tmp_path / "rows.jsonl")
+    assert message in refusal
+    assert "the first dot of a name is its ending; give names without other dots" in refusal
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.tar"]  # nothing is left of what was unpacked
 
 
@@ -168,21 +168,21 @@ def test_texts_that_are_wrong_are_named(tmp_path: Path, refused: Any, files: Any
 
 
 def test_what_is_packed_in_another_way_is_said(tmp_path: Path, refused: Any) -> None:
-    def told(source: Path) -> str:
+    def refusal(source: Path) -> str:
         return str(refused("data", "import", source, "--output", tmp_path / "rows.jsonl"))
 
     shards = tmp_path / "shards"
     shards.mkdir()
     (shards / "a.tar.zst").write_bytes(b"x")
     for source in (shards, shards / "a.tar.zst"):
-        assert "a.tar.zst is packed in a way that is not read here; unpack it first" in told(source)
+        assert "a.tar.zst is packed in a way that is not read here; unpack it first" in refusal(source)
     pack(shards / "b.tar", [("0.jpg", b"x"), ("0.txt", b"y")])
     pack(shards / "b.tar.gz", [("0.jpg", b"x"), ("0.txt", b"y")])
-    assert "b.tar.gz: has the name of b.tar; give each shard one of its own" in told(shards)
+    assert "b.tar.gz: has the name of b.tar; give each shard one of its own" in refusal(shards)
     whole = gzip.compress(pack(tmp_path / "c.tar", [("0.jpg", b"x" * 9999), ("0.txt", b"y")]).read_bytes(), 0)
     (tmp_path / "c.tar.gz").write_bytes(whole[:5000])
-    assert "c.tar.gz: is damaged at sample 0 (" in told(tmp_path / "c.tar.gz")
+    assert "c.tar.gz: is damaged at sample 0 (" in refusal(tmp_path / "c.tar.gz")
     (tmp_path / "d.tar").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-    assert "d.tar: is damaged, or no tar file; it is a pointer of Git LFS: fetch the file with" in told(
+    assert "d.tar: is damaged, or no tar file; it is a pointer of Git LFS: fetch the file with" in refusal(
         tmp_path / "d.tar"
     )

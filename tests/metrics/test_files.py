@@ -192,20 +192,20 @@ def test_vizwiz_captions_that_do_not_count_are_no_references(tmp_path):
     ]
     references = _write(tmp_path / "val.json", {"images": [{"id": 0}, {"id": 1}], "annotations": captions})
     assert read_references(references).texts == {"0": ["a can of soup"]}
-    said = [{"image_id": 0, "caption": "a can of soup"}, {"image_id": 1, "caption": "spam"}]
-    told = score_files(_write(tmp_path / "p.json", said), references, ["bleu_1"], tokenizer="python")
-    assert (told.scores.rows, told.scores.values) == (1, {"bleu_1": pytest.approx(100)})
-    assert told.as_text().splitlines()[0] == "1 rows; 1 passed over: no caption of theirs counts"
-    assert told.as_dict()["passed_over"] == 1
+    predicted = [{"image_id": 0, "caption": "a can of soup"}, {"image_id": 1, "caption": "spam"}]
+    result = score_files(_write(tmp_path / "p.json", predicted), references, ["bleu_1"], tokenizer="python")
+    assert (result.scores.rows, result.scores.values) == (1, {"bleu_1": pytest.approx(100)})
+    assert result.as_text().splitlines()[0] == "1 rows; 1 passed over: no caption of theirs counts"
+    assert result.as_dict()["passed_over"] == 1
 
 
 def test_a_file_is_scored_against_a_file(tmp_path):
     answers = [{"question_id": 6, "answer": "Yes."}, {"question_id": 5, "answer": "dog"}]
     predictions, references = _write(tmp_path / "p.json", answers), _write(tmp_path / "r.json", VQA)
-    told = score_files(predictions, references)
-    assert told.scores.values == {"vqa_accuracy": pytest.approx(80)}
-    assert told.scores.groups["answer_type"]["yes/no"]["vqa_accuracy"].value == pytest.approx(60)
-    assert told.as_text().splitlines()[0] == "2 rows"
+    result = score_files(predictions, references)
+    assert result.scores.values == {"vqa_accuracy": pytest.approx(80)}
+    assert result.scores.groups["answer_type"]["yes/no"]["vqa_accuracy"].value == pytest.approx(60)
+    assert result.as_text().splitlines()[0] == "2 rows"
     assert score_files(predictions, references, ["exact_match"]).scores.values == {"exact_match": 100.0}
 
 
@@ -215,9 +215,9 @@ def test_captions_get_every_score_that_can_be_had(tmp_path):
     with pytest.raises(DataError, match=r"lacks 1 of 2 ids of .*: 2; predict them, or .* --only-predicted"):
         score_files(predictions, references)
     names = ["bleu_1", "rouge_l"]
-    told = score_files(predictions, references, names, only_predicted=True, tokenizer="python")
-    assert told.scores.values == {"bleu_1": pytest.approx(100), "rouge_l": pytest.approx(100)}
-    assert list(told.scores.groups["domain"]) == ["in-domain"]
+    result = score_files(predictions, references, names, only_predicted=True, tokenizer="python")
+    assert result.scores.values == {"bleu_1": pytest.approx(100), "rouge_l": pytest.approx(100)}
+    assert list(result.scores.groups["domain"]) == ["in-domain"]
 
 
 def test_files_that_do_not_match(tmp_path):

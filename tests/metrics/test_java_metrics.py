@@ -43,9 +43,9 @@ def test_tokens_are_those_of_pycocoevalcap(needs_java):
 
 
 def test_java_is_used_where_it_is_and_named(needs_java):
-    told = score_split(["bleu_1"], ["a dog"], [["a dog"]])
-    assert told.tokenizer == JAVA_TOKENIZER
-    assert f"tokeniser: {JAVA_TOKENIZER}" in told.as_text().splitlines()
+    scores = score_split(["bleu_1"], ["a dog"], [["a dog"]])
+    assert scores.tokenizer == JAVA_TOKENIZER
+    assert f"tokeniser: {JAVA_TOKENIZER}" in scores.as_text().splitlines()
 
 
 @pytest.mark.slow

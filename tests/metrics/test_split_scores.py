@@ -20,23 +20,23 @@ def _answers(rows, seed=0):
 
 def test_groups_are_scored_as_splits_of_their_own():
     predictions, references, groups = _answers(60)
-    told = score_split(["vqa_accuracy", "exact_match"], predictions, references, groups=groups)
+    scores = score_split(["vqa_accuracy", "exact_match"], predictions, references, groups=groups)
     for name in ("yes/no", "other"):
         rows = [row for row, kinds in enumerate(groups) if kinds["answer_type"] == name]
         alone = score_split(
             ["vqa_accuracy", "exact_match"], [predictions[row] for row in rows], [references[row] for row in rows]
         )
-        assert told.groups["answer_type"][name] == alone.overall
-        assert told.group_rows["answer_type"][name] == len(rows)
-    other = told.as_dict()["groups"]["answer_type"]["other"]
-    assert other["scores"]["exact_match"]["value"] == told.groups["answer_type"]["other"]["exact_match"].value
-    assert told.as_text().splitlines()[2].startswith("answer_type other (")
+        assert scores.groups["answer_type"][name] == alone.overall
+        assert scores.group_rows["answer_type"][name] == len(rows)
+    other = scores.as_dict()["groups"]["answer_type"]["other"]
+    assert other["scores"]["exact_match"]["value"] == scores.groups["answer_type"]["other"]["exact_match"].value
+    assert scores.as_text().splitlines()[2].startswith("answer_type other (")
 
 
 def test_rows_may_lack_a_group():
-    told = score_split(["exact_match"], ["a", "b"], [["a"], ["c"]], groups=[{"kind": "x"}, {}])
-    assert told.group_rows == {"kind": {"x": 1}}
-    assert told.groups["kind"]["x"]["exact_match"].value == 100.0
+    scores = score_split(["exact_match"], ["a", "b"], [["a"], ["c"]], groups=[{"kind": "x"}, {}])
+    assert scores.group_rows == {"kind": {"x": 1}}
+    assert scores.groups["kind"]["x"]["exact_match"].value == 100.0
     with pytest.raises(DataError, match="groups of 1 rows for 2 predictions"):
         score_split(["exact_match"], ["a", "b"], [["a"], ["c"]], groups=[{}])
 
@@ -72,10 +72,10 @@ def test_intervals_come_again_and_hold_the_score():
     captions = ["a red dog", "two cats sit here", "a man", "a boat on a lake"]
     references = [["a red dog runs"], ["two cats"], ["a man on a horse"], ["boats on the lake"]]
     names = ["bleu_1", "rouge_l", "cider"]
-    told = score_split(names, captions, references, tokenizer="python")
-    assert told == score_split(names, captions, references, tokenizer="python")
-    assert told != score_split(names, captions, references, tokenizer="python", seed=1)
-    assert all(one.low < one.value < one.high for one in told.overall.values())
+    scores = score_split(names, captions, references, tokenizer="python")
+    assert scores == score_split(names, captions, references, tokenizer="python")
+    assert scores != score_split(names, captions, references, tokenizer="python", seed=1)
+    assert all(one.low < one.value < one.high for one in scores.overall.values())
     alone = score_split(["bleu_1"], captions[:1], references[:1], tokenizer="python").overall["bleu_1"]
     assert alone.low == alone.value == alone.high
     assert str(alone).count(f"{alone.value:.2f}") == 3
