@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from epalm.data.media_finder import Match, MediaFinder
+from epalm.data.media_finder import Match, MediaFinder, is_file
 from epalm.data.rows import MODALITIES, Row
 
 EXAMPLE = '{"image": "a.jpg", "caption": "..."}'
@@ -32,7 +32,7 @@ class RowReader:
         self._folder = folder
         self._require_answers = require_answers
         self._files: dict[str, tuple[Path, int]] = {}  # as written -> file, first row that names it
-        self._found: dict[Path, Match | None] = {}
+        self._found: dict[Path, Match | None] = {}  # of files that are not there as written
         self._finder = MediaFinder()
         self._ids: dict[str, int] = {}
         # Questions and answers come again and again: checked once, and one string in memory for all of them.
@@ -59,11 +59,16 @@ class RowReader:
     def look_up_media(self) -> None:
         """Look for every file that a row names, once; see `missing_media`, `with_found_media` and `notes`."""
         for written, (file, _) in self._files.items():
-            self._found[file] = self._finder.find(self._folder, written)
+            if not is_file(file):
+                self._found[file] = self._finder.find(self._folder, written)
 
     def missing_media(self) -> list[tuple[int, str]]:
         """One problem that counts all files that were looked up and are not there, or none."""
-        missing = [(row, text) for text, (file, row) in self._files.items() if self._found[file] is None]
+        missing = [
+            (row, written)
+            for written, (file, row) in self._files.items()
+            if file in self._found and self._found[file] is None
+        ]
         if not missing:
             return []
         examples = ", ".join(f"{_shown(written)} (row {row})" for row, written in missing[:_MOST_NAMED])
@@ -76,7 +81,7 @@ class RowReader:
 
     def with_found_media(self, rows: Sequence[Row]) -> list[Row]:
         """The rows, with files that are there under another spelling of their path in place of what was written."""
-        found = {file: match.path for file, match in self._found.items() if match is not None and match.difference}
+        found = {file: match.path for file, match in self._found.items() if match is not None}
         if not found:
             return list(rows)
         return [replace(row, media={name: found.get(path, path) for name, path in row.media.items()}) for row in rows]
@@ -86,7 +91,7 @@ class RowReader:
         respelt = [
             (row, written, match.difference)
             for written, (file, row) in self._files.items()
-            if (match := self._found.get(file)) is not None and match.difference
+            if (match := self._found.get(file)) is not None
         ]
         if respelt:
             row, written, difference = respelt[0]

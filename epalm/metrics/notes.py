@@ -55,6 +55,10 @@ class _Scored:
         """How many of the rows, for messages."""
         return f"{len(rows)} of {len(self.ids)} rows"
 
+    def name(self, row: int) -> str:
+        """What a row is called, on one line."""
+        return " ".join(self.ids[row].split())
+
     def where(self, test: Callable[[str, Reference], object]) -> list[int]:
         """The rows of which `test`, given prediction and references, holds."""
         return [row for row, pair in enumerate(zip(self.predictions, self.references, strict=True)) if test(*pair)]
@@ -100,7 +104,7 @@ def _rows_alike(scored: _Scored) -> Iterator[str]:
 def _predictions_alike(scored: _Scored) -> Iterator[str]:
     empty = scored.where(lambda prediction, _: not prediction.strip())
     if scored.is_telling(empty):
-        yield f"{scored.share(empty)} have an empty prediction, first row {scored.ids[empty[0]]}"
+        yield f"{scored.share(empty)} have an empty prediction, first row {scored.name(empty[0])}"
     same = len(set(scored.predictions)) == 1 and len(scored.ids) >= _MANY
     if same and not empty and not scored.are_alike:
         yield f"all {len(scored.ids)} predictions are the same: {_shown(scored.predictions[0])}"
@@ -111,15 +115,15 @@ def _printed_lists(scored: _Scored) -> Iterator[str]:
     if referenced:
         text = next(filter(is_printed_list, scored.references[referenced[0]]))
         yield (
-            f"{scored.share(referenced)} have a printed list as one reference, first row {scored.ids[referenced[0]]}: "
+            f"{scored.share(referenced)} have a printed list as one reference, first row {scored.name(referenced[0])}: "
             f"{_shown(text)}; it is compared as it stands: write a list of texts instead"
         )
     predicted = scored.where(lambda prediction, _: is_printed_list(prediction))
     if scored.is_telling(predicted):
         text = scored.predictions[predicted[0]]
         yield (
-            f"{scored.share(predicted)} have a printed list as their prediction, first row {scored.ids[predicted[0]]}: "
-            f"{_shown(text)}; it is compared as it stands: write its text alone"
+            f"{scored.share(predicted)} have a printed list as their prediction, first row "
+            f"{scored.name(predicted[0])}: {_shown(text)}; it is compared as it stands: write its text alone"
         )
 
 
@@ -153,7 +157,7 @@ def _people(scored: _Scored) -> Iterator[str]:
             example = f"{_shown(scored.predictions[row])} for {_shown(next(iter(scored.references[row])))}"
             yield (
                 f"vqa_accuracy: {scored.share(spelt)} are wrong by case, articles or punctuation alone, first row "
-                f"{scored.ids[row]}: {example}; where all people wrote the same, the official evaluator compares as "
+                f"{scored.name(row)}: {example}; where all people wrote the same, the official evaluator compares as "
                 "written"
             )
     elif "exact_match" in scored.names:
@@ -162,7 +166,7 @@ def _people(scored: _Scored) -> Iterator[str]:
         if few and len(many) > len(few):
             yield (
                 f"exact_match: any one of a row's answers is right; vqa_accuracy takes {FEWEST_ANSWERS} or more in "
-                f"every row, and {scored.share(few)} have fewer, first row {scored.ids[few[0]]}"
+                f"every row, and {scored.share(few)} have fewer, first row {scored.name(few[0])}"
             )
 
 
@@ -174,7 +178,7 @@ def _signs(scored: _Scored) -> Iterator[str]:
             text = next(filter(_has_unseen, (scored.predictions[row], *scored.references[row])))
             yield (
                 f"{scored.share(unseen)} hold signs that cannot be seen, which are compared like any others, first row "
-                f"{scored.ids[row]}: {text[:_LONGEST]!a}"
+                f"{scored.name(row)}: {text[:_LONGEST]!a}"
             )
     decomposed = [
         scored.where(lambda prediction, _: not unicodedata.is_normalized("NFC", prediction)),
