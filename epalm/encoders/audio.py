@@ -98,12 +98,14 @@ class AudioEncoder(PerceptualEncoder):
         if self.window is None:
             raise ConfigError(f"{self.name}: built without a feature extractor; give load_encoder(..., processor=...)")
         sounds = [sound.samples if isinstance(sound, MaskedSound) else sound for sound in media]
-        cut = [self._cut(_sound(sound, i), self.window) for i, sound in enumerate(sounds)]
-        flat = [piece for pieces in cut for piece in pieces]
+        windows = [self._split(_sound(sound, i), self.window) for i, sound in enumerate(sounds)]
+        flat = [piece for pieces in windows for piece in pieces]
         values = self._extract([np.pad(piece, (0, max(0, self.shortest - len(piece)))) for piece in flat])  # (R, ...)
-        self._mask(values, [(sound, i) for sound, pieces in zip(media, cut, strict=True) for i in range(len(pieces))])
-        lengths = torch.zeros(len(cut), max(map(len, cut)), dtype=torch.long)  # (B, W)
-        for row, pieces in zip(lengths, cut, strict=True):
+        self._mask(
+            values, [(sound, i) for sound, pieces in zip(media, windows, strict=True) for i in range(len(pieces))]
+        )
+        lengths = torch.zeros(len(windows), max(map(len, windows)), dtype=torch.long)  # (B, W)
+        for row, pieces in zip(lengths, windows, strict=True):
             row[: len(pieces)] = torch.tensor([len(piece) for piece in pieces])
         inputs = values.new_zeros(*lengths.shape, *values.shape[1:])
         inputs[lengths > 0] = values
@@ -117,37 +119,39 @@ class AudioEncoder(PerceptualEncoder):
             hiss = noise.normal(0, 0.1, self.rate).astype(np.float32)
             tone = np.sin(2 * np.pi * (200 + 800 * time) * time).astype(np.float32)
             return self.preprocess([hiss, hiss, tone])
-        drawn = torch.from_numpy(noise.normal(size=(2, *self._shape())).astype(np.float32))
-        return {self.input_names[0]: drawn[[0, 0, 1]].unsqueeze(1), "lengths": torch.ones(3, 1, dtype=torch.long)}
+        values = torch.from_numpy(noise.normal(size=(2, *self._shape())).astype(np.float32))
+        return {self.input_names[0]: values[[0, 0, 1]].unsqueeze(1), "lengths": torch.ones(3, 1, dtype=torch.long)}
 
     def token_mask(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Which of the tokens that `tokens` gives are real: (B, W * S) of bool."""
-        held = inputs["lengths"].cpu() > 0  # (B, W)
-        mask = self._real(inputs["lengths"].cpu()[held], self._count(inputs[self.input_names[0]]))  # (R, S)
-        every = mask.new_zeros(*held.shape, mask.shape[1])
-        every[held] = mask
-        return every.flatten(1)
+        filled = inputs["lengths"].cpu() > 0  # (B, W)
+        mask = self._real_tokens(
+            inputs["lengths"].cpu()[filled], self._tokens_of_window(inputs[self.input_names[0]])
+        )  # (R, S)
+        padded = mask.new_zeros(*filled.shape, mask.shape[1])
+        padded[filled] = mask
+        return padded.flatten(1)
 
     @torch.no_grad()
     def features(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
         """As in the base: (B, K, E). Of several windows the mean, each weighing as much as the sound it holds."""
         self._check_levels(levels)
-        values, lengths, held = self._windows(inputs)
-        found = self._perceive(values, lengths, levels)  # (R, K, E)
+        values, lengths, filled = self._windows(inputs)
+        features = self._perceive(values, lengths, levels)  # (R, K, E)
         weights = inputs["lengths"].cpu() / inputs["lengths"].cpu().sum(dim=1, keepdim=True)  # (B, W)
-        every = found.new_zeros(*held.shape, *found.shape[1:], dtype=torch.float32)
-        every[held] = found.float()
-        weights = weights[:, :, None, None].to(every.device)
-        return (every * weights).sum(dim=1).to(found.dtype) if held.shape[1] > 1 else found  # (B, K, E)
+        padded = features.new_zeros(*filled.shape, *features.shape[1:], dtype=torch.float32)  # (B, W, K, E)
+        padded[filled] = features.float()
+        weights = weights[:, :, None, None].to(padded.device)
+        return (padded * weights).sum(dim=1).to(features.dtype) if filled.shape[1] > 1 else features  # (B, K, E)
 
     @torch.no_grad()
     def tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Every token of the last level, normed, window after window: (B, W * S, E); `token_mask` says which count."""
-        values, lengths, held = self._windows(inputs)
-        found = self._every_token(values, lengths)  # (R, S, E)
-        every = found.new_zeros(*held.shape, *found.shape[1:])
-        every[held] = found
-        return every.flatten(1, 2)
+        values, lengths, filled = self._windows(inputs)
+        tokens = self._every_token(values, lengths)  # (R, S, E)
+        padded = tokens.new_zeros(*filled.shape, *tokens.shape[1:])  # (B, W, S, E)
+        padded[filled] = tokens
+        return padded.flatten(1, 2)
 
     @property
     def token_count(self) -> int | None:
@@ -182,10 +186,10 @@ class AudioEncoder(PerceptualEncoder):
         return {self.input_names[0]: values}
 
     @abstractmethod
-    def _count(self, values: Tensor) -> int:
+    def _tokens_of_window(self, values: Tensor) -> int:
         """S, the tokens that the backbone makes of each window's features (B, W, ...)."""
 
-    def _real(self, lengths: Tensor, tokens: int) -> Tensor:
+    def _real_tokens(self, lengths: Tensor, tokens: int) -> Tensor:
         """Which of `tokens` tokens are real in windows that hold `lengths` (R,) samples: (R, S). By default all."""
         return torch.ones(len(lengths), tokens, dtype=torch.bool)
 
@@ -193,7 +197,7 @@ class AudioEncoder(PerceptualEncoder):
         """Windows (R, ...) -> (R, K, E)."""
 
         def pick(tokens: Tensor) -> Tensor:
-            return self._summary(tokens, self._real(lengths, tokens.shape[1]).to(tokens.device))
+            return self._summary(tokens, self._real_tokens(lengths, tokens.shape[1]).to(tokens.device))
 
         return torch.stack(self._read(self._arguments(values), levels, pick), dim=1)
 
@@ -201,7 +205,7 @@ class AudioEncoder(PerceptualEncoder):
         """Windows (R, ...) -> the tokens of the last level, normed (R, S, E)."""
         return self._read(self._arguments(values), 1, self.anatomy.norm)[0]
 
-    def _cut(self, sound: np.ndarray, window: int) -> list[np.ndarray]:
+    def _split(self, sound: np.ndarray, window: int) -> list[np.ndarray]:
         end = len(sound) if self.long_sounds == "windows" else min(len(sound), window)
         return [sound[start : min(start + window, end)] for start in range(0, end, window)]
 
@@ -217,8 +221,8 @@ class AudioEncoder(PerceptualEncoder):
         """The windows that hold sound (R, ...), their lengths (R,), and where they stood (B, W)."""
         placed = self._placed(inputs)
         lengths = inputs["lengths"].cpu()
-        held = lengths > 0
-        return placed[self.input_names[0]][held], lengths[held], held
+        filled = lengths > 0
+        return placed[self.input_names[0]][filled], lengths[filled], filled
 
     def _probe(self) -> dict[str, Tensor]:
         return self._arguments(self._placed(self.examples())[self.input_names[0]][:, 0])
@@ -226,8 +230,8 @@ class AudioEncoder(PerceptualEncoder):
 
 def _sound(sound: Any, index: int) -> np.ndarray:
     if not (isinstance(sound, np.ndarray) and sound.dtype == np.float32 and sound.ndim == 1):
-        found = f"{sound.dtype} {sound.shape}" if isinstance(sound, np.ndarray) else type(sound).__name__
-        raise MediaError(f"sound {index}: not an array (samples,) of float32 but {found}")
+        kind = f"{sound.dtype} {sound.shape}" if isinstance(sound, np.ndarray) else type(sound).__name__
+        raise MediaError(f"sound {index}: not an array (samples,) of float32 but {kind}")
     if not len(sound):
         raise MediaError(f"sound {index}: holds no sample")
     if not np.isfinite(sound).all():

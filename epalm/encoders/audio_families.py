@@ -48,7 +48,7 @@ class SpectrogramEncoder(AudioEncoder):
     def _extract(self, sounds: list[np.ndarray]) -> Tensor:
         return _float32(self.processor(sounds, sampling_rate=self.rate)["input_values"])  # (R, T, mel)
 
-    def _count(self, values: Tensor) -> int:
+    def _tokens_of_window(self, values: Tensor) -> int:
         return self._model.embeddings.position_embeddings.shape[1]
 
 
@@ -79,10 +79,10 @@ class SpeechEncoder(AudioEncoder):
     def _extract(self, sounds: list[np.ndarray]) -> Tensor:
         return _float32(self.processor(sounds, sampling_rate=self.rate)["input_features"])  # (R, mel, T)
 
-    def _count(self, values: Tensor) -> int:
+    def _tokens_of_window(self, values: Tensor) -> int:
         return self._model.config.max_source_positions
 
-    def _real(self, lengths: Tensor, tokens: int) -> Tensor:
+    def _real_tokens(self, lengths: Tensor, tokens: int) -> Tensor:
         each = 2 * self.processor.hop_length if self.processor is not None else 1  # the second convolution's stride
         return torch.arange(tokens) * each < lengths[:, None]
 
@@ -118,14 +118,14 @@ class WaveformEncoder(AudioEncoder):
 
     def _extract(self, sounds: list[np.ndarray]) -> Tensor:
         # Without padding, so that each is normed by its own mean and variance.
-        found = self.processor(sounds, sampling_rate=self.rate, padding=False)["input_values"]
-        longest = max(map(len, found))
-        return _float32([np.pad(values, (0, longest - len(values))) for values in found])  # (R, N)
+        values = self.processor(sounds, sampling_rate=self.rate, padding=False)["input_values"]
+        longest = max(map(len, values))
+        return _float32([np.pad(each, (0, longest - len(each))) for each in values])  # (R, N)
 
-    def _count(self, values: Tensor) -> int:
+    def _tokens_of_window(self, values: Tensor) -> int:
         return int(self._tokens_of(torch.tensor(values.shape[-1])))
 
-    def _real(self, lengths: Tensor, tokens: int) -> Tensor:
+    def _real_tokens(self, lengths: Tensor, tokens: int) -> Tensor:
         return torch.arange(tokens) < self._tokens_of(lengths)[:, None]
 
     def _tokens_of(self, lengths: Tensor) -> Tensor:
@@ -136,14 +136,16 @@ class WaveformEncoder(AudioEncoder):
 
     def _perceive(self, values: Tensor, lengths: Tensor, levels: int) -> Tensor:
         groups = self._by_length(lengths)
-        found = [super(WaveformEncoder, self)._perceive(values[rows, :n], lengths[rows], levels) for n, rows in groups]
-        return torch.cat(found)[_inverse(groups)]
+        features = [
+            super(WaveformEncoder, self)._perceive(values[rows, :n], lengths[rows], levels) for n, rows in groups
+        ]
+        return torch.cat(features)[_inverse(groups)]
 
     def _every_token(self, values: Tensor, lengths: Tensor) -> Tensor:
         groups = self._by_length(lengths)
-        found = [super(WaveformEncoder, self)._every_token(values[rows, :n], lengths[rows]) for n, rows in groups]
-        tokens = self._count(values)
-        padded = [nn.functional.pad(each, (0, 0, 0, tokens - each.shape[1])) for each in found]  # each (rows, S, E)
+        tokens = [super(WaveformEncoder, self)._every_token(values[rows, :n], lengths[rows]) for n, rows in groups]
+        count = self._tokens_of_window(values)
+        padded = [nn.functional.pad(each, (0, 0, 0, count - each.shape[1])) for each in tokens]  # each (rows, S, E)
         return torch.cat(padded)[_inverse(groups)]
 
     def _by_length(self, lengths: Tensor) -> list[tuple[int, Tensor]]:
@@ -187,7 +189,7 @@ class ClapEncoder(AudioEncoder):
     def _extract(self, sounds: list[np.ndarray]) -> Tensor:
         return _float32(self.processor(sounds, sampling_rate=self.rate)["input_features"])  # (R, 1 or 4, T, mel)
 
-    def _count(self, values: Tensor) -> int:
+    def _tokens_of_window(self, values: Tensor) -> int:
         rows, columns = self._model.audio_encoder.input_resolutions[-1]
         return rows * columns
 
@@ -196,12 +198,12 @@ class ClapEncoder(AudioEncoder):
         longer = torch.zeros(len(values), 1, dtype=torch.bool, device=values.device)
         return {"input_features": values, "is_longer": longer}
 
-    def _real(self, lengths: Tensor, tokens: int) -> Tensor:
+    def _real_tokens(self, lengths: Tensor, tokens: int) -> Tensor:
         """The spectrogram is folded: `freq_ratio` stretches of time lie one below the other, each some rows high."""
         tower = self._model.audio_encoder
         rows, columns = tower.input_resolutions[-1]
         if self.processor is None or rows % tower.freq_ratio:
-            return super()._real(lengths, tokens)
+            return super()._real_tokens(lengths, tokens)
         window, times = self.window or 1, tower.freq_ratio * columns
         filled = {"repeat": torch.full_like(lengths, window), "repeatpad": lengths * (window // lengths)}
         share = filled.get(self.processor.padding, lengths) / window  # (R,)

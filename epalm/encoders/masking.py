@@ -39,14 +39,14 @@ def masked(spectrogram: Tensor, rng: random.Random, silence: float) -> Tensor:
     """
     frames, channels = spectrogram.shape
     silenced = spectrogram.clone()
-    first, last = _drawn(rng, channels, _CHANNELS)
+    first, last = _random_span(rng, channels, _CHANNELS)
     silenced[:, first:last] = silence
-    first, last = _drawn(rng, frames, _TIME)
+    first, last = _random_span(rng, frames, _TIME)
     silenced[first:last] = silence
     return silenced
 
 
-def _drawn(rng: random.Random, size: int, share: float) -> tuple[int, int]:
+def _random_span(rng: random.Random, size: int, share: float) -> tuple[int, int]:
     """From where to where, at any place and of any width up to the share of `size`."""
     width = rng.random() * share * size
     first = int(rng.random() * (size - width))

@@ -63,27 +63,27 @@ def load_audio(
 
 def _resampled(blocks: Iterable[Block], rate: int) -> np.ndarray:
     soxr = optional("soxr", "audio")
-    stream, told, parts = None, rate, [np.empty(0, np.float32)]
+    stream, source_rate, parts = None, rate, [np.empty(0, np.float32)]
     read = 0  # frames so far
-    for told, block in blocks:
-        if told not in _RATES:
-            raise MediaError(f"damaged: it claims {told} samples a second")
+    for source_rate, block in blocks:
+        if source_rate not in _RATES:
+            raise MediaError(f"damaged: it claims {source_rate} samples a second")
         mono = _mono(block)
         if not np.isfinite(mono).all():
-            second = (read + int(np.argmin(np.isfinite(mono)))) / told
+            second = (read + int(np.argmin(np.isfinite(mono)))) / source_rate
             raise MediaError(f"holds samples that are not numbers (NaN or infinite), the first at {second:.2f} s")
         read += len(mono)
-        if told == rate:
+        if source_rate == rate:
             parts.append(mono)
             continue
-        stream = stream or soxr.ResampleStream(told, rate, 1, dtype="float32", quality="HQ")
+        stream = stream or soxr.ResampleStream(source_rate, rate, 1, dtype="float32", quality="HQ")
         parts.append(stream.resample_chunk(mono))
     if stream:
         parts.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
     sound = np.concatenate(parts)
     if not len(sound):
         if read:
-            raise MediaError(f"too short: {1000 * read / told:.3f} ms are not one sample at {rate} Hz")
+            raise MediaError(f"too short: {1000 * read / source_rate:.3f} ms are not one sample at {rate} Hz")
         raise MediaError("holds no sound: 0 samples can be read")
     return sound
 
@@ -169,10 +169,10 @@ def _track_blocks(source: FileSource) -> Iterator[Block]:
         track = container.streams.audio[0]
         to_float = av.AudioResampler(format="fltp")  # of the samples alone; the mix and the rate are ours
         # Matroska says how long the longest of all streams is; where it does not, FFmpeg guesses, by stream.
-        told_of_all = "matroska" in container.format.name and not track.duration and container.duration
+        has_total_only = "matroska" in container.format.name and not track.duration and container.duration
         second, end_of_all = 0.0, 0.0
-        for packet in container.demux(*([] if told_of_all else [track])):
-            if told_of_all and packet.pts is not None:
+        for packet in container.demux(*([] if has_total_only else [track])):
+            if has_total_only and packet.pts is not None:
                 end_of_all = max(end_of_all, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream.index != track.index:
                 continue
@@ -185,7 +185,7 @@ def _track_blocks(source: FileSource) -> Iterator[Block]:
                     yield piece.sample_rate, piece.to_ndarray().T
                     second += piece.samples / piece.sample_rate
         whole = 0.0
-        if told_of_all:
+        if has_total_only:
             whole, second = container.duration / 1_000_000, max(second, end_of_all)
         # Elsewhere the duration is a guess by the size of the file.
         elif track.duration and (

@@ -22,8 +22,8 @@ def name_of(source: object) -> str:
     """What to call `source` in a message."""
     if isinstance(source, (str, PathLike)):
         return str(source)
-    named = getattr(source, "filename", None) or getattr(source, "name", None)
-    return str(named) if named else f"<{type(source).__name__}>"
+    own_name = getattr(source, "filename", None) or getattr(source, "name", None)
+    return str(own_name) if own_name else f"<{type(source).__name__}>"
 
 
 @contextmanager
@@ -63,10 +63,10 @@ def refuse_what_is_no_file(source: FileSource, kind: str) -> None:
         if path.stat().st_size == 0:
             raise MediaError("the file is empty")
     elif source.seekable():
-        here = source.tell()
-        left = len(source.read(1))
-        source.seek(here)
-        if not left:
+        position = source.tell()
+        first = len(source.read(1))
+        source.seek(position)
+        if not first:
             raise MediaError("the file is empty")
 
 

@@ -94,10 +94,10 @@ def test_features_are_normed_levels_of_the_model_called_directly(sound_folders, 
     states = direct_states(name, model, samples)
     assert len(states) == levels
     expected = torch.stack([state[:, 0] if name == "ast" else state.mean(dim=1) for state in states], dim=1)
-    for wanted in (1, 2, levels):
-        features = perceived(encoder, [samples], wanted)
-        assert features.shape == (1, wanted, WIDTH)
-        torch.testing.assert_close(features, expected[:, -wanted:], **EXACT)
+    for count in (1, 2, levels):
+        features = perceived(encoder, [samples], count)
+        assert features.shape == (1, count, WIDTH)
+        torch.testing.assert_close(features, expected[:, -count:], **EXACT)
     assert torch.cdist(features[0], features[0]).add(10 * torch.eye(levels)).min() > 1e-3
     tokens = encoder.tokens(encoder.preprocess([samples]))
     torch.testing.assert_close(tokens, states[-1], **EXACT)
@@ -150,7 +150,7 @@ def test_a_sound_is_the_same_alone_and_among_longer_ones(sound_folders, name):
     encoder = load_encoder(sound_folders[name])
     sounds = [sound(seed, samples) for seed, samples in enumerate([1700, 9000, 1700, 403, 5000])]
     together = perceived(encoder, sounds, 3)
-    alone = torch.cat([perceived(encoder, [one], 3) for one in sounds])
+    alone = torch.cat([perceived(encoder, [sound], 3) for sound in sounds])
     torch.testing.assert_close(together, alone, **EXACT)
     assert torch.cdist(together[:, -1], together[:, -1]).add(10 * torch.eye(5)).min() > 1e-4
 
@@ -205,10 +205,10 @@ def test_no_random_numbers(sound_folders, name):
     encoder = load_encoder(sound_folders[name])
     sounds = [sound(1, 4000), sound(2, 3 * RATE)]
     np.random.seed(0)
-    one = perceived(encoder, sounds, 2)
+    features = perceived(encoder, sounds, 2)
     np.random.seed(1)
-    assert torch.equal(perceived(encoder, sounds, 2), one)
-    assert torch.equal(perceived(load_encoder(sound_folders[name]), sounds, 2), one)
+    assert torch.equal(perceived(encoder, sounds, 2), features)
+    assert torch.equal(perceived(load_encoder(sound_folders[name]), sounds, 2), features)
 
 
 @pytest.mark.parametrize("name", WINDOWS)
@@ -389,10 +389,10 @@ def test_a_mask_vector_that_was_not_saved_is_the_same_at_every_load(sound_folder
     weights = load_file(folder / "model.safetensors")
     weights.pop("masked_spec_embed")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    one, other = load_encoder(folder), load_encoder(folder)
-    assert all(torch.equal(tensor, other.state_dict()[key]) for key, tensor in one.state_dict().items())
+    first, second = load_encoder(folder), load_encoder(folder)
+    assert all(torch.equal(tensor, second.state_dict()[key]) for key, tensor in first.state_dict().items())
     samples = [sound(1, 4000)]
-    assert torch.equal(perceived(one, samples, 2), perceived(load_encoder(sound_folders["hubert"]), samples, 2))
+    assert torch.equal(perceived(first, samples, 2), perceived(load_encoder(sound_folders["hubert"]), samples, 2))
 
 
 def test_extractor_of_another_length(sound_folders):
@@ -470,14 +470,14 @@ def test_asts_filter_bank_is_kaldis(samples):
     config = transformers.ASTConfig(**BODY)
     encoder = load_encoder(transformers.ASTModel(config), processor=transformers.ASTFeatureExtractor())
     wave = sound(5, samples)
-    found = encoder.preprocess([wave])["input_values"]
-    assert found.shape == (1, 1, 1024, 128)
+    values = encoder.preprocess([wave])["input_values"]
+    assert values.shape == (1, 1, 1024, 128)
     bank = kaldi_fbank(wave, 128)
     assert len(bank) == 1 + (samples - 400) // 160
     filled = np.zeros((1024, 128))
     filled[: len(bank)] = bank
     expected = (filled + 4.2677393) / (2 * 4.5689974)
-    np.testing.assert_allclose(found[0, 0].numpy(), expected, rtol=0, atol=2e-4)
+    np.testing.assert_allclose(values[0, 0].numpy(), expected, rtol=0, atol=2e-4)
 
 
 @pytest.mark.filterwarnings("ignore:At least one mel filter has all zero values")

@@ -40,13 +40,13 @@ def test_one_band_and_one_stretch_as_ast_was_trained() -> None:
         assert max(int(place[-1]) for place in places) > 0.95 * size - 1
 
 
-def test_the_lot_decides_and_the_spectrogram_stays() -> None:
-    one = torch.randn(64, 32)
-    before = one.clone()
-    first, same, other = (masked(one, random.Random(seed), 0.0) for seed in (1, 1, 2))
-    assert torch.equal(first, same)
+def test_the_rng_decides_and_the_spectrogram_stays() -> None:
+    spectrogram = torch.randn(64, 32)
+    before = spectrogram.clone()
+    first, again, other = (masked(spectrogram, random.Random(seed), 0.0) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    assert torch.equal(one, before)
+    assert torch.equal(spectrogram, before)
 
 
 def test_silence_is_what_fills_up_a_window(tmp_path: Path) -> None:
@@ -60,16 +60,16 @@ def test_every_window_of_a_sound_is_masked_apart_and_no_other_sound(tmp_path: Pa
     encoder = load_encoder(tiny_watchers.save("ast", tmp_path / "ast"), long_sounds="windows")
     long, short = tiny_watchers.sound(1, 2 * encoder.window), tiny_watchers.sound(2, encoder.window)
     plain = encoder.preprocess([long, short])
-    given = encoder.preprocess([MaskedSound(long, "a"), short])
-    assert given.keys() == plain.keys()
-    assert torch.equal(given["lengths"], plain["lengths"])
-    assert torch.equal(given["input_values"][1], plain["input_values"][1])
-    changed = given["input_values"][0] != plain["input_values"][0]  # (W, T, mel)
+    features = encoder.preprocess([MaskedSound(long, "a"), short])
+    assert features.keys() == plain.keys()
+    assert torch.equal(features["lengths"], plain["lengths"])
+    assert torch.equal(features["input_values"][1], plain["input_values"][1])
+    changed = features["input_values"][0] != plain["input_values"][0]  # (W, T, mel)
     assert all(window.any() and not window.all() for window in changed)
     assert not torch.equal(changed[0], changed[1])
-    assert (given["input_values"][0][changed] == encoder.silence).all()
+    assert (features["input_values"][0][changed] == encoder.silence).all()
     again = encoder.preprocess([short, MaskedSound(long, "a")])
-    assert torch.equal(again["input_values"][1], given["input_values"][0])
+    assert torch.equal(again["input_values"][1], features["input_values"][0])
 
 
 @pytest.mark.parametrize("name", ["whisper", "wav2vec2", "clap"])
