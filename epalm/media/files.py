@@ -1,11 +1,14 @@
 """What reading any media file shares: its name in a message, the refusals said in plain words, and optional packages.
 
 A decoder meets damage with whatever exception comes first, and names neither the file nor what to do. `naming` makes
-one `MediaError` of one line out of all of them.
+one `MediaError` of one line out of all of them. A path and a file object that hold the same bytes are read in the same
+way where both come through `binary`.
 """
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,6 +19,91 @@ from typing import Any, BinaryIO
 from epalm.errors import MediaError
 
 FileSource = str | PathLike[str] | BinaryIO
+
+_CHUNK = 1 << 20  # bytes searched at once
+
+
+class FileWindow(io.RawIOBase):
+    """A stretch of a binary file object that reads like a file of its own, with a position of its own.
+
+    Args:
+        file: can be moved in; it is not closed with the window.
+        start: byte at which the window begins.
+        end: byte before which it ends; None: the end of the file.
+        name: of the file, for whoever asks.
+    """
+
+    def __init__(self, file: BinaryIO, start: int = 0, end: int | None = None, name: str = "") -> None:
+        super().__init__()
+        self.name = name or name_of(file)
+        self._file, self._start, self._position = file, start, 0
+        self.size = max(0, (file.seek(0, os.SEEK_END) if end is None else end) - start)
+        """Bytes in it."""
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Position from the start of the window."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move as in any file."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` as far as the window goes; returns the bytes read."""
+        part = self.at(self._position, len(buffer))
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def at(self, position: int, count: int) -> bytes:
+        """`count` bytes from `position` on, fewer at the end; the window's own position stays."""
+        count = min(count, self.size - position)
+        if count <= 0:
+            return b""
+        self._file.seek(self._start + position)
+        return self._file.read(count)
+
+    def find(self, pattern: bytes, position: int = 0) -> int | None:
+        """Where `pattern` stands at `position` or behind it; None: nowhere."""
+        while len(part := self.at(position, _CHUNK)) >= len(pattern):
+            if (found := part.find(pattern)) >= 0:
+                return position + found
+            position += len(part) - len(pattern) + 1
+        return None
+
+    def part(self, start: int, end: int | None = None) -> FileWindow:
+        """A window in the window."""
+        end = self.size if end is None else end
+        return FileWindow(self._file, self._start + start, self._start + end, self.name)
+
+
+@contextmanager
+def binary(source: FileSource) -> Iterator[FileWindow]:
+    """The bytes of `source`, from where a file object stands; in the end it is put back there.
+
+    What cannot be moved in, such as a pipe, is read into memory.
+    """
+    if isinstance(source, (str, PathLike)):
+        with Path(source).open("rb") as file:
+            yield FileWindow(file, name=str(source))
+    elif source.seekable():
+        position = source.tell()
+        try:
+            yield FileWindow(source, position)
+        finally:
+            source.seek(position)
+    else:
+        yield FileWindow(io.BytesIO(source.read()), name=name_of(source))
 
 
 def name_of(source: object) -> str:

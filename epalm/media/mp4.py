@@ -52,7 +52,7 @@ def _is_cut(file: BinaryIO) -> bool:
         file.seek(at)
         head = file.read(_LARGE)
         if len(head) < _HEAD:
-            return has_fragments
+            return has_fragments and bool(head.strip(b"\0\r\n "))  # no box at all: a line end, or what fills up a block
         size, last = int.from_bytes(head[:4], "big"), head[4:8]
         has_fragments = has_fragments or last == b"moof"
         if size == 1:

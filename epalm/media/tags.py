@@ -1,0 +1,67 @@
+"""Tags that people's programs put before, between and behind the frames of mp3, AAC and their kin.
+
+ID3v2 names its size at its head; ID3v1 has one size; APEv2 names it at its head or, without one, at its foot; Lyrics3
+ends with a mark. None of it is sound, and decoders take some of it for damaged frames.
+"""
+
+from __future__ import annotations
+
+from epalm.media.files import FileWindow
+
+_ID3V1, _ID3V1_PLUS = 128, 227  # bytes
+_ID3V2_HEAD = _ID3V2_FOOT = 10
+_APE_HEAD = _APE_FOOT = 32
+_APE = b"APETAGEX"
+_LYRICS_ENDS = (b"LYRICS200", b"LYRICSEND")
+_MOST_LYRICS = 1 << 20  # bytes
+_CHUNK = 1 << 20  # bytes read at once
+_BLANK = b"\0\t\n\r\x1a "
+
+
+def skip_id3(file: FileWindow, at: int = 0) -> int:
+    """Where the ID3v2 tags that stand at `at` end; `at` itself where none does."""
+    while (head := file.at(at, _ID3V2_HEAD))[:3] == b"ID3" and len(head) == _ID3V2_HEAD:
+        size = sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:])))
+        at += _ID3V2_HEAD + size + (_ID3V2_FOOT if head[5] & 0x10 else 0)
+    return at
+
+
+def skip_tags(file: FileWindow, at: int) -> int:
+    """Where the tags of any kind that stand at `at` end; `at` itself where none does."""
+    end = _skip_tag(file, at)
+    while end > at:
+        at, end = end, _skip_tag(file, end)
+    return min(at, file.size)
+
+
+def is_blank(file: FileWindow, at: int) -> bool:
+    """Whether nothing but zeros, spaces and line ends follows."""
+    while part := file.at(at, _CHUNK):
+        if part.strip(_BLANK):
+            return False
+        at += len(part)
+    return True
+
+
+def _skip_tag(file: FileWindow, at: int) -> int:
+    head = file.at(at, _APE_HEAD)
+    if head.startswith(b"ID3"):
+        return skip_id3(file, at)
+    if head.startswith(b"TAG+"):
+        return at + _ID3V1_PLUS
+    if head.startswith(b"TAG"):
+        return at + _ID3V1
+    if head.startswith(_APE) and len(head) == _APE_HEAD:
+        return at + _APE_HEAD + int.from_bytes(head[12:16], "little")  # of the items and the foot
+    if head.startswith(b"LYRICSBEGIN"):
+        lyrics = file.at(at, _MOST_LYRICS)
+        ends = [place + len(mark) for mark in _LYRICS_ENDS if (place := lyrics.find(mark)) > 0]
+        return at + min(ends, default=0)
+    return _skip_headless_ape(file, at)
+
+
+def _skip_headless_ape(file: FileWindow, at: int) -> int:
+    items = file.at(at, _MOST_LYRICS)
+    foot = items.find(_APE)
+    size = int.from_bytes(items[foot + 12 : foot + 16], "little")
+    return at + size if foot >= 0 and foot + _APE_FOOT == size else at
