@@ -21,6 +21,7 @@ from epalm.errors import MediaError
 from epalm.media.files import FileSource, FileWindow, binary, naming, optional, refuse_what_is_no_file
 from epalm.media.mixdown import Block, Mixdown
 from epalm.media.recordings import recordings
+from epalm.media.tags import begins_frame
 from epalm.media.tracks import MISSING, cut_short, file_places, track_blocks
 
 _BLOCK = 1 << 18  # frames read at once: an hour in six channels is never in memory as it is in the file
@@ -130,8 +131,7 @@ def _recording_blocks(file: FileWindow) -> Iterator[Block]:
 
 def _is_mpeg(file: FileWindow) -> bool:
     """Whether soundfile would call its MPEG decoder, which writes its thoughts on a damaged file to the terminal."""
-    head = file.at(0, 3)
-    return head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
+    return file.at(0, 3) == b"ID3" or begins_frame(file, 0)
 
 
 def _is_better_left_to_ffmpeg(sound: Any) -> bool:

@@ -22,6 +22,7 @@ _SURROUND = 0.5**0.5
 _WEIGHTS = {"FL": 1.0, "FR": 1.0, "FC": 2**0.5, "FLC": 1.0, "FRC": 1.0, "BC": 1.0, "LFE": 0.0, "LFE2": 0.0}
 """Of the places that channels have, as FFmpeg names them; of all others `_SURROUND`."""
 _CANCELLED = 0.1
+_ROUNDING = 1e-3  # of the energy of what is constant, that much may be left of it by rounding
 _LARGE = 1 << 16  # frames of a block to which small ones are joined
 
 
@@ -131,7 +132,8 @@ class _Run:
         covariance = self._covariance()
         mixed = self._weights @ covariance @ self._weights
         apart = self._weights**2 @ covariance.diagonal()
-        return bool(mixed < _CANCELLED * apart)
+        is_rounding = apart * self._frames <= _ROUNDING * (self._weights**2 @ self._products.diagonal())
+        return bool(mixed < _CANCELLED * apart and not is_rounding)
 
     def loudest(self) -> int:
         """Of the channels that count; of several as loud to a hundredth, the first."""

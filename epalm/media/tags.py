@@ -15,6 +15,7 @@ _APE = b"APETAGEX"
 _LYRICS_ENDS = (b"LYRICS200", b"LYRICSEND")
 _MOST_LYRICS = 1 << 20  # bytes
 _CHUNK = 1 << 20  # bytes read at once
+_MOST_BLANK = 1 << 12  # bytes between tags
 _BLANK = b"\0\t\n\r\x1a "
 
 
@@ -27,11 +28,23 @@ def skip_id3(file: FileWindow, at: int = 0) -> int:
 
 
 def skip_tags(file: FileWindow, at: int) -> int:
-    """Where the tags of any kind that stand at `at` end; `at` itself where none does."""
-    end = _skip_tag(file, at)
-    while end > at:
-        at, end = end, _skip_tag(file, end)
-    return min(at, file.size)
+    """Where the tags of any kind that stand at `at` end, with the blanks between them and before the next frame.
+
+    `at` itself where neither a tag stands there, nor a blank and a frame behind it.
+    """
+    while True:
+        start = _skip_blank(file, at)
+        end = _skip_tag(file, start)
+        if end == start:
+            break
+        at = end
+    return min(start if begins_frame(file, start) else at, file.size)
+
+
+def begins_frame(file: FileWindow, at: int) -> bool:
+    """Whether a frame of mp3, AAC or WavPack may begin at `at`."""
+    head = file.at(at, 4)
+    return head == b"wvpk" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
 
 
 def is_blank(file: FileWindow, at: int) -> bool:
@@ -41,6 +54,11 @@ def is_blank(file: FileWindow, at: int) -> bool:
             return False
         at += len(part)
     return True
+
+
+def _skip_blank(file: FileWindow, at: int) -> int:
+    blank = file.at(at, _MOST_BLANK)
+    return at + len(blank) - len(blank.lstrip(_BLANK))
 
 
 def _skip_tag(file: FileWindow, at: int) -> int:

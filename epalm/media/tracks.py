@@ -17,7 +17,7 @@ from epalm.media.files import FileWindow, optional
 from epalm.media.libav import opened
 from epalm.media.mixdown import Block, joined
 from epalm.media.mp4 import refuse_a_cut_fragment
-from epalm.media.tags import is_blank, skip_tags
+from epalm.media.tags import begins_frame, is_blank, skip_tags
 
 # PyAV's classes; it is optional, and loaded where a file is opened.
 Container: TypeAlias = Any
@@ -54,10 +54,15 @@ def track_blocks(source: FileWindow) -> Iterator[Block]:
     Raises:
         MediaError: no container that FFmpeg knows, no sound track in it, or one that is damaged or cut short.
     """
-    with _opened(source) as container:
-        if "mp4" in container.format.name:
-            refuse_a_cut_fragment(cast("BinaryIO", source.part(0)))
-        yield from joined(_TrackReader(source, container).blocks())
+    start: int | None = 0
+    while start is not None:
+        part = source.part(start)
+        with _opened(part) as container:
+            if "mp4" in container.format.name:
+                refuse_a_cut_fragment(cast("BinaryIO", part.part(0)))
+            reader = _TrackReader(part, container)
+            yield from joined(reader.blocks())
+        start = None if reader.next_start is None else start + reader.next_start
 
 
 def file_places(source: FileWindow) -> tuple[str, ...]:
@@ -95,8 +100,10 @@ class _TrackReader:
         self._packets_end = 0.0  # second at which the last packet ends: of the track, or of all if the length is of all
         self._frame_end: float | None = None  # time stamp at which the last frame ends
         self._bytes_end = 0  # of the last packet that could be decoded
-        self._tags_end = 0  # byte up to which there is no sound
-        self._is_over = False  # what stands behind the sound is no tag
+        self._is_over = False  # nothing but blanks and tags follows, or another stream
+        self._is_past_the_end = False  # something follows, though all that the head promised was there
+        self.next_start: int | None = None
+        """Byte at which, behind tags, further sound begins: a stream of its own."""
 
     def blocks(self) -> Iterator[Block]:
         """The whole track."""
@@ -129,10 +136,10 @@ class _TrackReader:
             try:
                 packet = next(packets, None)
             except self._error:
-                if self._is_no_sound(self._bytes_end) and is_blank(self._source, max(self._bytes_end, self._tags_end)):
-                    return
-                raise self._damaged() from None
-            if packet is None:
+                if not self._is_no_sound(self._bytes_end):
+                    raise self._damaged() from None
+                return
+            if packet is None or self._is_over:
                 return
             if packet.pts is not None and (self._has_total_only or "mp4" in self._format):
                 end = (packet.pts + (packet.duration or 0)) * packet.time_base
@@ -155,15 +162,13 @@ class _TrackReader:
         return float(frames * (first.duration or 0) * first.time_base)
 
     def _decoded(self, packet: Packet) -> list[Frame]:
-        if packet.pos is not None and packet.pos < self._tags_end:
-            return []
         try:
             frames: list[Frame] = packet.decode()
         except self._error:
             if packet.pos is not None and self._is_no_sound(packet.pos):
                 return []
             raise self._damaged() from None
-        if packet.size and self._is_over:  # and yet more sound: what could not be decoded was some as well
+        if packet.size and self._is_past_the_end:  # and yet more sound: what could not be decoded was some as well
             raise self._damaged()
         if packet.size:
             self._bytes_end = (packet.pos or 0) + packet.size
@@ -172,16 +177,16 @@ class _TrackReader:
         return frames
 
     def _is_no_sound(self, at: int) -> bool:
-        """Whether that which stands at byte `at`, and could not be decoded, is a tag or stands behind the sound."""
+        """Whether what stands at byte `at`, and could not be decoded, are tags, or stands behind the sound."""
         if self._format not in _BARE_STREAMS:
             return False
         end = skip_tags(self._source, at)
-        if end > at:
-            self._tags_end = end
-            return True
-        is_all_read = self._promised > 0 and self._seconds >= self._promised - MISSING
-        self._is_over = is_all_read or (is_blank(self._source, at) and self._ends_well(at))
-        return self._is_over
+        if end > at and begins_frame(self._source, end):
+            self.next_start = end
+        is_filling = is_blank(self._source, end) and (end > at or self._ends_well(at))
+        self._is_over = is_filling or self.next_start is not None
+        self._is_past_the_end = self._promised > 0 and self._seconds >= self._promised - MISSING
+        return self._is_over or self._is_past_the_end
 
     def _ends_well(self, at: int) -> bool:
         """Whether the zeros from byte `at` on stand behind the sound, and not in the place of some of it.

@@ -224,7 +224,20 @@ CODECS = {".m4a": "aac", ".mka": "aac", ".webm": "libopus", ".mp3": "mp3"}
 
 
 @pytest.mark.parametrize(
-    "name", ["a.wav", "a.aiff", "a.flac", "a.m4a", "faststart.m4a", "a.mka", "a.webm", "a.mp3", "tagged.mp3"]
+    "name",
+    [
+        "a.wav",
+        "a.aiff",
+        "a.flac",
+        "a.rf64",
+        "a.w64",
+        "a.m4a",
+        "faststart.m4a",
+        "a.mka",
+        "a.webm",
+        "a.mp3",
+        "tagged.mp3",
+    ],
 )
 def test_cut_short(tmp_path, name):
     path = tmp_path / name
@@ -328,6 +341,39 @@ def test_a_wav_written_into_a_pipe_is_whole(tmp_path):
         struct.pack_into("<I", data, place, 0xFFFFFFFF)
     path.write_bytes(data)
     assert len(load_audio(path, 16000)) == 32000
+
+
+@pytest.mark.parametrize("beginning", [b"", bytes(2000)])
+def test_a_wav_whose_length_was_never_written_is_whole(tmp_path, beginning):
+    path = write(tmp_path / "a.wav", sine(16000, seconds=2))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    struct.pack_into("<I", data, place, 0)
+    path.write_bytes(bytes(data[: place + 4]) + beginning + bytes(data[place + 4 :]))
+    assert len(load_audio(path, 16000)) == 32000 + len(beginning) // 2
+    chunk = b"LIST" + struct.pack("<I", 2000) + b"INFO" + bytes(1996)
+    path.write_bytes(bytes(data[: place + 4]) + chunk)
+    assert refusal(path) == f"{path}: holds no sound: 0 samples can be read"
+
+
+def test_a_flac_whose_length_was_never_written_is_whole(tmp_path):
+    path = write(tmp_path / "a.flac", sine(16000, seconds=2))
+    expected = load_audio(path, 16000)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # 36 bits, behind rate, channels and width
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    np.testing.assert_array_equal(load_audio(path, 16000), expected)
+    path.write_bytes(data[: len(data) // 2])
+    assert "damaged" in refusal(path)
+
+
+def test_an_mp3_in_a_wav(tmp_path):
+    path = track(tmp_path / "a.wav", sine(16000, seconds=2)[None], 16000, "mp3")
+    assert abs(len(load_audio(path, 16000)) - 32000) < 2600
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert "cut short" in refusal(path)
 
 
 def test_a_damaged_mp3_says_nothing_past_us(tmp_path, capfd):
