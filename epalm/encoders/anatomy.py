@@ -44,7 +44,7 @@ class Anatomy:
 
 
 @dataclass
-class _Sighting:
+class _Trace:
     """What one run shows."""
 
     entering: Any = None  # the input (3, S, E) of the first block
@@ -75,8 +75,8 @@ def examine(
             does not accept the inputs, or does not give the same twice.
     """
     blocks = blocks or _find_blocks(backbone, name)
-    sighting = _watch(backbone, blocks, examples(), name)
-    states = [sighting.entering, *sighting.leaving]
+    trace = _watch(backbone, blocks, examples(), name)
+    states = [trace.entering, *trace.leaving]
     if len(states) != 1 + len(blocks) or not all(map(_is_tokens, states)):
         raise UnsupportedModelError(f"{name}: its blocks do not pass tokens (B, S, E) on; it cannot be used")
     if len({state.shape for state in states}) != 1:
@@ -84,10 +84,10 @@ def examine(
     first, last = states[0], states[-1]  # (3, S, E)
     if not last.is_meta and not last.isfinite().all():
         raise UnsupportedModelError(f"{name}: gives features that are not finite numbers in {last.dtype}")
-    if not _same(last[0], last[1]):
+    if not _close(last[0], last[1]):
         raise UnsupportedModelError(f"{name}: gives other features for the same input; it cannot be used frozen")
-    has_cls = _same(first[0, 0], first[2, 0], within=_EXACTLY)  # large positions can make any first tokens alike
-    norm, summary, skip = _find_norm(sighting, last, "cls" if has_cls else "mean", name, norm_required)
+    has_cls = _close(first[0, 0], first[2, 0], within=_EXACTLY)  # large positions can make any first tokens alike
+    norm, summary, skip = _find_norm(trace, last, "cls" if has_cls else "mean", name, norm_required)
     return Anatomy(blocks, norm, summary, skip, width=last.shape[-1], tokens=last.shape[1])
 
 
@@ -108,23 +108,23 @@ def _find_blocks(backbone: nn.Module, name: str) -> tuple[nn.Module, ...]:
 
 
 @torch.no_grad()
-def _watch(backbone: nn.Module, blocks: tuple[nn.Module, ...], inputs: Mapping[str, Tensor], name: str) -> _Sighting:
-    sighting = _Sighting()
+def _watch(backbone: nn.Module, blocks: tuple[nn.Module, ...], inputs: Mapping[str, Tensor], name: str) -> _Trace:
+    trace = _Trace()
     inside = {id(module) for block in blocks for module in block.modules()}
     norms = [module for module in backbone.modules() if _is_norm(module) and id(module) not in inside]
 
     def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        sighting.entering = args[0] if args else kwargs.get("hidden_states")
+        trace.entering = args[0] if args else kwargs.get("hidden_states")
 
     def leave(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        sighting.leaving.append(first_output(output))
+        trace.leaving.append(first_output(output))
 
     def norm(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if len(sighting.leaving) == len(blocks) and args:
-            sighting.normed.append((module, args[0]))
+        if len(trace.leaving) == len(blocks) and args:
+            trace.normed.append((module, args[0]))
 
     def end(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        sighting.ending.append(output)
+        trace.ending.append(output)
 
     hooks = [blocks[0].register_forward_pre_hook(enter, with_kwargs=True)]
     hooks += [block.register_forward_hook(leave) for block in blocks]
@@ -140,22 +140,22 @@ def _watch(backbone: nn.Module, blocks: tuple[nn.Module, ...], inputs: Mapping[s
     finally:
         for hook in hooks:
             hook.remove()
-    return sighting
+    return trace
 
 
 def _find_norm(
-    sighting: _Sighting, last: Tensor, summary: Summary, name: str, required: bool
+    trace: _Trace, last: Tensor, summary: Summary, name: str, required: bool
 ) -> tuple[nn.Module, Summary, int]:
     """The norm that is given the last block's tokens (3, S, E), one of them, or their mean (3, E)."""
-    for norm, given in sighting.normed:
-        if _same(given, last):
+    for norm, entering in trace.normed:
+        if _close(entering, last):
             return norm, summary, 0
-        if _same(given, last[:, 0]):
+        if _close(entering, last[:, 0]):
             return norm, "cls", 0
         for start in (0, 1):
-            if _same(given, last[:, start:].mean(dim=1)):
+            if _close(entering, last[:, start:].mean(dim=1)):
                 return norm, "pooled", start
-    if not required or (sighting.ending and _same(sighting.ending[-1], last)):
+    if not required or (trace.ending and _close(trace.ending[-1], last)):
         return nn.Identity(), summary, 0
     raise UnsupportedModelError(f"{name}: no final norm is applied to what its last block gives")
 
@@ -168,8 +168,8 @@ def _is_tokens(state: Any) -> bool:
     return isinstance(state, Tensor) and state.dim() == 3 and state.shape[0] == 3
 
 
-def _same(one: Tensor, other: Tensor, within: float = _ROUNDED) -> bool:
+def _close(first: Tensor, second: Tensor, within: float = _ROUNDED) -> bool:
     """Equal up to a share of their size."""
-    if one.shape != other.shape or one.is_meta:
-        return one.shape == other.shape
-    return bool((one.float() - other.float()).norm() <= within * one.float().norm())
+    if first.shape != second.shape or first.is_meta:
+        return first.shape == second.shape
+    return bool((first.float() - second.float()).norm() <= within * first.float().norm())

@@ -57,30 +57,30 @@ def study(language_model: PreTrainedModel, decoder_layers: str | None = None) ->
     Raises:
         UnsupportedModelError: the model is none that can be served; one line says why.
     """
-    whole = getattr(language_model, "config", None)
-    name = getattr(whole, "model_type", type(language_model).__name__)
-    if whole is None or not hasattr(language_model, "generate"):
+    config = getattr(language_model, "config", None)
+    name = getattr(config, "model_type", type(language_model).__name__)
+    if config is None or not hasattr(language_model, "generate"):
         raise UnsupportedModelError(f"language model {name}: not a Hugging Face causal language model")
-    if getattr(whole, "is_encoder_decoder", False):
+    if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedModelError(f"language model {name}: encoder-decoder models are not served, only causal ones")
-    config = whole.get_text_config()
-    _refuse_other_attention(config, name)
-    layers = _find_layers(language_model, config, name, decoder_layers)
+    text = config.get_text_config()
+    _refuse_other_attention(text, name)
+    layers = _find_layers(language_model, text, name, decoder_layers)
     words, head = language_model.get_input_embeddings(), language_model.get_output_embeddings()
     if words is None or head is None:
         raise UnsupportedModelError(f"language model {name}: it has no word embedding or no output embedding")
-    table = _find_position_table(language_model, config, layers, words)
+    table = _find_position_table(language_model, text, layers, words)
     return Anatomy(
         family=name,
         layers=layers,
         mask_index=_mask_index(layers[0], name),
-        width=config.hidden_size,
+        width=text.hidden_size,
         embedding_width=words.weight.shape[1],
         vocabulary=head.weight.shape[0],
         position_table=table,
-        position_limit=None if table is None else config.max_position_embeddings,
+        position_limit=None if table is None else text.max_position_embeddings,
         takes_position_ids="position_ids" in inspect.signature(language_model.forward).parameters,
-        slides=_slides(config),
+        slides=_slides(text),
     )
 
 
@@ -88,9 +88,11 @@ def _refuse_other_attention(config: Any, name: str) -> None:
     """Refuse what has no causal attention mask that a slot could be opened in."""
     if getattr(config, "use_bidirectional_attention", False) or not getattr(config, "is_causal", True):
         raise UnsupportedModelError(f"language model {name}: its attention is not causal")
-    other = sorted(set(getattr(config, "layer_types", None) or ()) - _ATTENTION_LAYERS)
-    if other:
-        raise UnsupportedModelError(f"language model {name}: layers of type {', '.join(other)} have no attention mask")
+    unserved = sorted(set(getattr(config, "layer_types", None) or ()) - _ATTENTION_LAYERS)
+    if unserved:
+        raise UnsupportedModelError(
+            f"language model {name}: layers of type {', '.join(unserved)} have no attention mask"
+        )
     implementation = getattr(config, "_attn_implementation", None) or "eager"
     if implementation not in _IMPLEMENTATIONS:
         raise UnsupportedModelError(

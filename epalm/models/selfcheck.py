@@ -68,35 +68,35 @@ class _Examination:
         self.device = self.words.weight.device
         rows = self.words.weight.shape[0]
         self.ids = ((torch.arange(_TOKENS, device=self.device) + 1) * max(1, rows // 7) % rows).unsqueeze(0)  # (1, T)
-        source = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
         shape = (len(anatomy.layers), 2, 1, 1, anatomy.width)
-        self.states = torch.randn(shape, generator=source).to(self.device)  # (L, 2, B, S, D)
+        self.states = torch.randn(shape, generator=generator).to(self.device)  # (L, 2, B, S, D)
         self.tolerance = 1e-3 if self.words.weight.dtype == torch.float32 else 5e-2
 
     def first_failure(self) -> str | None:
         """The first of the things that must hold and does not, in words."""
         middle = len(self.anatomy.layers) // 2
         first, second = ([*self.states[middle:, which]] for which in (0, 1))
-        seen = self.logits(self.ids, first, middle)  # (1, T, V)
-        if not torch.isfinite(seen).all():
+        expected = self.logits(self.ids, first, middle)  # (1, T, V)
+        if not torch.isfinite(expected).all():
             return "its logits are not finite"
         changed = self.ids.clone()
         changed[:, -1] = self.ids[:, 0]
-        if not self.alike(self.logits(changed, first, middle)[:, :-1], seen[:, :-1]):
+        if not self.close(self.logits(changed, first, middle)[:, :-1], expected[:, :-1]):
             return "a later token changes an earlier position"
-        if torch.equal(self.logits(self.ids, second, middle), seen):
+        if torch.equal(self.logits(self.ids, second, middle), expected):
             return "perception does not reach the text"
         plain = self.model(input_ids=self.ids, use_cache=False).logits
-        if not self.alike(self.logits(self.ids, [self.states[0, 0]], len(self.anatomy.layers)), plain):
+        if not self.close(self.logits(self.ids, [self.states[0, 0]], len(self.anatomy.layers)), plain):
             return "a slot that no layer may see changes its output"
-        if not self.alike(self.logits(self.ids, first, middle, padding=2), seen):
+        if not self.close(self.logits(self.ids, first, middle, padding=2), expected):
             return "padding on the left changes its output"
-        if not self.alike(self.cached(first, middle), seen[:, -1]):
+        if not self.close(self.cached(first, middle), expected[:, -1]):
             return "decoding with a cache differs from decoding without"
         row = LabelledRows(torch.zeros(1, dtype=torch.long), torch.tensor([_TOKENS]), torch.zeros(1))
         with row.only(self.model.get_output_embeddings()):
-            picked = self.logits(self.ids, first, middle, whole=True)
-        if picked.shape[1] != 1 or not self.alike(picked[:, 0], seen[:, -1]):
+            labelled = self.logits(self.ids, first, middle, whole=True)
+        if labelled.shape[1] != 1 or not self.close(labelled[:, 0], expected[:, -1]):
             return "its logits do not come out of its output embedding alone"
         if self.hides():
             return "its attention hides distant positions by itself, where the slots stand"
@@ -114,7 +114,7 @@ class _Examination:
                 inputs_embeds=layout.embeddings,
                 attention_mask=layout.mask,
                 use_cache=False,
-                **self.at(layout.positions),
+                **self.placed(layout.positions),
             ).logits
         return logits if whole else logits[:, 1 + padding :]
 
@@ -129,17 +129,17 @@ class _Examination:
                     attention_mask=mask,
                     past_key_values=cache,
                     use_cache=True,
-                    **self.at(layout.positions[:, part]),
+                    **self.placed(layout.positions[:, part]),
                 ).logits
         return logits[:, -1]
 
-    def at(self, positions: Tensor) -> dict[str, Tensor]:
+    def placed(self, positions: Tensor) -> dict[str, Tensor]:
         return {"position_ids": positions} if self.anatomy.takes_position_ids else {}
 
-    def alike(self, one: Tensor, other: Tensor) -> bool:
+    def close(self, found: Tensor, expected: Tensor) -> bool:
         """Equal but for rounding."""
-        scale = other.float().abs().max().clamp(min=1e-3)
-        return bool((one.float() - other.float()).abs().max() <= self.tolerance * scale)
+        scale = expected.float().abs().max().clamp(min=1e-3)
+        return bool((found.float() - expected.float()).abs().max() <= self.tolerance * scale)
 
     def hides(self) -> bool:
         """Whether an attention module keeps a causal pattern of its own that closes the first column somewhere."""

@@ -130,8 +130,8 @@ def augmented(
 ) -> PerceptualLM:
     """`lm` with ready features as its perception, and trained tensors far from zero."""
     torch.manual_seed(1)
-    given = {"levels": K, "start": START, "end": END, "prompt_tokens": 3, **settings}
-    config = AdapterConfig(connector=connector, prompt=prompt, **given)
+    values = {"levels": K, "start": START, "end": END, "prompt_tokens": 3, **settings}
+    config = AdapterConfig(connector=connector, prompt=prompt, **values)
     model = PerceptualLM.build(lm, config=config, encoder_width=widths, encoder_levels=depths).eval()
     with torch.no_grad():
         for parameter in model.perception.connector.parameters():
@@ -157,9 +157,9 @@ def perceived(model: PerceptualLM, rows: int, seed: int = 2) -> dict[str, Tensor
     }
 
 
-def of_rows(given: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
+def of_rows(features: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
     """The perception of some rows."""
-    return {name: tensor[rows] for name, tensor in given.items()}
+    return {name: tensor[rows] for name, tensor in features.items()}
 
 
 def text(rows: int = 3, length: int = 9, seed: int = 3) -> Tensor:

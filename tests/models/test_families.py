@@ -52,17 +52,17 @@ def weights_hash(module: nn.Module) -> str:
 
 def layer_inputs(model: PerceptualLM, *args: Tensor, **kwargs: Tensor) -> list[Tensor]:
     """What enters every decoder layer in one pass, after the slots are filled."""
-    seen: list[Tensor] = []
+    entering: list[Tensor] = []
 
-    def keep(layer: nn.Module, given: tuple, named: dict, output: object) -> None:
-        seen.append(given[0] if given else named["hidden_states"])
+    def keep(layer: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        entering.append(args[0] if args else kwargs["hidden_states"])
 
     hooks = [layer.register_forward_hook(keep, with_kwargs=True) for layer in model.anatomy.layers]
     with torch.no_grad():
         model(*args, **kwargs)
     for hook in hooks:
         hook.remove()
-    return seen
+    return entering
 
 
 def test_suite_covers_what_is_called_proven() -> None:
@@ -92,25 +92,25 @@ def test_a_later_token_never_changes_an_earlier_position(family: str, attention:
 def test_every_text_token_sees_the_slot_itself(family: str, attention: str) -> None:
     """With a window of the last layer alone no token passes perception on; the sliding windows are shorter."""
     model = augmented(language_model(family, attention), start=LAYERS - 1, end=LAYERS, levels=1)
-    one, other = (model(text(), features=features(3, seed)[:, :1]).logits for seed in (2, 5))
-    assert ((one - other)[:, front(model) :].abs().amax(-1) > 1e-4).all()
+    first, second = (model(text(), features=features(3, seed)[:, :1]).logits for seed in (2, 5))
+    assert ((first - second)[:, front(model) :].abs().amax(-1) > 1e-4).all()
 
 
 @every
 @torch.no_grad()
 def test_window_gets_its_levels_and_nothing_outside_gets_any(family: str, attention: str) -> None:
     model = augmented(language_model(family, attention))
-    ids, one, other = text(), features(3), features(3, seed=5)
-    entering, entering_other = (layer_inputs(model, ids, features=given) for given in (one, other))
+    ids, first, second = text(), features(3), features(3, seed=5)
+    entering, entering_second = (layer_inputs(model, ids, features=given) for given in (first, second))
     without = layer_inputs(model, ids)
     for index in range(LAYERS):
         rest = entering[index][:, 1:]
         if index <= START:  # what enters the first layer of the window was computed without perception
             torch.testing.assert_close(rest, without[index], rtol=1e-4, atol=1e-5)
-            assert torch.equal(rest, entering_other[index][:, 1:])
+            assert torch.equal(rest, entering_second[index][:, 1:])
         else:
-            assert not torch.equal(rest, entering_other[index][:, 1:])
-    vectors = model.perception(one)["image"]  # (B, K, D)
+            assert not torch.equal(rest, entering_second[index][:, 1:])
+    vectors = model.perception(first)["image"]  # (B, K, D)
     assert torch.equal(entering[START][:, 0], vectors[:, 0])
     assert torch.equal(entering[START + 1][:, 0], vectors[:, 1])
     assert END == START + 2
@@ -119,7 +119,7 @@ def test_window_gets_its_levels_and_nothing_outside_gets_any(family: str, attent
 
 @every
 @torch.no_grad()
-def test_every_sense_has_a_slot_of_its_own(family: str, attention: str) -> None:
+def test_every_modality_has_a_slot_of_its_own(family: str, attention: str) -> None:
     model = perceiving(language_model(family, attention), "image and audio")
     ids, given = text(), perceived(model, 3)
     vectors = model.perception(given)  # (B, K, D) each
@@ -129,21 +129,21 @@ def test_every_sense_has_a_slot_of_its_own(family: str, attention: str) -> None:
             assert torch.equal(entering[layer][:, slot], vectors[name][:, level[name]])
     logits = model(ids, features=given).logits
     for slot, name in enumerate(("audio", "image")):
-        other = given | {name: perceived(model, 3, seed=5)[name]}
-        moved = (model(ids, features=other).logits - logits).abs().amax((0, 2)) > 0
+        changed = given | {name: perceived(model, 3, seed=5)[name]}
+        moved = (model(ids, features=changed).logits - logits).abs().amax((0, 2)) > 0
         assert moved.tolist() == [slot == 0, slot == 1, *[True] * (PROMPT + ids.shape[1])]
 
 
 @every
 @torch.no_grad()
-def test_a_sense_that_is_missing_leaves_the_model_of_the_other(family: str, attention: str) -> None:
+def test_a_modality_that_is_missing_leaves_the_model_of_the_other(family: str, attention: str) -> None:
     """To the bit: a row that brings one of two finds nothing of the second, not even an empty slot."""
     lm = language_model(family, attention)
-    both, sighted = perceiving(lm, "image and audio"), perceiving(lm, "image")
-    sighted.load_trained_state_dict({k: v for k, v in both.trained_state_dict().items() if "audio" not in k})
+    both, single = perceiving(lm, "image and audio"), perceiving(lm, "image")
+    single.load_trained_state_dict({k: v for k, v in both.trained_state_dict().items() if "audio" not in k})
     ids, mask = padded(text(), LENGTHS, "left")
-    given = {"image": perceived(both, 3)["image"]}
-    assert torch.equal(both(ids, mask, features=given).logits, sighted(ids, mask, features=given).logits)
+    pictures = {"image": perceived(both, 3)["image"]}
+    assert torch.equal(both(ids, mask, features=pictures).logits, single(ids, mask, features=pictures).logits)
 
 
 @every
@@ -183,14 +183,14 @@ def test_a_batch_gives_what_its_members_give_alone(family: str, attention: str, 
     }
     assert torch.equal(generated["left"], generated["right"])
     for row, length in enumerate(LENGTHS):
-        alone, mine = ids[row : row + 1, :length], of_rows(given, slice(row, row + 1))
-        expected = model(alone, features=mine).logits[0, front(model) :]
+        alone, own = ids[row : row + 1, :length], of_rows(given, slice(row, row + 1))
+        expected = model(alone, features=own).logits[0, front(model) :]
         for side in SIDES:
             found = model(*padded(ids, LENGTHS, side), features=given).logits[row, front(model) :]
             found = found[-length:] if side == "left" else found[:length]
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
         assert torch.equal(
-            model.generate(alone, features=mine, max_new_tokens=6, eos_token_id=None)[0], generated["left"][row]
+            model.generate(alone, features=own, max_new_tokens=6, eos_token_id=None)[0], generated["left"][row]
         )
 
 
@@ -273,7 +273,7 @@ def test_a_token_that_predicts_nothing_is_not_computed(family: str) -> None:
     ids, mask = padded(text(), LENGTHS, "right")
     columns: list[int] = []
     hook = model.anatomy.layers[0].register_forward_hook(
-        lambda layer, given, named, output: columns.append((given[0] if given else named["hidden_states"]).shape[1]),
+        lambda layer, args, kwargs, output: columns.append((args[0] if args else kwargs["hidden_states"]).shape[1]),
         with_kwargs=True,
     )
     model(ids, mask, features=features(3))
@@ -287,15 +287,15 @@ def test_a_token_that_predicts_nothing_is_not_computed(family: str) -> None:
 def test_loss_and_gradients_are_the_same_where_logits_are_skipped(family: str, modalities: str) -> None:
     model = perceiving(language_model(family, "eager"), modalities).train()
     ids, mask = padded(text(), LENGTHS, "left")
-    given = {"features": perceived(model, 3), "loss_scale": "original", "label_smoothing": 0.1}
-    seen = []
+    how = {"features": perceived(model, 3), "loss_scale": "original", "label_smoothing": 0.1}
+    results = []
     for skip in (False, True):
         model.zero_grad()
-        output = model(ids, mask, ids, **given, skip_logits=skip)
+        output = model(ids, mask, ids, **how, skip_logits=skip)
         output.loss.backward()
-        seen.append((output.loss.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+        results.append((output.loss.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
     assert (output.logits is None) == (family != "gemma2")  # whose logits are capped behind its output embedding
-    torch.testing.assert_close(seen[1], seen[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
 
 
 @every
