@@ -1,8 +1,8 @@
 """What the augmentation must know of a language model, found in its structure and not in a list of names.
 
-The decoder layers are the one ModuleList with as many entries as the configuration counts hidden layers; a learned
-position table is an embedding beside the word embeddings with one row per position. What cannot be served is refused
-here.
+The decoder layers are the one ModuleList of the text model with as many entries as the configuration counts hidden
+layers; a learned position table is an embedding beside the word embeddings, as wide as what it is added to, with one
+row per position. What cannot be served is refused here, and the meta device is enough to tell.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from transformers import PreTrainedModel
 
 from epalm.errors import UnsupportedModelError
 
+ALTERNATIVE = "take a causal language model with attention in every layer, such as OPT, Llama, Qwen3 or Gemma 3"
+"""What a message offers instead of a language model that cannot be served."""
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 _IMPLEMENTATIONS = ("eager", "sdpa")
-_MOST_OFFSET_ROWS = 8  # OPT keeps two rows more than positions; no table known keeps more than a handful
+MOST_OFFSET_ROWS = 8  # OPT keeps two rows more than positions; no table known keeps more than a handful
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,23 @@ def study(language_model: PreTrainedModel, decoder_layers: str | None = None) ->
     if config is None or not hasattr(language_model, "generate"):
         raise UnsupportedModelError(f"language model {name}: not a Hugging Face causal language model")
     if getattr(config, "is_encoder_decoder", False):
-        raise UnsupportedModelError(f"language model {name}: encoder-decoder models are not served, only causal ones")
-    text = config.get_text_config()
+        raise UnsupportedModelError(f"language model {name}: encoder-decoder models are not served; {ALTERNATIVE}")
+    text = config.get_text_config(decoder=True)
     _refuse_other_attention(text, name)
+    _refuse_shared_states(text, name)
     layers = _find_layers(language_model, text, name, decoder_layers)
     words, head = language_model.get_input_embeddings(), language_model.get_output_embeddings()
     if words is None or head is None:
-        raise UnsupportedModelError(f"language model {name}: it has no word embedding or no output embedding")
-    table = _find_position_table(language_model, text, layers, words)
+        raise UnsupportedModelError(
+            f"language model {name}: it has no word embedding or no output embedding; {ALTERNATIVE}"
+        )
+    width = _number(text, "hidden_size", name)
+    table = _find_position_table(_text_model(language_model), text, layers, words, (width, words.weight.shape[1]))
     return Anatomy(
         family=name,
         layers=layers,
         mask_index=_mask_index(layers[0], name),
-        width=text.hidden_size,
+        width=width,
         embedding_width=words.weight.shape[1],
         vocabulary=head.weight.shape[0],
         position_table=table,
@@ -86,12 +92,15 @@ def study(language_model: PreTrainedModel, decoder_layers: str | None = None) ->
 
 def _refuse_other_attention(config: Any, name: str) -> None:
     """Refuse what has no causal attention mask that a slot could be opened in."""
-    if getattr(config, "use_bidirectional_attention", False) or not getattr(config, "is_causal", True):
-        raise UnsupportedModelError(f"language model {name}: its attention is not causal")
+    # Gemma 4 has "vision" for attention that is bidirectional among the tokens of a picture alone.
+    is_bidirectional = getattr(config, "use_bidirectional_attention", None) not in (None, False, "vision")
+    if is_bidirectional or not getattr(config, "is_causal", True):
+        raise UnsupportedModelError(f"language model {name}: its attention is not causal; {ALTERNATIVE}")
     unserved = sorted(set(getattr(config, "layer_types", None) or ()) - _ATTENTION_LAYERS)
     if unserved:
         raise UnsupportedModelError(
-            f"language model {name}: layers of type {', '.join(unserved)} have no attention mask"
+            f"language model {name}: its layers of type {', '.join(unserved)} are not attention over all tokens, "
+            f"which perception needs; {ALTERNATIVE}"
         )
     implementation = getattr(config, "_attn_implementation", None) or "eager"
     if implementation not in _IMPLEMENTATIONS:
@@ -101,28 +110,68 @@ def _refuse_other_attention(config: Any, name: str) -> None:
         )
 
 
-def _find_layers(model: nn.Module, config: Any, name: str, path: str | None) -> tuple[nn.Module, ...]:
+def _refuse_shared_states(config: Any, name: str) -> None:
+    """Refuse layers that get something else than what the layer below gives (Gemma 3n, the small models of Gemma 4)."""
+    for field, does in (
+        ("num_kv_shared_layers", "its last {} layers take keys and values from layers below, without their perception"),
+        ("hidden_size_per_layer_input", "it embeds every token anew for each layer, and a slot is no token"),
+    ):
+        if value := getattr(config, field, None):
+            raise UnsupportedModelError(
+                f"language model {name}: {does.format(value)}; take one whose {field} is 0, such as Gemma 3"
+            )
+
+
+def _text_model(model: PreTrainedModel) -> nn.Module:
+    """The part with the word embedding and the decoder layers; a model of text and pictures has others beside it."""
+    decoder = model.get_decoder()
+    # An output embedding may have that name (ModernBERT).
+    return decoder if model.get_input_embeddings() in set(decoder.modules()) else model
+
+
+def _find_layers(model: PreTrainedModel, config: Any, name: str, path: str | None) -> tuple[nn.Module, ...]:
     """The decoder layers."""
     lists = {key: module for key, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)}
+    # Experts or heads inside a layer may happen to be as many as the layers are: only the outermost lists count.
+    outermost = [key for key in lists if not any(key.startswith(other + ".") for other in lists)]
     if path is not None:
         if path not in lists:
-            raise UnsupportedModelError(f"language model {name}: no ModuleList at '{path}'; choose from {_all(lists)}")
-        return tuple(lists[path])
-    depth = config.num_hidden_layers
-    found = [key for key, module in lists.items() if len(module) == depth]
-    # Experts or heads inside a layer may happen to be as many as the layers are: only the outermost lists count.
-    found = [key for key in found if not any(key.startswith(other + ".") for other in found)]
-    if not found:
-        raise UnsupportedModelError(f"language model {name}: no ModuleList of {depth} decoder layers in it")
-    if len(found) > 1:
+            raise UnsupportedModelError(
+                f"language model {name}: no ModuleList at '{path}'; choose from {_all(outermost)}"
+            )
+        layers = tuple(lists[path])
+    else:
+        depth, text_model = _number(config, "num_hidden_layers", name), set(_text_model(model).modules())
+        found = [key for key in outermost if len(lists[key]) == depth and lists[key] in text_model]
+        if not found:
+            raise UnsupportedModelError(
+                f"language model {name}: no ModuleList of {depth} decoder layers in it; give decoder_layers, one of "
+                f"{_all(outermost)}"
+            )
+        if len(found) > 1:
+            raise UnsupportedModelError(
+                f"language model {name}: {len(found)} lists have {depth} layers; give decoder_layers, one of "
+                f"{_all(found)}"
+            )
+        layers = tuple(lists[found[0]])
+    if len(set(layers)) < len(layers):
         raise UnsupportedModelError(
-            f"language model {name}: {len(found)} lists have {depth} layers; give decoder_layers, one of {_all(found)}"
+            f"language model {name}: runs one layer several times, and each should get its own perception; "
+            f"{ALTERNATIVE}"
         )
-    return tuple(lists[found[0]])
+    return layers
 
 
 def _all(names: Any) -> str:
     return ", ".join(names) or "none"
+
+
+def _number(config: Any, field: str, name: str) -> int:
+    """What the configuration says of the decoder."""
+    value = getattr(config, field, None)
+    if not isinstance(value, int):
+        raise UnsupportedModelError(f"language model {name}: its configuration has no {field}; {ALTERNATIVE}")
+    return value
 
 
 def _mask_index(layer: nn.Module, name: str) -> int:
@@ -130,21 +179,24 @@ def _mask_index(layer: nn.Module, name: str) -> int:
     names = list(inspect.signature(layer.forward).parameters)
     if "attention_mask" not in names:
         raise UnsupportedModelError(
-            f"language model {name}: its layers ({type(layer).__name__}) take no attention mask"
+            f"language model {name}: its layers ({type(layer).__name__}) take no attention mask that a slot could be "
+            f"opened in; {ALTERNATIVE}"
         )
     return names.index("attention_mask")
 
 
 def _find_position_table(
-    model: nn.Module, config: Any, layers: tuple[nn.Module, ...], words: nn.Module
+    text_model: nn.Module, config: Any, layers: tuple[nn.Module, ...], words: nn.Module, widths: tuple[int, ...]
 ) -> nn.Embedding | None:
     """The learned table of absolute positions, if the model has one."""
     limit = getattr(config, "max_position_embeddings", None)
     inside = {id(module) for layer in layers for module in layer.modules()}
-    for module in model.modules():
+    for module in text_model.modules():
         if not isinstance(module, nn.Embedding) or module is words or id(module) in inside or limit is None:
             continue
-        if 0 <= module.num_embeddings - limit <= _MOST_OFFSET_ROWS:
+        # A table of something else (the tokens once more, for the layers) may have as many rows.
+        is_added = module.embedding_dim in widths
+        if is_added and 0 <= module.num_embeddings - limit <= MOST_OFFSET_ROWS:
             return module
     return None
 

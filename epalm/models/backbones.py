@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics, load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
+from epalm.models.config_check import check_config
 from epalm.models.precision import Precision, best_attention, best_dtype
 from epalm.models.quantised import (
     OF_BITSANDBYTES,
@@ -128,7 +129,7 @@ def load_language_model(
     else:
         wanted = best_dtype(device) if wanted == "auto" else wanted or torch.float32
         attention = attn_implementation or best_attention(wanted, device)
-        model, name = _from_files(str(source), wanted, attention, quantization, device), str(source)
+        model, name = _from_files(str(source), wanted, attention, quantization, device, decoder_layers), str(source)
     anatomy = study(model, decoder_layers)
     if quantization == "int8":
         to_int8(anatomy.layers)
@@ -242,6 +243,7 @@ def _from_files(
     attn_implementation: str | None,
     quantization: Quantization | None,
     device: str | torch.device | None,
+    decoder_layers: str | None,
 ) -> PreTrainedModel:
     options: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     if quantization in OF_BITSANDBYTES:
@@ -251,6 +253,7 @@ def _from_files(
         path = resolve_source(source)
     except ConfigError as error:
         raise ConfigError(f"language model {error}") from None
+    check_config(source, str(path), attn_implementation, decoder_layers)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path,

@@ -2,55 +2,77 @@
 
 A handful of passes over four tokens with made-up perception. What must hold for every family is looked at on the
 model itself, so that one that bends it (positions that ignore the mask, prefix attention, a recurrent state) is
-refused when it is built.
+refused when it is built; and before that on a small copy, so that most are refused before their weights are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from epalm.errors import UnsupportedModelError
-from epalm.models.anatomy import Anatomy
+from epalm.models.anatomy import ALTERNATIVE, MOST_OFFSET_ROWS, Anatomy, study
 from epalm.models.injection import injected
 from epalm.models.layout import lay_out
 from epalm.models.loss import LabelledRows
+from epalm.models.reduced import reduced_copy
 
 PROVEN = frozenset(
     {
+        "apertus",
+        "arcee",
         "bloom",
+        "cohere2",
+        "ernie4_5",
+        "exaone4",
         "falcon",
         "gemma2",
         "gemma3_text",
+        "gemma4_text",
+        "glm4",
         "gpt2",
         "gpt_neox",
+        "gpt_oss",
+        "granite",
         "llama",
         "mistral",
+        "olmo2",
+        "olmo3",
         "opt",
+        "phi",
         "phi3",
         "qwen2",
         "qwen3",
+        "qwen3_moe",
+        "seed_oss",
         "smollm3",
         "stablelm",
     }
 )
-"""Families that the test suite holds to all of this, and more, with eager and sdpa attention."""
+"""Families that the test suite holds to all of this, and more."""
 
 _TOKENS = 4
 
 
 @torch.no_grad()
 def examine(language_model: PreTrainedModel, anatomy: Anatomy) -> None:
-    """Look whether slots work in `language_model`; on the `meta` device there is nothing to look at.
+    """Look whether slots work in `language_model`; where it is on the `meta` device, in a small copy of it.
 
     Raises:
         UnsupportedModelError: something that must hold does not.
     """
     if language_model.get_input_embeddings().weight.is_meta:
-        return
+        small = _small_copy(language_model, anatomy)
+        if small is None:
+            return
+        language_model, anatomy = small
     try:
         failure = _Examination(language_model, anatomy).first_failure()
     except Exception as error:  # whatever a foreign forward raises, it means that the model cannot be served
@@ -58,7 +80,33 @@ def examine(language_model: PreTrainedModel, anatomy: Anatomy) -> None:
             f"a pass with a slot fails ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         )
     if failure:
-        raise UnsupportedModelError(f"language model {anatomy.family}: cannot be given perception: {failure}")
+        raise UnsupportedModelError(
+            f"language model {anatomy.family}: cannot be given perception: {failure}; {ALTERNATIVE}"
+        )
+
+
+def _small_copy(language_model: PreTrainedModel, anatomy: Anatomy) -> tuple[PreTrainedModel, Anatomy] | None:
+    """A small copy of a model without weights, and its parts."""
+    small = reduced_copy(language_model.config)
+    if small is None:
+        return None
+    layers = next(
+        name
+        for name, module in language_model.named_modules()
+        if isinstance(module, nn.ModuleList) and tuple(module) == anatomy.layers
+    )
+    try:
+        return small, study(small, layers)
+    except UnsupportedModelError:
+        return None  # it is the copy that is not understood
+
+
+@dataclass
+class _Calls:
+    """What ran in one pass."""
+
+    layers: list[int] = field(default_factory=list)
+    position_tables: list[nn.Embedding] = field(default_factory=list)
 
 
 class _Examination:
@@ -75,19 +123,29 @@ class _Examination:
 
     def first_failure(self) -> str | None:
         """The first of the things that must hold and does not, in words."""
-        middle = len(self.anatomy.layers) // 2
+        count = len(self.anatomy.layers)
+        middle = count // 2
         first, second = ([*self.states[middle:, which]] for which in (0, 1))
-        expected = self.logits(self.ids, first, middle)  # (1, T, V)
+        with self.watched() as calls:
+            expected = self.logits(self.ids, first, middle)  # (1, T, V)
         if not torch.isfinite(expected).all():
             return "its logits are not finite"
+        if calls.layers != [*range(count)]:
+            return "its layers do not run once each, one after the other"
+        table = self.anatomy.position_table
+        if calls.position_tables != ([] if table is None or table.weight.is_meta else [table]):
+            return "its learned positions are not where its configuration counts them"
         changed = self.ids.clone()
         changed[:, -1] = self.ids[:, 0]
         if not self.close(self.logits(changed, first, middle)[:, :-1], expected[:, :-1]):
             return "a later token changes an earlier position"
         if torch.equal(self.logits(self.ids, second, middle), expected):
             return "perception does not reach the text"
+        last = [self.logits(self.ids, [self.states[-1, which]], count - 1) for which in (0, 1)]
+        if torch.equal(*last):
+            return "perception in its last layer does not reach the text"
         plain = self.model(input_ids=self.ids, use_cache=False).logits
-        if not self.close(self.logits(self.ids, [self.states[0, 0]], len(self.anatomy.layers)), plain):
+        if not self.close(self.logits(self.ids, [self.states[0, 0]], count), plain):
             return "a slot that no layer may see changes its output"
         if not self.close(self.logits(self.ids, first, middle, padding=2), expected):
             return "padding on the left changes its output"
@@ -101,6 +159,25 @@ class _Examination:
         if self.hides():
             return "its attention hides distant positions by itself, where the slots stand"
         return None
+
+    @contextmanager
+    def watched(self) -> Iterator[_Calls]:
+        """Inside this context it is written down which layers and tables of positions run."""
+        calls = _Calls()
+        tables = [module for module in self.model.modules() if isinstance(module, nn.Embedding)]
+        tables = [table for table in tables if table is not self.words and not table.weight.is_meta]
+
+        def look(table: nn.Embedding, args: tuple[Any, ...], output: Any) -> None:
+            if _is_read_by_position(table, output):
+                calls.position_tables.append(table)
+
+        with ExitStack() as hooks:
+            for index, layer in enumerate(self.anatomy.layers):
+                note = partial(lambda index, *_: calls.layers.append(index), index)
+                hooks.callback(layer.register_forward_pre_hook(note).remove)
+            for table in tables:
+                hooks.callback(table.register_forward_hook(look).remove)
+            yield calls
 
     def logits(
         self, ids: Tensor, states: Sequence[Tensor], start: int, padding: int = 0, whole: bool = False
@@ -149,3 +226,12 @@ class _Examination:
                 if square and buffer.dtype in (torch.bool, torch.uint8) and not buffer[..., 0].all():
                     return True
         return False
+
+
+def _is_read_by_position(table: nn.Embedding, output: Tensor) -> bool:
+    """Whether what a table gives for `_TOKENS` tokens are its rows one after the other, from one of the first on."""
+    rows = output.reshape(-1, table.embedding_dim)[-_TOKENS:]
+    starts = range(min(1 + MOST_OFFSET_ROWS, table.num_embeddings - _TOKENS + 1))
+    return not torch.equal(rows[0], rows[1]) and any(
+        torch.equal(rows, table.weight[start : start + _TOKENS]) for start in starts
+    )

@@ -9,20 +9,34 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    ApertusConfig,
+    ArceeConfig,
     AutoModelForCausalLM,
     BloomConfig,
+    Cohere2Config,
+    Ernie4_5Config,
+    Exaone4Config,
     FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
+    Gemma4TextConfig,
+    Glm4Config,
     GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    Olmo2Config,
+    Olmo3Config,
     OPTConfig,
     Phi3Config,
+    PhiConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
+    SeedOssConfig,
     SmolLM3Config,
     StableLmConfig,
 )
@@ -37,6 +51,10 @@ MODALITIES: dict[str, dict[str, int]] = {"image": {"image": E}, "image and audio
 """Widths of the perception by modality: one slot, and two."""
 DEPTHS = {"image": K, "audio": 1}
 """How many levels each has: the slots change at different layers."""
+
+PROMPT = 3
+LENGTHS = [9, 4, 6]
+SIDES = ("left", "right")
 
 _SPECIAL = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2}
 _MODERN: dict[str, Any] = {
@@ -90,6 +108,36 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "falcon-rotary": lambda: FalconConfig(**_FALCON, alibi=False, new_decoder_architecture=True, num_kv_heads=2),
     "stablelm": lambda: StableLmConfig(**_MODERN),
 }
+_SPARSE: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
+FURTHER_FAMILIES: dict[str, Callable[[], Any]] = {
+    "apertus": lambda: ApertusConfig(**_MODERN),
+    "arcee": lambda: ArceeConfig(**_MODERN),
+    "cohere2": lambda: Cohere2Config(**_MODERN, sliding_window=4, layer_types=_SLIDING),
+    "ernie4_5": lambda: Ernie4_5Config(**_MODERN, head_dim=8),
+    "exaone4": lambda: Exaone4Config(**_MODERN, sliding_window=4, layer_types=_SLIDING),
+    "gemma4": lambda: Gemma4TextConfig(
+        **_MODERN,
+        head_dim=8,
+        global_head_dim=16,
+        sliding_window=4,
+        layer_types=_SLIDING,
+        num_kv_shared_layers=0,
+        hidden_size_per_layer_input=0,
+    ),
+    "glm4": lambda: Glm4Config(**_MODERN, head_dim=8),
+    "gpt_oss": lambda: GptOssConfig(
+        **_MODERN, head_dim=8, sliding_window=4, layer_types=_SLIDING, num_local_experts=4, num_experts_per_tok=2
+    ),
+    "granite": lambda: GraniteConfig(
+        **_MODERN, embedding_multiplier=12.0, residual_multiplier=0.22, logits_scaling=8.0, attention_multiplier=0.1
+    ),
+    "olmo2": lambda: Olmo2Config(**_MODERN),
+    "olmo3": lambda: Olmo3Config(**_MODERN, sliding_window=4, layer_types=_SLIDING),
+    "phi": lambda: PhiConfig(**_MODERN),
+    "qwen3_moe": lambda: Qwen3MoeConfig(**_MODERN, head_dim=8, num_experts=4, **_SPARSE),
+    "seed_oss": lambda: SeedOssConfig(**_MODERN, head_dim=8),
+}
+"""Held to the same by one test each, with the attention that transformers chooses."""
 _EAGER_ONLY = ("bloom", "gemma2")
 """transformers has no sdpa attention for these."""
 MATRIX = [
@@ -100,7 +148,7 @@ MATRIX = [
 ]
 
 
-def new_language_model(config: Any, attention: str = "eager", seed: int = 0) -> PreTrainedModel:
+def new_language_model(config: Any, attention: str | None = "eager", seed: int = 0) -> PreTrainedModel:
     """A random model whose weights are large enough for every part of it to matter."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
@@ -115,9 +163,9 @@ def new_language_model(config: Any, attention: str = "eager", seed: int = 0) -> 
 
 
 @cache
-def language_model(family: str, attention: str) -> PreTrainedModel:
+def language_model(family: str, attention: str | None = None) -> PreTrainedModel:
     """One model per family and attention, shared by all tests: it is frozen."""
-    return new_language_model(FAMILIES[family](), attention)
+    return new_language_model((FAMILIES | FURTHER_FAMILIES)[family](), attention)
 
 
 def augmented(
@@ -130,7 +178,7 @@ def augmented(
 ) -> PerceptualLM:
     """`lm` with ready features as its perception, and trained tensors far from zero."""
     torch.manual_seed(1)
-    values = {"levels": K, "start": START, "end": END, "prompt_tokens": 3, **settings}
+    values = {"levels": K, "start": START, "end": END, "prompt_tokens": PROMPT, **settings}
     config = AdapterConfig(connector=connector, prompt=prompt, **values)
     model = PerceptualLM.build(lm, config=config, encoder_width=widths, encoder_levels=depths).eval()
     with torch.no_grad():
@@ -167,6 +215,11 @@ def text(rows: int = 3, length: int = 9, seed: int = 3) -> Tensor:
     return torch.randint(4, VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
+def front(model: PerceptualLM) -> int:
+    """Positions in front of the text: a slot for each modality, and the soft prompt."""
+    return len(model.levels) + (PROMPT if model.prompt is not None else 0)
+
+
 def padded(ids: Tensor, lengths: list[int], side: str) -> tuple[Tensor, Tensor]:
     """The first `lengths` tokens of every row, padded to the longest: ids and mask."""
     longest = max(lengths)
@@ -178,3 +231,12 @@ def padded(ids: Tensor, lengths: list[int], side: str) -> tuple[Tensor, Tensor]:
         rows.append(torch.cat(parts))
         masks.append(torch.cat([zeros, ones] if side == "left" else [ones, zeros]))
     return torch.stack(rows), torch.stack(masks)
+
+
+def with_other_last_tokens(ids: Tensor, side: str) -> tuple[Tensor, list[int]]:
+    """`padded` ids with another last token in every row of `LENGTHS`, and the column of each."""
+    changed = ids.clone()
+    last = [ids.shape[1] - 1 if side == "left" else length - 1 for length in LENGTHS]
+    for row, column in enumerate(last):
+        changed[row, column] = 4 + (ids[row, column] - 3) % (VOCABULARY - 4)
+    return changed, last

@@ -6,20 +6,25 @@ from typing import Any
 
 import pytest
 import torch
-from families import HEADS, WIDTH, K, augmented, features, new_language_model, padded, text
+from families import HEADS, WIDTH, augmented, features, new_language_model, padded, text
 from torch import nn
 from transformers import (
     BertConfig,
     CohereConfig,
     Gemma3Config,
+    Gemma3nTextConfig,
+    Gemma4TextConfig,
+    GPT2Config,
     GPTJConfig,
     GPTNeoConfig,
     LlamaConfig,
     MambaConfig,
     MixtralConfig,
+    MllamaForCausalLM,
+    MllamaTextConfig,
     MptConfig,
-    PhiConfig,
     RwkvConfig,
+    Starcoder2Config,
     T5Config,
     T5ForConditionalGeneration,
     XGLMConfig,
@@ -39,9 +44,12 @@ MODERN: dict[str, Any] = {
     "max_position_embeddings": 64,
 }
 OLD: dict[str, Any] = {"vocab_size": 97, "n_embd": WIDTH, "n_layer": 5, "n_head": HEADS, "n_positions": 64}
+GEMMA4: dict[str, Any] = MODERN | {
+    "head_dim": 8, "global_head_dim": 8, "num_key_value_heads": 2, "layer_types": ["full_attention"] * 5
+}  # fmt: skip
 SERVED = {
     "gptj": GPTJConfig(**OLD, rotary_dim=4),
-    "phi": PhiConfig(**MODERN),
+    "starcoder2": Starcoder2Config(**MODERN, num_key_value_heads=2),
     "cohere": CohereConfig(**MODERN),
     "mixtral": MixtralConfig(**MODERN, num_local_experts=4, num_key_value_heads=2),
     "xglm": XGLMConfig(
@@ -49,8 +57,30 @@ SERVED = {
     ),
 }
 REFUSED = {
-    "mamba": (MambaConfig(vocab_size=97, hidden_size=WIDTH, num_hidden_layers=4, state_size=4), "no attention mask"),
+    "mamba": (
+        MambaConfig(vocab_size=97, hidden_size=WIDTH, num_hidden_layers=4, state_size=4),
+        "not attention over all",
+    ),
     "rwkv": (RwkvConfig(vocab_size=97, hidden_size=WIDTH, num_hidden_layers=4), "no attention mask"),
+    "gemma3n_text": (
+        Gemma3nTextConfig(
+            **MODERN,
+            head_dim=8,
+            num_kv_shared_layers=2,
+            hidden_size_per_layer_input=4,
+            vocab_size_per_layer_input=97,
+            laurel_rank=4,
+            layer_types=["full_attention"] * 5,
+            activation_sparsity_pattern=[0.0] * 5,
+        ),
+        "last 2 layers take keys and values from layers below, .* num_kv_shared_layers is 0",
+    ),
+    "gemma4_text": (
+        Gemma4TextConfig(
+            **GEMMA4, num_kv_shared_layers=0, hidden_size_per_layer_input=4, vocab_size_per_layer_input=64
+        ),
+        "embeds every token anew for each layer, .* hidden_size_per_layer_input is 0",
+    ),
     "bert": (BertConfig(**MODERN), "a later token changes an earlier position"),
     "mpt": (
         MptConfig(vocab_size=97, d_model=WIDTH, n_layers=5, n_heads=HEADS, max_seq_len=64),
@@ -119,17 +149,62 @@ def test_a_proven_name_around_something_else_is_examined() -> None:
 
 def test_layers_that_cannot_be_told_apart_are_named_by_hand() -> None:
     model = new_language_model(LlamaConfig(**MODERN))
-    model.spare = nn.ModuleList(nn.Identity() for _ in range(5))
-    with pytest.raises(UnsupportedModelError, match=r"give decoder_layers, one of model\.layers, spare"):
+    model.model.spare = nn.ModuleList(nn.Identity() for _ in range(5))
+    with pytest.raises(UnsupportedModelError, match=r"give decoder_layers, one of model\.layers, model\.spare"):
         PerceptualLM.build(model, encoder_width=4)
     found = PerceptualLM.build(model, encoder_width=4, decoder_layers="model.layers")
     assert found.anatomy.layers == tuple(model.model.layers)
     with pytest.raises(UnsupportedModelError, match=r"no ModuleList at 'model\.blocks'"):
         PerceptualLM.build(model, encoder_width=4, decoder_layers="model.blocks")
     model.model.layers = nn.ModuleList(list(model.model.layers)[:4])
-    del model.spare
-    with pytest.raises(UnsupportedModelError, match="no ModuleList of 5 decoder layers"):
+    del model.model.spare
+    with pytest.raises(UnsupportedModelError, match=r"no ModuleList of 5 decoder layers .* one of model\.layers"):
         PerceptualLM.build(model, encoder_width=4)
+
+
+def test_towers_beside_the_text_model_are_not_its_decoder_layers() -> None:
+    model = new_language_model(LlamaConfig(**MODERN))
+    model.tower = nn.ModuleList(nn.Identity() for _ in range(5))
+    assert study(model).layers == tuple(model.model.layers)
+
+
+def test_one_layer_that_runs_many_times_is_refused() -> None:
+    model = new_language_model(LlamaConfig(**MODERN))
+    model.model.layers = nn.ModuleList([model.model.layers[0]] * 5)
+    with pytest.raises(UnsupportedModelError, match="runs one layer several times"):
+        PerceptualLM.build(model, encoder_width=4)
+
+
+def test_a_table_with_as_many_rows_as_positions_is_no_table_of_positions() -> None:
+    rotary, learned = (new_language_model(config) for config in (LlamaConfig(**MODERN), GPT2Config(**OLD)))
+    positions = learned.transformer.wpe
+    del learned.transformer.wpe
+    for text_model in (rotary.model, learned.transformer):
+        text_model.tokens_of_layers = nn.Embedding(64, 5 * WIDTH)
+    learned.transformer.wpe = positions  # the other comes first
+    assert study(rotary).position_table is None
+    assert study(learned).position_table is positions
+    words = new_language_model(GPT2Config(**OLD | {"vocab_size": 64}))
+    assert study(words).position_table is words.transformer.wpe
+    rotary.model.tokens_of_layers = nn.Embedding(64, WIDTH)  # nothing in its shape tells it apart
+    with pytest.raises(UnsupportedModelError, match="learned positions are not where its configuration counts them"):
+        examine(rotary, study(rotary))
+
+
+def test_bidirectional_attention_among_pictures_alone_is_causal_for_text() -> None:
+    for bidirectional in ("vision", "all"):
+        config = Gemma4TextConfig(
+            **GEMMA4,
+            num_kv_shared_layers=0,
+            hidden_size_per_layer_input=0,
+            use_bidirectional_attention=bidirectional,
+        )
+        model = new_language_model(config)
+        if bidirectional == "vision":
+            examine(model, study(model))
+        else:
+            with pytest.raises(UnsupportedModelError, match="its attention is not causal"):
+                study(model)
 
 
 class Bent(nn.Module):
@@ -166,7 +241,22 @@ class Bent(nn.Module):
 def test_examination_notices_what_bends_the_rules(rule: str, message: str) -> None:
     model = new_language_model(LlamaConfig(**MODERN))
     examine(model, study(model))
-    model.model.layers = nn.ModuleList(Bent(layer, rule) for layer in model.model.layers)
+    layers = [*model.model.layers]
+    model.model.layers = nn.ModuleList(Bent(layer, rule) for layer in layers)
     with pytest.raises(UnsupportedModelError, match=message):
         examine(model, study(model))
-    assert K == 2
+    if rule == "blind":
+        model.model.layers = nn.ModuleList([*layers[:-1], Bent(layers[-1], rule)])
+        with pytest.raises(UnsupportedModelError, match="perception in its last layer does not reach the text"):
+            examine(model, study(model))
+
+
+def test_examination_notices_layers_that_are_left_out() -> None:
+    """Llama with pictures of its own leaves the layers out that look at them, where there are none."""
+    config = MllamaTextConfig(
+        **MODERN, num_key_value_heads=2, cross_attention_layers=[1], pad_token_id=1,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+    )  # fmt: skip
+    model = MllamaForCausalLM(config).eval()
+    with pytest.raises(UnsupportedModelError, match="its layers do not run once each, one after the other"):
+        PerceptualLM.build(model, encoder_width=4)
