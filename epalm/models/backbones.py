@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics, load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
@@ -253,7 +254,9 @@ def _from_files(
         path = resolve_source(source)
     except ConfigError as error:
         raise ConfigError(f"language model {error}") from None
-    check_config(source, str(path), attn_implementation, decoder_layers)
+    with suppress(OSError, ValueError, KeyError):  # which are met again below
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        check_config(config, source, attn_implementation, decoder_layers)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from epalm.errors import UnsupportedModelError
 from epalm.models.anatomy import ALTERNATIVE, study
@@ -11,43 +13,44 @@ from epalm.models.selfcheck import PROVEN, examine
 
 
 def check_config(
-    source: str, path: str, attn_implementation: str | None = None, decoder_layers: str | None = None
+    config: Any, source: str, attn_implementation: str | None = None, decoder_layers: str | None = None
 ) -> None:
     """Refuse a language model that cannot be served.
 
     It is built without weights and studied, and if nobody has proven its family a small copy of it is examined. Where
-    its configuration cannot be read, or no model be built of it, nothing is said: loading it says why.
+    it cannot be built, nothing is said: loading it says why.
 
     Args:
+        config: its configuration.
         source: what to call it in a message.
-        path: a local directory or a hub id.
         attn_implementation: as it is about to be loaded.
         decoder_layers: see `study`.
 
     Raises:
         UnsupportedModelError: it cannot be served; one line says why, and what can be.
     """
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:
-        if "trust_remote_code" not in str(error):
-            return
-        raise UnsupportedModelError(
-            f"language model {source}: needs code from its repository, which is never run; {ALTERNATIVE}"
-        ) from None
-    if getattr(config, "is_encoder_decoder", False):
-        raise UnsupportedModelError(
-            f"language model {source}: encoder-decoder models ({config.model_type}) are not served; {ALTERNATIVE}"
-        )
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise UnsupportedModelError(
-            f"language model {source}: {config.model_type} is not a causal language model; {ALTERNATIVE}"
-        )
+    require_causal(config, source)
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, attn_implementation=attn_implementation)
-    except Exception:
+    except Exception:  # whatever a foreign family raises
         return
     anatomy = study(model, decoder_layers)
     if anatomy.family not in PROVEN:
         examine(model, anatomy)
+
+
+def require_causal(config: Any, source: str) -> None:
+    """See that transformers opens what `config` describes as a causal language model.
+
+    Raises:
+        UnsupportedModelError: it does not.
+    """
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        reason = f"encoder-decoder models ({kind}) are not served"
+    elif type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        reason = f"{kind} is not a causal language model"
+    else:
+        return
+    raise UnsupportedModelError(f"language model {source}: {reason}; {ALTERNATIVE}")

@@ -17,6 +17,7 @@ from epalm.evaluation.perceiving import ready_cards
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import read_adapter
 from epalm.models.cards import EncoderCard
+from epalm.models.config_check import require_causal
 from epalm.recipe import RECIPES, Recipe, read_recipe
 from epalm.runtime.sources import resolve_source
 
@@ -124,6 +125,7 @@ def weightless_language_model(source: str, attention: str | None = None) -> Any:
         UnsupportedModelError: it is no causal language model.
     """
     config = _config(source)
+    require_causal(config, source)
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, attn_implementation=attention)
