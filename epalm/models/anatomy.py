@@ -63,11 +63,7 @@ def study(language_model: PreTrainedModel, decoder_layers: str | None = None) ->
     name = getattr(config, "model_type", type(language_model).__name__)
     if config is None or not hasattr(language_model, "generate"):
         raise UnsupportedModelError(f"language model {name}: not a Hugging Face causal language model")
-    if getattr(config, "is_encoder_decoder", False):
-        raise UnsupportedModelError(f"language model {name}: encoder-decoder models are not served; {ALTERNATIVE}")
-    text = config.get_text_config(decoder=True)
-    _refuse_other_attention(text, name)
-    _refuse_shared_states(text, name)
+    text = text_config(config)
     layers = _find_layers(language_model, text, name, decoder_layers)
     words, head = language_model.get_input_embeddings(), language_model.get_output_embeddings()
     if words is None or head is None:
@@ -88,6 +84,21 @@ def study(language_model: PreTrainedModel, decoder_layers: str | None = None) ->
         takes_position_ids="position_ids" in inspect.signature(language_model.forward).parameters,
         slides=_slides(text),
     )
+
+
+def text_config(config: Any) -> Any:
+    """What `config` says of the language model in it.
+
+    Raises:
+        UnsupportedModelError: that is enough to know that it cannot be served.
+    """
+    name = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedModelError(f"language model {name}: encoder-decoder models are not served; {ALTERNATIVE}")
+    text = config.get_text_config(decoder=True)
+    _refuse_other_attention(text, name)
+    _refuse_shared_states(text, name)
+    return text
 
 
 def _refuse_other_attention(config: Any, name: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from epalm.errors import UnsupportedModelError
-from epalm.models.anatomy import ALTERNATIVE, study
+from epalm.models.anatomy import ALTERNATIVE, study, text_config
 from epalm.models.selfcheck import PROVEN, examine
 
 
@@ -30,6 +30,7 @@ def check_config(
         UnsupportedModelError: it cannot be served; one line says why, and what can be.
     """
     require_causal(config, source)
+    text_config(config)
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, attn_implementation=attn_implementation)
@@ -46,11 +47,10 @@ def require_causal(config: Any, source: str) -> None:
     Raises:
         UnsupportedModelError: it does not.
     """
-    kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
-        reason = f"encoder-decoder models ({kind}) are not served"
+        reason = f"encoder-decoder models ({config.model_type}) are not served"
     elif type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        reason = f"{kind} is not a causal language model"
+        reason = f"{config.model_type} is not a causal language model"
     else:
         return
     raise UnsupportedModelError(f"language model {source}: {reason}; {ALTERNATIVE}")

@@ -109,20 +109,28 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "stablelm": lambda: StableLmConfig(**_MODERN),
 }
 _SPARSE: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
+_GEMMA4: dict[str, Any] = _MODERN | {
+    "head_dim": 8,
+    "global_head_dim": 16,
+    "sliding_window": 4,
+    "layer_types": _SLIDING,
+    "num_kv_shared_layers": 0,
+    "hidden_size_per_layer_input": 0,
+}
 FURTHER_FAMILIES: dict[str, Callable[[], Any]] = {
     "apertus": lambda: ApertusConfig(**_MODERN),
     "arcee": lambda: ArceeConfig(**_MODERN),
     "cohere2": lambda: Cohere2Config(**_MODERN, sliding_window=4, layer_types=_SLIDING),
     "ernie4_5": lambda: Ernie4_5Config(**_MODERN, head_dim=8),
     "exaone4": lambda: Exaone4Config(**_MODERN, sliding_window=4, layer_types=_SLIDING),
-    "gemma4": lambda: Gemma4TextConfig(
-        **_MODERN,
-        head_dim=8,
-        global_head_dim=16,
-        sliding_window=4,
-        layer_types=_SLIDING,
-        num_kv_shared_layers=0,
-        hidden_size_per_layer_input=0,
+    "gemma4": lambda: Gemma4TextConfig(**_GEMMA4),
+    "gemma4-moe": lambda: Gemma4TextConfig(
+        **_GEMMA4,
+        enable_moe_block=True,
+        num_experts=4,
+        top_k_experts=2,
+        moe_intermediate_size=16,
+        attention_k_eq_v=True,
     ),
     "glm4": lambda: Glm4Config(**_MODERN, head_dim=8),
     "gpt_oss": lambda: GptOssConfig(

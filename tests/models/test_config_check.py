@@ -13,6 +13,9 @@ from transformers import (
     BertConfig,
     CohereConfig,
     FalconH1Config,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3nConfig,
     Gemma3nTextConfig,
     Gemma4Config,
     GPTNeoConfig,
@@ -37,6 +40,7 @@ REFUSED = {
     "qwen3_next": (Qwen3NextConfig, "layers of type linear_attention are not attention over all tokens"),
     "falcon_h1": (FalconH1Config, "layers of type hybrid are not attention over all tokens"),
     "rwkv": (RwkvConfig, r"its layers \(RwkvBlock\) take no attention mask"),
+    "gemma3n": (Gemma3nConfig, "last 15 layers take keys and values from layers below"),
     "gemma3n_text": (Gemma3nTextConfig, "last 15 layers take keys and values from layers below"),
     "gemma4": (Gemma4Config, "embeds every token anew for each layer"),
     "bert": (BertConfig, "a later token changes an earlier position"),
@@ -92,3 +96,17 @@ def test_a_family_that_nobody_has_proven_is_loaded_where_its_copy_passes(tmp_pat
     assert reduced_copy(config) is not None
     new_language_model(config).save_pretrained(tmp_path)
     assert load_language_model(tmp_path)[1].family == "cohere"
+
+
+def test_a_model_of_text_and_pictures_is_served_by_its_text_model(tmp_path: Path) -> None:
+    """However many layers its tower has."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 5, "num_attention_heads": 4}
+    config = Gemma3Config(
+        text_config={**sizes, "vocab_size": 97, "head_dim": 8, "num_key_value_heads": 2},
+        vision_config={**sizes, "image_size": 8, "patch_size": 4},
+        image_token_id=90, boi_token_index=91, eoi_token_index=92,
+    )  # fmt: skip
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path)
+    model, anatomy, _ = load_language_model(tmp_path)
+    assert anatomy.family == "gemma3"
+    assert anatomy.layers == tuple(model.model.language_model.layers)

@@ -24,7 +24,7 @@ from families import (
 )
 from torch import nn
 
-ROUNDED = {"qwen3_moe": 2e-6, "gpt_oss": 2e-6}
+ROUNDED = {"qwen3_moe": 2e-6, "gpt_oss": 2e-6, "gemma4-moe": 2e-6}
 """An expert multiplies all tokens at once that chose it: what another token chose may move a result by a rounding."""
 
 
