@@ -40,3 +40,11 @@ class TrainingStopped(Exception):
         super().__init__(message)
         self.exit_code = 128 + number
         """As shells count: 130 after Ctrl-C, 143 after SIGTERM."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no room, which says nothing about what was tried."""
+    # By name, so that nothing here has to import torch.
+    return (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)
+    )

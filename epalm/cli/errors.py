@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+from epalm.errors import is_out_of_memory
 from epalm.recipe.overrides import nearest_option
 
 _USERS_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)
@@ -39,7 +40,7 @@ def users_trouble(error: Exception) -> str | None:
     """What the user can do where neither the input nor the program is at fault; None where it is a bug."""
     if isinstance(error, OSError) and error.errno in _USERS_TROUBLE:
         return f"{error.filename or 'standard output'}: {error.strerror}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
+    if is_out_of_memory(error):
         return (
             "out of memory; lower training.batch_size, generation.batch_size or data.perception_batch, or hold the "
             "language model in less (model.quantization, model.shard)"

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from epalm.errors import UnsupportedModelError
+from epalm.errors import UnsupportedModelError, is_out_of_memory
 
 Summary = Literal["cls", "mean", "pooled"]
 _ROUNDED = 0.02
@@ -133,7 +133,9 @@ def _watch(backbone: nn.Module, blocks: tuple[nn.Module, ...], inputs: Mapping[s
     try:
         backbone(**inputs)
     except Exception as error:
-        # Whatever a foreign model says of inputs that it was not made for, it is this model that cannot be served.
+        if is_out_of_memory(error):
+            raise
+        # Whatever else a foreign model says of inputs that it was not made for, it is this model that cannot be served.
         shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in inputs.items())
         reason = " ".join(str(error).split())
         raise UnsupportedModelError(f"{name}: does not accept {shapes}: {reason}") from None

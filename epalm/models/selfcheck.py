@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from epalm.errors import UnsupportedModelError
+from epalm.errors import UnsupportedModelError, is_out_of_memory
 from epalm.models.anatomy import ALTERNATIVE, MOST_OFFSET_ROWS, Anatomy, study
 from epalm.models.injection import injected
 from epalm.models.layout import lay_out
@@ -75,7 +75,9 @@ def examine(language_model: PreTrainedModel, anatomy: Anatomy) -> None:
         language_model, anatomy = small
     try:
         failure = _Examination(language_model, anatomy).first_failure()
-    except Exception as error:  # whatever a foreign forward raises, it means that the model cannot be served
+    except Exception as error:  # whatever else a foreign forward raises, it means that the model cannot be served
+        if is_out_of_memory(error):
+            raise
         failure = (
             f"a pass with a slot fails ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         )

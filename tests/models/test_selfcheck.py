@@ -224,6 +224,8 @@ class Bent(nn.Module):
         output = self.layer(hidden_states, attention_mask=attention_mask, **rest)
         if self.rule == "place":
             output = output * torch.linspace(1, 2, output.shape[1]).view(1, -1, 1)
+        if self.rule == "room":
+            raise torch.OutOfMemoryError("CUDA out of memory")
         if self.rule == "nan":
             output = output * float("nan")
         return output
@@ -249,6 +251,13 @@ def test_examination_notices_what_bends_the_rules(rule: str, message: str) -> No
         model.model.layers = nn.ModuleList([*layers[:-1], Bent(layers[-1], rule)])
         with pytest.raises(UnsupportedModelError, match="perception in its last layer does not reach the text"):
             examine(model, study(model))
+
+
+def test_a_lack_of_memory_says_nothing_about_the_family() -> None:
+    model = new_language_model(LlamaConfig(**MODERN))
+    model.model.layers = nn.ModuleList(Bent(layer, "room") for layer in model.model.layers)
+    with pytest.raises(torch.OutOfMemoryError):
+        examine(model, study(model))
 
 
 def test_examination_notices_layers_that_are_left_out() -> None:
