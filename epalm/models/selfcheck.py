@@ -59,6 +59,7 @@ PROVEN = frozenset(
 """Families that the test suite holds to all of this, and more."""
 
 _TOKENS = 4
+_NOT_FINITE = "its logits are not finite"
 
 
 @torch.no_grad()
@@ -82,9 +83,8 @@ def examine(language_model: PreTrainedModel, anatomy: Anatomy) -> None:
             f"a pass with a slot fails ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         )
     if failure:
-        raise UnsupportedModelError(
-            f"language model {anatomy.family}: cannot be given perception: {failure}; {ALTERNATIVE}"
-        )
+        advice = "its weights are damaged, or need another torch_dtype" if failure == _NOT_FINITE else ALTERNATIVE
+        raise UnsupportedModelError(f"language model {anatomy.family}: cannot be given perception: {failure}; {advice}")
 
 
 def _small_copy(language_model: PreTrainedModel, anatomy: Anatomy) -> tuple[PreTrainedModel, Anatomy] | None:
@@ -131,7 +131,7 @@ class _Examination:
         with self.watched() as calls:
             expected = self.logits(self.ids, first, middle)  # (1, T, V)
         if not torch.isfinite(expected).all():
-            return "its logits are not finite"
+            return _NOT_FINITE
         if calls.layers != [*range(count)]:
             return "its layers do not run once each, one after the other"
         table = self.anatomy.position_table

@@ -237,7 +237,7 @@ class Bent(nn.Module):
         ("future", "a later token changes an earlier position"),
         ("blind", "perception does not reach the text"),
         ("place", "a slot that no layer may see|padding on the left|a later token"),
-        ("nan", "not finite"),
+        ("nan", "not finite; its weights are damaged"),
     ],
 )
 def test_examination_notices_what_bends_the_rules(rule: str, message: str) -> None:
