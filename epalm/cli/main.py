@@ -47,7 +47,7 @@ from epalm.runtime.outputs import check_writable, write_whole
 from epalm.runtime.progress import show_progress
 
 if TYPE_CHECKING:
-    from epalm.evaluation.asking import Asked
+    from epalm.evaluation.asking import BaseAnswerer
     from epalm.recipe import DataSettings
 
 app = typer.Typer(
@@ -324,7 +324,7 @@ def _rows_wanted(manifest: Path | None, overrides: dict[str, Any]) -> tuple[Data
     return wanted, {name: value for name, value in overrides.items() if name not in named}
 
 
-def _asked(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> Asked:
+def _asked(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> BaseAnswerer:
     """What is to answer: one adapter, or several on one language model."""
     from epalm.evaluation import AdapterSet, Answerer
 

@@ -10,12 +10,12 @@ from epalm.data.file_features import OnProgress
 from epalm.data.rows import Row
 from epalm.errors import AdapterError, DataError
 from epalm.evaluation.answerer import Answerer
-from epalm.evaluation.asking import Asked
-from epalm.evaluation.loading import load_adapters, require_apart
+from epalm.evaluation.asking import BaseAnswerer
+from epalm.evaluation.loading import load_adapters, require_distinct_modalities
 from epalm.tasks.admission import name_of, require_perceived
 
 
-class AdapterSet(Asked):
+class AdapterSet(BaseAnswerer):
     """Adapters of different modalities on one language model, which is in memory once.
 
     Every input is answered by the adapter of its modality, with that adapter's own prompt, window, mask, template and
@@ -31,7 +31,7 @@ class AdapterSet(Asked):
     def __init__(self, members: Mapping[str, Answerer]) -> None:
         self.members = dict(members)
         """The answerers, by name."""
-        require_apart([(name, member.modalities) for name, member in self.members.items()])
+        require_distinct_modalities([(name, member.modalities) for name, member in self.members.items()])
         first, *others = self.members
         for name in others:
             if self.members[name].model.language_model is not self.members[first].model.language_model:
@@ -78,8 +78,8 @@ class AdapterSet(Asked):
             self.members[name].check([rows[i] for i in numbers], where)
         answers = [""] * len(rows)
         for name, numbers in shares.items():
-            said = self.members[name].answer([rows[i] for i in numbers], on_progress, where)
-            for i, text in zip(numbers, said, strict=True):
+            texts = self.members[name].answer([rows[i] for i in numbers], on_progress, where)
+            for i, text in zip(numbers, texts, strict=True):
                 answers[i] = text
         return answers
 

@@ -15,7 +15,7 @@ from epalm.data.file_features import OnProgress, PerceivedFiles
 from epalm.data.rows import Row
 from epalm.data.views import Views
 from epalm.errors import AdapterError, DataError
-from epalm.evaluation.asking import Asked
+from epalm.evaluation.asking import BaseAnswerer
 from epalm.evaluation.loading import load_adapter
 from epalm.evaluation.perceiving import perceived_files
 from epalm.evaluation.vocabulary import read_answers
@@ -34,7 +34,7 @@ from epalm.tasks.admission import (
 )
 
 
-class Answerer(Asked):
+class Answerer(BaseAnswerer):
     """An adapter on its backbones, ready to be asked.
 
     Args:
@@ -119,18 +119,18 @@ class Answerer(Asked):
         prompts = [self.tasks.prompt_ids(row) for row in rows]
         batches = list(self._groups(rows, media, prompts))
         own = [self._own(rows, group) for group, _ in batches]
-        perceived.perceive([media[i] for some in own for i in some], on_progress, alone=True)
+        perceived.perceive([media[i] for share in own for i in share], on_progress, alone=True)
         answers = [""] * len(rows)
         done = 0
-        for (group, new_tokens), some in zip(batches, own, strict=True):
-            batch = collate([(prompts[i], []) for i in some], self.tasks.pad_id, side=self.generation.padding)
+        for (group, new_tokens), numbers in zip(batches, own, strict=True):
+            batch = collate([(prompts[i], []) for i in numbers], self.tasks.pad_id, side=self.generation.padding)
             require_known_tokens(batch.input_ids, self.model)
-            features = perceived.of([media[i] for i in some]) or None
+            features = perceived.of([media[i] for i in numbers]) or None
             if self._is_ranked(rows[group[0]]):
-                said = self._ranked(rows[group[0]], batch, features)
+                texts = self._ranked(rows[group[0]], batch, features)
             else:
-                said = self._generated([rows[i] for i in some], batch, features, new_tokens)
-            for share in self._sharers(rows[group[0]]).share(list(zip(some, said, strict=True))):
+                texts = self._generated([rows[i] for i in numbers], batch, features, new_tokens)
+            for share in self._sharers(rows[group[0]]).share(list(zip(numbers, texts, strict=True))):
                 for i, text in share:
                     answers[i] = text
             done += len(group)
@@ -163,11 +163,11 @@ class Answerer(Asked):
         """
         require_perceived(rows, self.modalities, where)
         require_room(rows, self.tasks, self.model, with_targets=False, where=where)
-        limit, asked = self.model.anatomy.position_limit, [row for row in rows if self._is_ranked(row)]
-        if limit is None or not asked:
+        limit, ranked = self.model.anatomy.position_limit, [row for row in rows if self._is_ranked(row)]
+        if limit is None or not ranked:
             return
-        longest = max(map(len, self._answer_ids(asked[0])))
-        for row in asked:
+        longest = max(map(len, self._answer_ids(ranked[0])))
+        for row in ranked:
             if len(self.tasks.prompt_ids(row)) + longest - 1 > limit:
                 raise DataError(
                     f"{name_of(row, where)}: its text leaves no room for the longest of generation.answers, of "
@@ -250,8 +250,8 @@ class Answerer(Asked):
             return self._is_ranked(rows[i]), sorted(media[i]), min(most, room), length
 
         order = sorted(range(len(prompts)), key=lambda i: (kind(i), len(prompts[i])))
-        for (_, _, new_tokens, _), same in groupby(order, key=kind):
-            group = list(same)
+        for (_, _, new_tokens, _), members in groupby(order, key=kind):
+            group = list(members)
             size = self.generation.batch_size * self._sharers(rows[group[0]]).count
             for first in range(0, len(group), size):
                 yield group[first : first + size], new_tokens

@@ -13,7 +13,7 @@ from epalm.evaluation.inputs import Input, media_of
 from epalm.tasks.end_marks import is_blank
 
 
-class Asked(ABC):
+class BaseAnswerer(ABC):
     """Base of what answers: one adapter, or several."""
 
     modalities: tuple[str, ...]
@@ -34,7 +34,7 @@ class Asked(ABC):
             MediaError: a file cannot be read.
         """
         listed = [inputs] if isinstance(inputs, str | Path | Mapping) else list(inputs)
-        return self.answer([Row(self.media(one)) for one in listed])
+        return self.answer([Row(self.media(each)) for each in listed])
 
     def ask(self, given: Input, question: str) -> str:
         """The answer to a question about an input.

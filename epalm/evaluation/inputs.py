@@ -28,14 +28,14 @@ _KINDS = {
 """Endings that `mimetypes` knows on some machines only."""
 
 
-def media_of(given: Input, modalities: Collection[str], audio: str | Path | None = None) -> dict[str, Path]:
+def media_of(files: Input, modalities: Collection[str], audio: str | Path | None = None) -> dict[str, Path]:
     """The media of a row that is asked about.
 
     A file is what can be perceived, if that is one thing, else what its name says; a film is heard where nobody
     watches.
 
     Args:
-        given: see `Input`.
+        files: see `Input`.
         modalities: what can be perceived; none: everything is taken, and nothing of it perceived.
         audio: a sound that goes with the file; a film is a sound as well.
 
@@ -43,10 +43,10 @@ def media_of(given: Input, modalities: Collection[str], audio: str | Path | None
         DataError: a file's name does not tell what it is, or what is given cannot be perceived.
         MediaError: nothing will be perceived, and a file is not there.
     """
-    if not isinstance(given, Mapping):
+    if not isinstance(files, Mapping):
         others = [name for name in modalities if name != "audio"] if audio is not None and modalities else modalities
-        given = {_kind(given, others or modalities): given}
-    media = {name: Path(file) for name, file in given.items()}
+        files = {_kind(files, others or modalities): files}
+    media = {name: Path(file) for name, file in files.items()}
     if audio is not None:
         if "audio" in media:
             raise DataError(f"{audio}: is a second sound beside {media['audio']}; give a picture or a film with it")
@@ -67,14 +67,14 @@ def _kind(file: str | Path, modalities: Collection[str]) -> str:
     """What `file` is perceived as, of `modalities`."""
     if len(modalities) == 1:
         return next(iter(modalities))
-    named = _KINDS.get(Path(file).suffix.lower()) or (mimetypes.guess_type(str(file))[0] or "").partition("/")[0]
+    kind = _KINDS.get(Path(file).suffix.lower()) or (mimetypes.guess_type(str(file))[0] or "").partition("/")[0]
     if not modalities:
-        return named if named in MODALITIES else MODALITIES[0]
-    if named == "video" and "video" not in modalities and "audio" in modalities:
+        return kind if kind in MODALITIES else MODALITIES[0]
+    if kind == "video" and "video" not in modalities and "audio" in modalities:
         return "audio"
-    if named in modalities:
-        return named
+    if kind in modalities:
+        return kind
     either = " or ".join(modalities)
-    if named in MODALITIES:
-        raise DataError(f"{file}: is {named} by its name; what is perceived is {either}")
+    if kind in MODALITIES:
+        raise DataError(f"{file}: is {kind} by its name; what is perceived is {either}")
     raise DataError(f"{file}: cannot tell whether it is {either}; give it a name that says so")

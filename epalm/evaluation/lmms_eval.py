@@ -53,15 +53,20 @@ class LmmsEvalModel(lmms):
         instructions: bool = False,
     ) -> None:
         super().__init__()
-        given = {"model.device": device, "generation.batch_size": None if batch_size in (None, "auto") else batch_size}
-        self.answerer = Answerer.load(pretrained, {name: value for name, value in given.items() if value is not None})
+        overrides = {
+            "model.device": device,
+            "generation.batch_size": None if batch_size in (None, "auto") else batch_size,
+        }
+        self.answerer = Answerer.load(
+            pretrained, {name: value for name, value in overrides.items() if value is not None}
+        )
         self.instructions = instructions
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """An answer to each request, a caption where it asks nothing; cut at the texts that end it."""
         with self._rows(requests) as rows:
-            said = self.answerer.answer(rows)
-        return [_cut(text, request.args[1].get("until") or ()) for text, request in zip(said, requests, strict=True)]
+            answers = self.answerer.answer(rows)
+        return [_cut(text, request.args[1].get("until") or ()) for text, request in zip(answers, requests, strict=True)]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Of each request's continuation: its loss, and whether greedy search would have said it.
@@ -71,8 +76,8 @@ class LmmsEvalModel(lmms):
         """
         with self._rows(requests) as rows:
             perceived = PerceivedFiles.of_model(self.answerer.model)
-            wanted = [self._target(request) for request in requests]
-            return [self._loss(row, text, perceived) for row, text in zip(rows, wanted, strict=True)]
+            targets = [self._target(request) for request in requests]
+            return [self._loss(row, text, perceived) for row, text in zip(rows, targets, strict=True)]
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
         """Not to be had: an adapter answers one question."""

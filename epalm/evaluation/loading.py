@@ -81,12 +81,13 @@ def load_adapters(
         overrides: see `load_adapter`; what is said of one modality goes to the adapter that perceives it.
 
     Raises:
-        AdapterError: see `load_adapter` and `require_apart`; or their language models, or how those are held, differ.
+        AdapterError: see `load_adapter` and `require_distinct_modalities`; or their language models, or how those are
+            held, differ.
         ConfigError: see `load_adapter`.
         UnsupportedModelError: see `load_adapter`.
     """
     saved = [read_adapter(adapter) for adapter in adapters]
-    require_apart([(each.where, each.card.encoders) for each in saved])
+    require_distinct_modalities([(each.where, each.card.encoders) for each in saved])
     shares = _shared_out(overrides or {}, [each.card.encoders for each in saved])
     _require_one_language_model(saved, [_saved_recipe(*each) for each in zip(saved, shares, strict=True)])
     loaded: dict[str, tuple[PerceptualLM, Recipe]] = {}
@@ -99,7 +100,7 @@ def load_adapters(
     return loaded
 
 
-def require_apart(perceived: Sequence[tuple[str, Collection[str]]]) -> None:
+def require_distinct_modalities(perceived: Sequence[tuple[str, Collection[str]]]) -> None:
     """See that adapters can be told apart by what they perceive.
 
     Args:
@@ -126,9 +127,9 @@ def _require_one_language_model(saved: Sequence[SavedAdapter], recipes: Sequence
         difference = first_difference(saved[0].card.language_model, other.card.language_model)
         if difference is not None:
             name, here, there = difference
-            told = "their weights differ" if name == "fingerprint" else f"{name} {there}, not {here}"
+            differs = "their weights differ" if name == "fingerprint" else f"{name} {there}, not {here}"
             raise AdapterError(
-                f"{other.where}: was trained on another language model than {saved[0].where} ({told}); use it alone"
+                f"{other.where}: was trained on another language model than {saved[0].where} ({differs}); use it alone"
             )
         for name in ("torch_dtype", "attn_implementation", "quantization"):
             here, there = _held(saved[0], recipes[0], name), _held(other, recipe, name)
@@ -152,11 +153,11 @@ def _shared_out(overrides: Mapping[str, Any], perceived: Sequence[Collection[str
         overrides = {f"model.encoders.{modality}": source for modality, source in encoders.items()} | rest
     shares: list[dict[str, Any]] = [{} for _ in perceived]
     for name, value in overrides.items():
-        wanted = {name.split(".")[2]} if name.startswith("model.encoders.") else _OF_MODALITY.get(name)
-        concerned = [i for i, modalities in enumerate(perceived) if wanted is None or wanted & set(modalities)]
+        concerning = {name.split(".")[2]} if name.startswith("model.encoders.") else _OF_MODALITY.get(name)
+        concerned = [i for i, modalities in enumerate(perceived) if concerning is None or concerning & set(modalities)]
         if not concerned:
-            told = " or ".join(sorted(wanted or ()))
-            raise ConfigError(f"--{name}: none of the adapters perceives {told}; leave it out")
+            modalities = " or ".join(sorted(concerning or ()))
+            raise ConfigError(f"--{name}: none of the adapters perceives {modalities}; leave it out")
         for i in concerned:
             shares[i][name] = value
     return shares
@@ -178,9 +179,9 @@ def _saved_recipe(saved: SavedAdapter, overrides: Mapping[str, Any]) -> Recipe:
 
 def _require_backbones(saved: SavedAdapter, replaced: Collection[str]) -> None:
     """See that the directories are there that an adapter names and nobody replaces."""
-    named = {"language_model": saved.card.language_model.source}
-    named |= {f"encoders.{name}": encoder.source for name, encoder in saved.card.encoders.items()}
-    for name, source in named.items():
+    sources = {"language_model": saved.card.language_model.source}
+    sources |= {f"encoders.{name}": encoder.source for name, encoder in saved.card.encoders.items()}
+    for name, source in sources.items():
         if source is None or name.split(".")[0] in replaced:
             continue
         if Path(source).is_absolute() and not Path(source).is_dir():

@@ -50,8 +50,8 @@ def perceived_files(
     cards = model.perception.cards()
     for modality, folder in data.features.items():
         if modality in cards:
-            kept[modality] = ready = ImportedFeatures(folder)
-            _require_fit(folder, ready.store.description, modality, cards[modality])
+            kept[modality] = imported = ImportedFeatures(folder)
+            _require_fit(folder, imported.store.description, modality, cards[modality])
     encoders = {name: encoder for name, encoder in model.encoders.items() if name not in data.features}
     return PerceivedFiles(
         encoders,
@@ -79,29 +79,29 @@ def ready_cards(features: Mapping[str, Path]) -> dict[str, EncoderCard]:
     }
 
 
-def _card(folder: Path, known: StoreDescription) -> EncoderCard:
-    if len(known.shape) != 2:
+def _card(folder: Path, description: StoreDescription) -> EncoderCard:
+    if len(description.shape) != 2:
         raise DataError(
-            f"{folder}: holds every token, features of shape (K, S, E) = {known.shape}, and which of them sums up its "
-            "level is not known; adapters take (K, E): import those tokens, or the means, alone"
+            f"{folder}: holds every token, features of shape (K, S, E) = {description.shape}, and which of them sums "
+            "up its level is not known; adapters take (K, E): import those tokens, or the means, alone"
         )
-    levels, width = known.shape
+    levels, width = description.shape
     return EncoderCard(
         source=None,
-        family=known.family,
+        family=description.family,
         width=width,
-        levels=known.depth,
+        levels=description.depth,
         used_levels=levels,
-        fingerprint=known.fingerprint,
-        frames=known.facts.get("frames"),
-        long_sounds=known.facts.get("long_sounds"),
-        features_by=known.made_by,
+        fingerprint=description.fingerprint,
+        frames=description.facts.get("frames"),
+        long_sounds=description.facts.get("long_sounds"),
+        features_by=description.made_by,
     )
 
 
-def _require_fit(folder: Path, known: StoreDescription, modality: str, wanted: EncoderCard) -> None:
+def _require_fit(folder: Path, description: StoreDescription, modality: str, wanted: EncoderCard) -> None:
     """See that ready features are of the kind that the model was trained on, as far as that is known."""
-    card = _card(folder, known)
+    card = _card(folder, description)
     if card.used_levels < wanted.used_levels:
         raise DataError(f"{folder}: holds {card.used_levels} levels, {wanted.used_levels} are wanted (adapter.levels)")
     check_fit(str(folder), f"{modality} features", wanted, card.model_copy(update={"used_levels": wanted.used_levels}))

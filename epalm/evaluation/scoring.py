@@ -75,8 +75,8 @@ class Evaluation:
         """A line for each task and each kind of groups in it, then what was not scored, what intervals are, notes."""
         lines: list[str] = []
         for task, rows in self._rows().items():
-            lines.append(f"{task} ({rows} rows): {self._told(task)}")
-            lines += _told_groups(self.splits[task]) if task in self.splits else []
+            lines.append(f"{task} ({rows} rows): {self._scores_text(task)}")
+            lines += _group_lines(self.splits[task]) if task in self.splits else []
         if self.left_out:
             lines.append(describe_left_out(self.left_out))
         if self.splits:
@@ -87,12 +87,12 @@ class Evaluation:
     def _rows(self) -> dict[TaskName, int]:
         return dict(Counter(prediction.row.task for prediction in self.predictions))
 
-    def _told(self, task: TaskName) -> str:
+    def _scores_text(self, task: TaskName) -> str:
         split = self.splits.get(task)
         if split is None:
             return "not scored, its rows have no answers"
-        told = ", ".join(f"{name} {score}" for name, score in split.overall.items())
-        return told if split.tokenizer is None else f"{told}; tokeniser: {split.tokenizer}"
+        scores = ", ".join(f"{name} {score}" for name, score in split.overall.items())
+        return scores if split.tokenizer is None else f"{scores}; tokeniser: {split.tokenizer}"
 
     def write_predictions(self, path: Path, results: str | None = None) -> None:
         """Write every prediction, in the order of the rows; an older file is replaced at once or not at all.
@@ -106,8 +106,8 @@ class Evaluation:
         """
         lines = (json.dumps(prediction.as_dict(), ensure_ascii=False) + "\n" for prediction in self.predictions)
         if results is not None:
-            told = format_results(results, ((prediction.row.id, prediction.text) for prediction in self.predictions))
-            lines = (line for line in (told, "\n"))
+            text = format_results(results, ((prediction.row.id, prediction.text) for prediction in self.predictions))
+            lines = (line for line in (text, "\n"))
         write_whole(path, lines, "predictions")
 
 
@@ -159,26 +159,27 @@ def _scores(
     splits: dict[TaskName, SplitScores] = {}
     left_out: dict[str, str] = {}
     for name in tasks:
-        task, asked = answerer.tasks[name], [each for each in predictions if each.row.task == name]
-        metrics, missing = computable(task.metrics_for([prediction.row for prediction in asked]), java=java)
+        task, answered = answerer.tasks[name], [each for each in predictions if each.row.task == name]
+        metrics, missing = computable(task.metrics_for([prediction.row for prediction in answered]), java=java)
         left_out |= missing
         splits[name] = score_split(
             metrics,
-            [prediction.text for prediction in asked],
-            [task.references(prediction.row) for prediction in asked],
-            groups=[prediction.row.groups for prediction in asked],
-            ids=[prediction.row.id or str(place) for place, prediction in enumerate(asked, start=1)],
+            [prediction.text for prediction in answered],
+            [task.references(prediction.row) for prediction in answered],
+            groups=[prediction.row.groups for prediction in answered],
+            ids=[prediction.row.id or str(place) for place, prediction in enumerate(answered, start=1)],
             tokenizer="auto" if java else "python",
         )
     return splits, left_out
 
 
-def _told_groups(split: SplitScores) -> list[str]:
+def _group_lines(split: SplitScores) -> list[str]:
     """A line for each kind of groups: the headline of every group, or how many there are."""
     lines = []
     for kind, groups in split.groups.items():
-        told = [f"{name} {next(iter(scores.values())).value:.2f}" for name, scores in groups.items()]
-        lines.append(f"  by {kind}: {', '.join(told) if len(told) <= _FEW_GROUPS else f'{len(told)}, told in JSON'}")
+        headlines = [f"{name} {next(iter(scores.values())).value:.2f}" for name, scores in groups.items()]
+        text = ", ".join(headlines) if len(headlines) <= _FEW_GROUPS else f"{len(headlines)}, told in JSON"
+        lines.append(f"  by {kind}: {text}")
     return lines
 
 

@@ -61,7 +61,7 @@ class AugmentedLM(PartlyTrained):
         widths: see `Perception`.
         depths: see `Perception`.
         config: the settings.
-        ready: see `Perception`.
+        feature_cards: see `Perception`.
 
     Raises:
         ConfigError: the settings do not fit the backbones.
@@ -76,7 +76,7 @@ class AugmentedLM(PartlyTrained):
         widths: Mapping[str, int],
         depths: Mapping[str, int | None],
         config: AdapterConfig,
-        ready: Mapping[str, EncoderCard] | None = None,
+        feature_cards: Mapping[str, EncoderCard] | None = None,
     ) -> None:
         super().__init__()
         self.language_model, self.anatomy = language_model, anatomy
@@ -94,7 +94,7 @@ class AugmentedLM(PartlyTrained):
         with torch.device("meta" if device.type == "meta" else "cpu"):
             shared = config.connector == "shared"
             self.perception = Perception(
-                encoders, widths, depths, levels, width=anatomy.width, shared=shared, ready=ready
+                encoders, widths, depths, levels, width=anatomy.width, shared=shared, feature_cards=feature_cards
             )
             self.prompt: PlainPrompt | MlpPrompt | None = None
             if config.prompt != "none":
@@ -199,8 +199,8 @@ class AugmentedLM(PartlyTrained):
             if labels.shape != ids.shape:
                 raise DataError(f"labels: expected {tuple(ids.shape)} like input_ids, got {tuple(labels.shape)}")
             # Where the mask was given: a search on a GPU would wait for all it has to do.
-            seen = mask if attention_mask is None else attention_mask
-            rows = LabelledRows.find(labels.to(seen.device), seen, len(vectors) + self._prompt_tokens)
+            as_given = mask if attention_mask is None else attention_mask
+            rows = LabelledRows.find(labels.to(as_given.device), as_given, len(vectors) + self._prompt_tokens)
             if self.config.mask != "legacy":  # whose slots see what comes last, too
                 ids, mask = predicting(ids, mask)
                 if attention_mask is not None:
@@ -208,23 +208,23 @@ class AugmentedLM(PartlyTrained):
                 input_ids = input_ids[:, :-1]
             skip_logits = skip_logits and self._ends_in_its_head
         if not vectors and self.prompt is None:
-            given: dict[str, Any] = {"input_ids": ids, "attention_mask": None if attention_mask is None else mask}
+            arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": None if attention_mask is None else mask}
             running = self._blocks_adapted()
         else:
             layout = self._lay_out(ids, mask, vectors)
-            given = {"inputs_embeds": layout.embeddings, "attention_mask": layout.mask, "use_cache": False}
+            arguments = {"inputs_embeds": layout.embeddings, "attention_mask": layout.mask, "use_cache": False}
             if self.anatomy.takes_position_ids:
-                given["position_ids"] = layout.positions
+                arguments["position_ids"] = layout.positions
             running = self._running(layout, vectors)
-        known: AbstractContextManager[None] = nullcontext()
+        lower: AbstractContextManager[None] = nullcontext()
         if lower_layers is not None and vectors:
             # By the texts as they came: to read them off a GPU would be to wait for it.
-            told = mask if attention_mask is None else attention_mask
-            known = lower_layers.standing_in(lower_layers.states(input_ids, told), len(vectors))
-        with known, running:
+            as_given = mask if attention_mask is None else attention_mask
+            lower = lower_layers.standing_in(lower_layers.states(input_ids, as_given), len(vectors))
+        with lower, running:
             if rows is None:
-                return CausalLMOutputWithPast(logits=self.language_model(**given).logits)
-            run = partial(self.language_model, **given)
+                return CausalLMOutputWithPast(logits=self.language_model(**arguments).logits)
+            run = partial(self.language_model, **arguments)
             head = self.language_model.get_output_embeddings()
             loss, logits = loss_of(run, head, rows, len(ids), loss_scale, label_smoothing, skip_logits=skip_logits)
             return CausalLMOutputWithPast(loss=loss, logits=logits)
@@ -367,7 +367,7 @@ class AugmentedLM(PartlyTrained):
             self.anatomy,
             layout,
             answers,
-            lambda rows: self._running(layout.of_rows(rows), {name: each[rows] for name, each in vectors.items()}),
+            lambda rows: self._running(layout.of_rows(rows), {name: vector[rows] for name, vector in vectors.items()}),
             cached=not vectors or self.config.mask != "legacy",
         )
         return search(after.first(), answers, after.rest, top_k, pairs)

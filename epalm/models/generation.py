@@ -55,16 +55,16 @@ def generate_after(language_model: PreTrainedModel, anatomy: Anatomy, layout: La
     Returns:
         What transformers' `generate` returns, with new tokens only: (B * num_return_sequences, R) ids.
     """
-    given: dict[str, Any] = {"inputs_embeds": layout.embeddings, "attention_mask": layout.mask}
+    arguments: dict[str, Any] = {"inputs_embeds": layout.embeddings, "attention_mask": layout.mask}
     if anatomy.takes_position_ids:
-        given["position_ids"] = layout.positions
+        arguments["position_ids"] = layout.positions
     if kwargs.pop("use_cache", True):
         if anatomy.slides:
             # A cache made from the configuration drops what is outside the window, and the slots with it.
-            given["past_key_values"] = DynamicCache()
-        return language_model.generate(**given, **kwargs)
+            arguments["past_key_values"] = DynamicCache()
+        return language_model.generate(**arguments, **kwargs)
     with _whole_calls(language_model, anatomy, layout):
-        return language_model.generate(**given, **kwargs)
+        return language_model.generate(**arguments, **kwargs)
 
 
 def without_front(output: Any, count: int) -> Any:
@@ -114,18 +114,18 @@ def generation_arguments(
     for name in _NOT_SERVED:
         if kwargs.get(name) is not None or getattr(config, name, None) is not None:
             raise ConfigError(f"generate: {name} cannot be combined with perception and a soft prompt")
-    wanted = {name: kwargs.pop(name, None) for name in _OURS}
+    asked = {name: kwargs.pop(name, None) for name in _OURS}
     if config is not None:
-        wanted = {name: getattr(config, name, None) if value is None else value for name, value in wanted.items()}
+        asked = {name: getattr(config, name, None) if value is None else value for name, value in asked.items()}
         # transformers would take `max_length` for the length of everything, where we said how many tokens are new
         config.max_length = config.min_length = None
         kwargs["generation_config"] = config
-    most = _first(wanted["max_new_tokens"], wanted["max_length"], defaults.max_new_tokens, _DEFAULT_NEW_TOKENS)
+    most = _first(asked["max_new_tokens"], asked["max_length"], defaults.max_new_tokens, _DEFAULT_NEW_TOKENS)
     settled = {
         "max_new_tokens": most if anatomy.position_limit is None else min(most, _room(mask, anatomy.position_limit)),
-        "min_new_tokens": _first(wanted["min_new_tokens"], wanted["min_length"]),
-        "pad_token_id": wanted["pad_token_id"],
-        "cache_implementation": wanted["cache_implementation"],
+        "min_new_tokens": _first(asked["min_new_tokens"], asked["min_length"]),
+        "pad_token_id": asked["pad_token_id"],
+        "cache_implementation": asked["cache_implementation"],
         # a compiled forward would keep the hooks of the call it was traced in
         "disable_compile": True,
     }
@@ -164,16 +164,16 @@ def _whole_calls(language_model: PreTrainedModel, anatomy: Anatomy, layout: Layo
     def whole(input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
         front = kwargs["inputs_embeds"]  # (rows, N, W)
         kwargs = {**kwargs, "inputs_embeds": None, "past_key_values": None, "use_cache": False}
-        given = prepare(input_ids, **kwargs)
+        arguments = prepare(input_ids, **kwargs)
         new = language_model.get_input_embeddings()(input_ids)  # (rows, R, W)
-        given |= {"input_ids": None, "inputs_embeds": torch.cat([front, new.to(front)], dim=1)}
+        arguments |= {"input_ids": None, "inputs_embeds": torch.cat([front, new.to(front)], dim=1)}
         if anatomy.takes_position_ids:
             positions = kwargs["position_ids"][:, :count]  # (rows, N)
             steps = torch.arange(1, input_ids.shape[1] + 1, device=positions.device)
-            given["position_ids"] = torch.cat(
+            arguments["position_ids"] = torch.cat(
                 [positions, positions.amax(1, keepdim=True) + steps], dim=1
             )  # (rows, N + R)
-        return given
+        return arguments
 
     language_model.prepare_inputs_for_generation = whole
     try:

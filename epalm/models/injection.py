@@ -69,13 +69,13 @@ class _Run:
     ) -> None:
         self.anatomy, self.start, self.states, self.silent, self.legacy = anatomy, start, states, silent, legacy
         self.slots = states[0].shape[1] if states else 0
-        self.whole = True
+        self.holds_slots = True
         self.masks: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}
 
     def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A call begins: it holds the slots unless the cache already does."""
         cache = kwargs.get("past_key_values")
-        self.whole = cache is None or int(cache.get_seq_length()) == 0
+        self.holds_slots = cache is None or int(cache.get_seq_length()) == 0
         self.masks.clear()
 
     def enter(
@@ -83,9 +83,9 @@ class _Run:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """A decoder layer is entered: fill the slots, and show them from the window on."""
         above = index >= self.start
-        if not self.whole and not above:
+        if not self.holds_slots and not above:
             return None  # the slots stay hidden, and this call does not hold them
-        if self.whole and above and index - self.start < len(self.states):
+        if self.holds_slots and above and index - self.start < len(self.states):
             hidden = args[0] if args else kwargs["hidden_states"]
             state = _repeated(self.states[index - self.start], hidden).to(hidden)  # (B, S, D)
             hidden = torch.cat([state, hidden[:, self.slots :]], dim=1)  # (B, N, D)
@@ -99,7 +99,7 @@ class _Run:
 
     def silence(self, table: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """No learned position where `silent` says so."""
-        if not self.whole or self.silent is None:
+        if not self.holds_slots or self.silent is None:
             return output
         silent = _repeated(self.silent, output).to(output.device)  # (B, N)
         silent = functional.pad(silent, (0, output.shape[1] - silent.shape[1]))
@@ -121,7 +121,7 @@ class _Run:
         mask = mask.clone(memory_format=torch.contiguous_format)
         if above:
             mask[..., :slots] = opened
-        if not self.whole:
+        if not self.holds_slots:
             return mask
         if above and self.legacy:
             mask[:, :, :slots] = opened

@@ -58,10 +58,10 @@ def require_compiler(device: torch.device) -> None:
         ConfigError: it does not.
     """
     if device.type == "cpu":
-        named = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-        if shutil.which(named) is None:
+        compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+        if shutil.which(compiler) is None:
             raise ConfigError(
-                f"training.compile: there is no C++ compiler '{named}' here; install one, or leave it out"
+                f"training.compile: there is no C++ compiler '{compiler}' here; install one, or leave it out"
             )
     elif importlib.util.find_spec("triton") is None:
         raise ConfigError("training.compile: needs the package triton, which is not installed; leave it out")

@@ -72,17 +72,17 @@ class LabelledRows:
             hook.remove()
 
     @contextmanager
-    def apart(self, head: nn.Module) -> Iterator[list[Tensor]]:
+    def skipping_logits(self, head: nn.Module) -> Iterator[list[Tensor]]:
         """Inside this context the output embedding `head` computes nothing: its rows, (N, D), come into the list."""
-        kept: list[Tensor] = []
+        hidden: list[Tensor] = []
 
         def keep(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            kept.append(self._of(args[0]))
+            hidden.append(self._of(args[0]))
             return (args[0][:, :0], *args[1:])
 
         hook = head.register_forward_pre_hook(keep)
         try:
-            yield kept
+            yield hidden
         finally:
             hook.remove()
 
@@ -148,9 +148,9 @@ def loss_of(
     """
     logits = None
     if skip_logits:
-        with rows.apart(head) as kept:
+        with rows.skipping_logits(head) as hidden:
             run()
-        total = cross_entropy_after(head, kept[0], rows.target, smoothing)
+        total = cross_entropy_after(head, hidden[0], rows.target, smoothing)
     else:
         with rows.only(head):
             logits = run().logits[0]

@@ -73,11 +73,11 @@ class LowerLayers:
         fresh = self._computed([row for row in texts if row not in self._kept])
         self._kept |= {row: states for row, states in fresh.items() if row in self._claimed}
         weight = self._words.weight
-        whole = torch.zeros(*ids.shape, self.anatomy.width, dtype=weight.dtype)
+        states = torch.zeros(*ids.shape, self.anatomy.width, dtype=weight.dtype)
         for number, (row, first) in enumerate(rows):
             if row:
-                whole[number, first : first + len(row)] = fresh[row] if row in fresh else self._kept[row]
-        return whole.to(weight.device, non_blocking=True)
+                states[number, first : first + len(row)] = fresh[row] if row in fresh else self._kept[row]
+        return states.to(weight.device, non_blocking=True)
 
     def claim(self, ids: Tensor, mask: Tensor) -> None:
         """Set room aside for the texts of a batch, (B, T) both, as `states` does; nothing is computed yet.
@@ -97,15 +97,15 @@ class LowerLayers:
         states = functional.pad(states, (0, 0, slots, 0))  # (B, N, D)
 
         def skip(forward: Forward) -> Forward:
-            def same(*args: Any, **kwargs: Any) -> Any:
+            def pass_through(*args: Any, **kwargs: Any) -> Any:
                 hidden = _hidden(args, kwargs)
                 return hidden if self._extras < 0 else (hidden, *[None] * self._extras)
 
-            return same
+            return pass_through
 
         def enter(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            given = states.to(_hidden(args, kwargs))
-            return ((given, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": given})
+            entering = states.to(_hidden(args, kwargs))
+            return ((entering, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": entering})
 
         with replaced(self.anatomy.layers[: self.start], skip), _hooked_before(self.anatomy.layers[self.start], enter):
             yield
@@ -125,7 +125,7 @@ class LowerLayers:
         """The states of rows that are not there, (t, D) each, in main memory."""
         alone = self._claimed if self._words.weight.device.type == "cpu" else set()
         passes = [*([row] for row in rows if row in alone), [row for row in rows if row not in alone]]
-        return {row: states for some in passes if some for row, states in self._run(some).items()}
+        return {row: states for texts in passes if texts for row, states in self._run(texts).items()}
 
     def _run(self, rows: list[Row]) -> dict[Row, Tensor]:
         """The states of some rows in one pass."""
@@ -185,10 +185,10 @@ def _rows(ids: Tensor, mask: Tensor) -> list[tuple[Row, int]]:
 
 def _row(ids: list[int], mask: list[int]) -> tuple[Row, int]:
     """A row without the padding around it, and where it begins."""
-    real = [column for column, one in enumerate(mask) if one]
+    real = [column for column, is_real in enumerate(mask) if is_real]
     if not real:
         return (), 0
     first, last = real[0], real[-1] + 1
     return tuple(
-        token if one else _PADDING for token, one in zip(ids[first:last], mask[first:last], strict=True)
+        token if is_real else _PADDING for token, is_real in zip(ids[first:last], mask[first:last], strict=True)
     ), first

@@ -46,7 +46,7 @@ class Parts:
     decoder_layers: str | None
     tokenizer: Any
     metadata: Mapping[str, Any]
-    ready: Mapping[str, EncoderCard]
+    feature_cards: Mapping[str, EncoderCard]
 
 
 @dataclass(frozen=True)
@@ -116,19 +116,19 @@ def new_parts(
     loaded: dict[str, PerceptualEncoder] = {}
     widths: dict[str, int] = {}
     depths: dict[str, int | None] = {}
-    ready = dict(ready_features or {})
+    feature_cards = dict(ready_features or {})
     if config.connector != "none":
         loaded = loading.encoders(encoders)
         require_use(loaded, loading.frames, loading.long_sounds, loading.statistics)
-        widths = _by_modality(encoder_width) | {name: card.width for name, card in ready.items()}
+        widths = _by_modality(encoder_width) | {name: card.width for name, card in feature_cards.items()}
         widths |= {name: encoder.width for name, encoder in loaded.items()}
-        known = _by_modality(encoder_levels) | {name: card.used_levels for name, card in ready.items()}
+        known = _by_modality(encoder_levels) | {name: card.used_levels for name, card in feature_cards.items()}
         known |= {name: encoder.levels for name, encoder in loaded.items()}
         depths = {name: known.get(name) for name in widths}
         if not widths:
             raise ConfigError(f"connector '{config.connector}' needs an encoder, or encoder_width for ready features")
     tokenizer = load_tokenizer(language_model) if tokenizer is None else tokenizer
-    return Parts(lm, anatomy, loaded, widths, depths, config, source, decoder_layers, tokenizer, {}, ready)
+    return Parts(lm, anatomy, loaded, widths, depths, config, source, decoder_layers, tokenizer, {}, feature_cards)
 
 
 def saved_parts(
@@ -153,10 +153,10 @@ def saved_parts(
     as_trained = replace(loading, **card.reading(loading.frames, loading.long_sounds, loading.statistics))
     loaded = as_trained.encoders(encoders) if card.encoders else {}
     named = {name: each for name, each in card.encoders.items() if name not in loaded}
-    ready = {
+    feature_cards = {
         name: each for name, each in named.items() if not each.source and (each.features_by or not each.fingerprint)
     }
-    nameless = [name for name, each in named.items() if not each.source and name not in ready]
+    nameless = [name for name, each in named.items() if not each.source and name not in feature_cards]
     if nameless:
         raise AdapterError(f"{where}: trained on a live {nameless[0]} encoder that has no name; give encoders")
     sources = {name: each.source for name, each in named.items() if each.source}
@@ -171,11 +171,13 @@ def saved_parts(
     widths = {name: encoder.width for name, encoder in card.encoders.items()}
     # Of ready features there are no other levels than those that were used.
     depths = {
-        name: each.used_levels if name in ready or each.features_by else each.levels
+        name: each.used_levels if name in feature_cards or each.features_by else each.levels
         for name, each in card.encoders.items()
     }
     tokenizer = load_tokenizer(lm_source) if tokenizer is None else tokenizer
-    return Parts(lm, anatomy, loaded, widths, depths, card.adapter, source, layers, tokenizer, card.metadata, ready)
+    return Parts(
+        lm, anatomy, loaded, widths, depths, card.adapter, source, layers, tokenizer, card.metadata, feature_cards
+    )
 
 
 def _by_modality(value: ByModality) -> dict[str, int]:

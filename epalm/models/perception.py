@@ -35,7 +35,7 @@ class Perception(nn.Module):
         levels: K, by modality.
         width: D.
         shared: one linear for all levels of a modality, or one for each.
-        ready: what is known of ready features, by modality.
+        feature_cards: what is known of ready features, by modality.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Perception(nn.Module):
         *,
         width: int,
         shared: bool,
-        ready: Mapping[str, EncoderCard] | None = None,
+        feature_cards: Mapping[str, EncoderCard] | None = None,
     ) -> None:
         super().__init__()
         self.encoders: Any = nn.ModuleDict(dict(encoders))
-        self.ready = dict(ready or {})
+        self.feature_cards = dict(feature_cards or {})
         self.widths, self.depths, self.levels = dict(sorted(widths.items())), dict(depths), dict(levels)
         self.connector = nn.ModuleDict(
             {
-                name: LinearConnector(each, width, levels=self.levels[name], shared=shared)
-                for name, each in self.widths.items()
+                name: LinearConnector(encoder_width, width, levels=self.levels[name], shared=shared)
+                for name, encoder_width in self.widths.items()
             }
         )
 
@@ -132,8 +132,8 @@ class Perception(nn.Module):
             used = self.levels[name]
             if name in self.encoders:
                 cards[name] = EncoderCard.of(self.encoders[name], used)
-            elif name in self.ready:
-                cards[name] = self.ready[name].model_copy(update={"used_levels": used})
+            elif name in self.feature_cards:
+                cards[name] = self.feature_cards[name].model_copy(update={"used_levels": used})
             else:
                 cards[name] = EncoderCard.of_ready_features(width, self.depths[name], used)
         return cards
@@ -142,6 +142,6 @@ class Perception(nn.Module):
         if features is None or isinstance(features, Mapping):
             return features or {}
         if len(self.widths) > 1:
-            known = ", ".join(self.widths)
-            raise DataError(f"features: say of which modality they are, {{modality: tensor}}; one of {known}")
+            modalities = ", ".join(self.widths)
+            raise DataError(f"features: say of which modality they are, {{modality: tensor}}; one of {modalities}")
         return {next(iter(self.widths)): features}

@@ -43,7 +43,7 @@ class PerceptualLM(AugmentedLM):
         decoder_layers: where its layers are, if that had to be said.
         tokenizer: its tokenizer, for whoever wants it; nothing here reads it.
         metadata: what travels with the adapter.
-        ready: see `Perception`.
+        feature_cards: see `Perception`.
 
     Raises:
         ConfigError: the settings do not fit the backbones.
@@ -63,9 +63,9 @@ class PerceptualLM(AugmentedLM):
         decoder_layers: str | None = None,
         tokenizer: Any = None,
         metadata: Mapping[str, Any] | None = None,
-        ready: Mapping[str, EncoderCard] | None = None,
+        feature_cards: Mapping[str, EncoderCard] | None = None,
     ) -> None:
-        super().__init__(language_model, anatomy, encoders, widths, depths, config, ready)
+        super().__init__(language_model, anatomy, encoders, widths, depths, config, feature_cards)
         self.source, self.decoder_layers = source, decoder_layers
         self.tokenizer, self.metadata = tokenizer, dict(metadata or {})
 
@@ -217,12 +217,12 @@ class PerceptualLM(AugmentedLM):
             AdapterError: it cannot be written, or a trained tensor is not finite.
             ConfigError: `metadata` holds what JSON cannot.
         """
-        kept = {**self.metadata, **(metadata or {})}
+        merged = {**self.metadata, **(metadata or {})}
         try:
-            json.dumps(kept, allow_nan=False)
+            json.dumps(merged, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"metadata: JSON cannot hold it: {error}") from None
-        self.metadata = kept
+        self.metadata = merged
         write_adapter(directory, self.card(), self.trained_state_dict())
 
     def push_to_hub(

@@ -70,15 +70,15 @@ def search(first: Tensor, answers: Sequence[Sequence[int]], rest: PairScores, to
         return tried[question] < ends[question] and bounds[question][tried[question]] >= best[question][0]
 
     while waiting := [question for question in range(len(bounds)) if is_open(question)]:
-        each = max(1, pairs // len(waiting))
-        chosen = [(q, i) for q in waiting for i in range(tried[q], min(tried[q] + each, ends[q]))]
+        share = max(1, pairs // len(waiting))
+        chosen = [(q, i) for q in waiting for i in range(tried[q], min(tried[q] + share, ends[q]))]
         for start in range(0, len(chosen), pairs):
-            some = chosen[start : start + pairs]
-            rests = rest([q for q, _ in some], [orders[q][i] for q, i in some])
-            for (q, i), more in zip(some, rests, strict=True):
-                best[q] = max(best[q], (bounds[q][i] + more, -orders[q][i]))
+            batch = chosen[start : start + pairs]
+            rests = rest([q for q, _ in batch], [orders[q][i] for q, i in batch])
+            for (q, i), rest_score in zip(batch, rests, strict=True):
+                best[q] = max(best[q], (bounds[q][i] + rest_score, -orders[q][i]))
         for question in waiting:
-            tried[question] = min(tried[question] + each, ends[question])
+            tried[question] = min(tried[question] + share, ends[question])
     return Ranked([-number for _, number in best], [total for total, _ in best])
 
 
@@ -111,8 +111,8 @@ class AnswersAfter:
     def first(self) -> Tensor:
         """Log-likelihoods of the first token, (B, V); fills the cache."""
         rows = torch.arange(len(self._layout.mask), device=self._layout.mask.device)
-        given = {"use_cache": self._cache is not None, "past_key_values": self._cache}
-        logits = self._logits(rows, self._layout.embeddings, self._layout.mask, self._layout.positions, 1, given)
+        options = {"use_cache": self._cache is not None, "past_key_values": self._cache}
+        logits = self._logits(rows, self._layout.embeddings, self._layout.mask, self._layout.positions, 1, options)
         return logits[:, -1].log_softmax(dim=-1)
 
     def rest(self, rows: Sequence[int], numbers: Sequence[int]) -> list[float]:
@@ -122,16 +122,18 @@ class AnswersAfter:
         if ids.shape[1] == 1:
             return [0.0] * len(ids)
         if self._cache is not None:
-            return self._said(chosen, ids, real, self._cache).sum(1).tolist()
+            return self._token_scores(chosen, ids, real, self._cache).sum(1).tolist()
         # Token by token, for each is said to a slot that sees those before it and nothing else.
         total = torch.zeros(len(ids), device=ids.device)
-        for said in range(1, ids.shape[1]):
-            longer = real[:, said].nonzero()[:, 0]
-            until = ids[longer, : said + 1]
-            total[longer] += self._said(chosen[longer], until, torch.ones_like(until), None)[:, -1].to(total.device)
+        for length in range(1, ids.shape[1]):
+            longer = real[:, length].nonzero()[:, 0]
+            until = ids[longer, : length + 1]
+            total[longer] += self._token_scores(chosen[longer], until, torch.ones_like(until), None)[:, -1].to(
+                total.device
+            )
         return total.tolist()
 
-    def _said(self, rows: Tensor, ids: Tensor, real: Tensor, cache: DynamicCache | None) -> Tensor:
+    def _token_scores(self, rows: Tensor, ids: Tensor, real: Tensor, cache: DynamicCache | None) -> Tensor:
         """Log-likelihood of every token but the first, (M, R - 1), 0 for padding; in one call.
 
         Args:
@@ -141,32 +143,32 @@ class AnswersAfter:
             cache: of the layout; stays as it is. None: the layout is computed anew.
         """
         layout = self._layout.of_rows(rows)
-        said, heard = ids[:, :-1], real[:, :-1]  # nothing is to be said after the last token
-        text = self._language_model.get_input_embeddings()(said).to(layout.embeddings)  # (M, R - 1, W)
-        positions = layout.positions[:, -1:] + heard.cumsum(1)  # padding stays where the last token is
-        mask = torch.cat([layout.mask, heard], dim=1)  # (M, N + R - 1)
-        given: dict[str, Any] = {"use_cache": cache is not None}
+        context, context_mask = ids[:, :-1], real[:, :-1]  # nothing is to be said after the last token
+        text = self._language_model.get_input_embeddings()(context).to(layout.embeddings)  # (M, R - 1, W)
+        positions = layout.positions[:, -1:] + context_mask.cumsum(1)  # padding stays where the last token is
+        mask = torch.cat([layout.mask, context_mask], dim=1)  # (M, N + R - 1)
+        options: dict[str, Any] = {"use_cache": cache is not None}
         if cache is None:
             text = torch.cat([layout.embeddings, text], dim=1)
             positions = torch.cat([layout.positions, positions], dim=1)
         else:
-            given["past_key_values"] = _of_rows(cache, rows)
-        logits = self._logits(rows, text, mask, positions, said.shape[1], given)  # (M, R - 1, V)
-        wanted = ids[:, 1:].to(logits.device)
-        log_likelihood = -functional.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")  # (M, R - 1)
+            options["past_key_values"] = _of_rows(cache, rows)
+        logits = self._logits(rows, text, mask, positions, context.shape[1], options)  # (M, R - 1, V)
+        targets = ids[:, 1:].to(logits.device)
+        log_likelihood = -functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")  # (M, R - 1)
         return log_likelihood * real[:, 1:].to(logits.device)
 
     def _logits(
-        self, rows: Tensor, text: Tensor, mask: Tensor, positions: Tensor, last: int, given: dict[str, Any]
+        self, rows: Tensor, text: Tensor, mask: Tensor, positions: Tensor, last: int, options: dict[str, Any]
     ) -> Tensor:
         """Logits of the last columns of a call, float32."""
         if self._anatomy.takes_position_ids:
-            given = {**given, "position_ids": positions}
+            options = {**options, "position_ids": positions}
         head = self._language_model.get_output_embeddings()
         hook = head.register_forward_pre_hook(lambda module, args: (args[0][:, -last:], *args[1:]))
         try:
             with self._running(rows):
-                logits = self._language_model(inputs_embeds=text, attention_mask=mask, **given).logits
+                logits = self._language_model(inputs_embeds=text, attention_mask=mask, **options).logits
         finally:
             hook.remove()
         return logits.float()

@@ -47,5 +47,5 @@ def join_tensors(adapters: Sequence[SavedAdapter], card: AdapterCard, own: Mappi
     }
 
 
-def _mean(found: Sequence[Tensor], own: Tensor) -> Tensor:
-    return torch.stack(list(found)).mean(0) if found else own
+def _mean(tensors: Sequence[Tensor], own: Tensor) -> Tensor:
+    return torch.stack(list(tensors)).mean(0) if tensors else own
