@@ -33,12 +33,12 @@ class PerceptualLM(AugmentedLM):
     """A frozen language model that perceives; made by `build` or `from_pretrained`.
 
     Args:
-        language_model: see `AugmentedLM`.
-        anatomy: see `AugmentedLM`.
-        encoders: see `AugmentedLM`.
-        widths: see `AugmentedLM`.
-        depths: see `AugmentedLM`.
-        config: see `AugmentedLM`.
+        language_model: see `AugmentedParts`.
+        anatomy: see `AugmentedParts`.
+        encoders: see `AugmentedParts`.
+        widths: see `AugmentedParts`.
+        depths: see `AugmentedParts`.
+        config: see `AugmentedParts`.
         source: where the language model came from.
         decoder_layers: where its layers are, if that had to be said.
         tokenizer: its tokenizer, for whoever wants it; nothing here reads it.

@@ -1,0 +1,141 @@
+"""What an augmented language model says: generation, and ranking of a closed set of answers.
+
+Shapes: B batch, T text tokens, R new tokens, K levels, E encoder width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epalm.errors import ConfigError, DataError
+from epalm.models.augmented_parts import AugmentedParts
+from epalm.models.generation import (
+    generate_after,
+    generation_arguments,
+    streaming_without_front,
+    without_front,
+)
+from epalm.models.layout import to_left_padding
+from epalm.models.perception import Features, RawInputs
+from epalm.models.ranking import AnswersAfter, Ranked, search
+
+
+class AugmentedGeneration(AugmentedParts):
+    """Base of `AugmentedLM`: what it says after a text."""
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        features: Features | None = None,
+        pixel_values: Tensor | None = None,
+        inputs: RawInputs | None = None,
+        keep_padding: bool = False,
+        **generate_kwargs: Any,
+    ) -> Any:
+        """Continue the text: transformers' `generate`, with its arguments.
+
+        Perception is computed once and enters at prefill; the KV cache serves the rest. All lengths, `max_length`
+        too, count new tokens (default: `max_new_tokens` of the language model's own settings, else 20), and end where
+        a learned table of positions does. Right padding is turned into left padding first.
+
+        Args:
+            input_ids: (B, T); unset: the language model's BOS token, else its EOS token.
+            attention_mask: (B, T), 1 for real tokens; unset: all are.
+            features: see `forward`.
+            pixel_values: see `encode`.
+            inputs: see `encode`.
+            keep_padding: leave right padding where it is and generate behind it, without a cache, as the original did.
+            generate_kwargs: greedy, sampling, beams, `num_return_sequences`, ... as transformers has them.
+
+        Returns:
+            New tokens only, (B * num_return_sequences, R), or what `return_dict_in_generate` asks for.
+
+        Raises:
+            DataError: shapes do not fit, or perception is not of finite numbers.
+            ConfigError: an argument cannot be combined with perception.
+        """
+        vectors = self.perception(features, pixel_values, inputs, must_be_finite=True)
+        if input_ids is None:
+            input_ids, attention_mask = self._beginning(vectors), None
+        ids, mask = self._text(input_ids, attention_mask)
+        if not keep_padding:
+            ids, mask = to_left_padding(ids, mask)
+        kwargs = generation_arguments(self.language_model, self.anatomy, mask, generate_kwargs)
+        if not vectors and self.prompt is None:
+            with self._blocks_adapted(), streaming_without_front(kwargs):
+                output = self.language_model.generate(input_ids=ids, attention_mask=mask, **kwargs)
+            return without_front(output, ids.shape[1])
+        # A cache would count positions on from the padding's, or keep a slot that changes.
+        if keep_padding or (vectors and self.config.mask == "legacy"):
+            kwargs["use_cache"] = False
+        layout = self._lay_out(ids, mask, vectors)
+        with self._running(layout, vectors):
+            return generate_after(self.language_model, self.anatomy, layout, kwargs)
+
+    @torch.no_grad()
+    def rank(
+        self,
+        answers: Sequence[Sequence[int]],
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        features: Features | None = None,
+        pixel_values: Tensor | None = None,
+        inputs: RawInputs | None = None,
+        top_k: int | None = None,
+        pairs: int = 32,
+    ) -> Ranked:
+        """The likeliest of a closed set of answers after every row of text.
+
+        Perception and text are computed once a row; see `epalm.models.ranking`.
+
+        Args:
+            answers: tokens of each, with the end token; at least one, and none of them empty.
+            input_ids: (B, T), padded on either side.
+            attention_mask: (B, T), 1 for real tokens; unset: all are.
+            features: see `forward`.
+            pixel_values: see `encode`.
+            inputs: see `encode`.
+            top_k: try no more than the k answers with the likeliest first tokens; unset: as many as it takes to be sure
+                of the best.
+            pairs: pairs of a row and an answer that are computed at once.
+
+        Raises:
+            DataError: see `generate`; or the language model has no positions for a row and the longest answer.
+        """
+        if not answers or not all(answers):
+            raise DataError("answers: expected at least one, and tokens in each of them")
+        vectors = self.perception(features, pixel_values, inputs, must_be_finite=True)
+        ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
+        limit, longest = self.anatomy.position_limit, max(map(len, answers))
+        if limit is not None and int(mask.sum(1).max()) + longest - 1 > limit:
+            raise DataError(
+                f"answers: {longest} tokens in the longest are too many after {int(mask.sum(1).max())} of text; the "
+                f"language model has positions for {limit}"
+            )
+        layout = self._lay_out(ids, mask, vectors)
+        after = AnswersAfter(
+            self.language_model,
+            self.anatomy,
+            layout,
+            answers,
+            lambda rows: self._running(layout.of_rows(rows), {name: vector[rows] for name, vector in vectors.items()}),
+            cached=not vectors or self.config.mask != "legacy",
+        )
+        return search(after.first(), answers, after.rest, top_k, pairs)
+
+    def _beginning(self, vectors: Mapping[str, Tensor]) -> Tensor:
+        """(B, 1): what generation starts from without any text."""
+        defaults = self.language_model.generation_config
+        for token in (defaults.bos_token_id, defaults.eos_token_id):
+            if token is not None:
+                batch = len(next(iter(vectors.values()))) if vectors else 1
+                return torch.full((batch, 1), token[0] if isinstance(token, list) else token)
+        raise ConfigError("generate: the language model has no token to begin with; give input_ids")
