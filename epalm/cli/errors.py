@@ -15,7 +15,11 @@ _USERS_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, 
 
 
 def warn(message: str) -> None:
-    """One line that stops nothing."""
+    """One line that stops nothing; of several processes the main one says it."""
+    from epalm.runtime.processes import is_main_process
+
+    if not is_main_process():
+        return
     print(f"epalm: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 

@@ -156,7 +156,7 @@ def evaluate(
 
     wanted, settings = _rows_wanted(data, context.obj)
     rows = rows_to_score(wanted, require_answers=predictions is None and output is None)
-    answerer = Answerer.load(adapter, settings)
+    answerer = Answerer.load(adapter, settings, on_warning=warn)
     with show_progress() if is_main_process() else nullcontext() as show:
         evaluation = score_rows(answerer, rows.rows, show, rows.where, java=not no_java)
     if not is_main_process():
@@ -328,7 +328,9 @@ def _asked(adapter: str, others: list[str] | None, overrides: dict[str, Any]) ->
     """What is to answer: one adapter, or several on one language model."""
     from epalm.evaluation import AdapterSet, Answerer
 
-    return AdapterSet.load([adapter, *others], overrides) if others else Answerer.load(adapter, overrides)
+    if others:
+        return AdapterSet.load([adapter, *others], overrides, on_warning=warn)
+    return Answerer.load(adapter, overrides, on_warning=warn)
 
 
 def _sounds_of(files: list[Path], sounds: list[Path] | None) -> Sequence[Path | None]:

@@ -17,6 +17,7 @@ from transformers import AutoModel
 
 from epalm.encoders.anatomy import examine, first_output
 from epalm.errors import ConfigError, UnsupportedModelError
+from epalm.runtime.locks import lock_of
 
 
 class PerceptualEncoder(nn.Module, ABC):
@@ -45,9 +46,10 @@ class PerceptualEncoder(nn.Module, ABC):
         self.source = source
         self.statistics: str = "own"
         """By whose mean and spread pixels are normalised; see `epalm.encoders.statistics`."""
-        self.anatomy = examine(
-            self.backbone, self._probe, self.name, blocks=self._blocks(), norm_required=self._norm_required()
-        )
+        with lock_of(self.backbone):
+            self.anatomy = examine(
+                self.backbone, self._probe, self.name, blocks=self._blocks(), norm_required=self._norm_required()
+            )
         """How the levels are read."""
         self.width: int = self.anatomy.width
         """E."""
@@ -189,12 +191,13 @@ class PerceptualEncoder(nn.Module, ABC):
         def keep(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
             kept.append(pick(first_output(output)))
 
-        hooks = [block.register_forward_hook(keep) for block in self.anatomy.blocks[-levels:]]
-        try:
-            self.backbone(**inputs)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with lock_of(self.backbone):
+            hooks = [block.register_forward_hook(keep) for block in self.anatomy.blocks[-levels:]]
+            try:
+                self.backbone(**inputs)
+            finally:
+                for hook in hooks:
+                    hook.remove()
         return kept
 
     def _every_level(self, arguments: Mapping[str, Tensor], levels: int) -> Tensor:

@@ -12,6 +12,7 @@ from epalm.errors import AdapterError, DataError
 from epalm.evaluation.answerer import Answerer
 from epalm.evaluation.asking import BaseAnswerer
 from epalm.evaluation.loading import load_adapters, require_distinct_modalities
+from epalm.models.perceptual_lm import OnWarning
 from epalm.tasks.admission import name_of, require_perceived
 
 
@@ -41,19 +42,26 @@ class AdapterSet(BaseAnswerer):
         self.modalities = tuple(name for member in self.members.values() for name in member.modalities)
 
     @classmethod
-    def load(cls, adapters: Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> AdapterSet:
+    def load(
+        cls,
+        adapters: Sequence[str | Path],
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        on_warning: OnWarning | None = None,
+    ) -> AdapterSet:
         """Saved adapters with the backbones and settings they name; the language model is loaded once.
 
         Args:
             adapters: directories or hub ids.
             overrides: see `Answerer.load`; each goes to the adapters that it concerns.
+            on_warning: see `PerceptualLM.build`.
 
         Raises:
             AdapterError: see `AdapterSet` and `Answerer.load`.
             ConfigError: a setting is wrong or has no effect any more, or a backbone cannot be loaded.
             UnsupportedModelError: a backbone cannot be served.
         """
-        loaded = load_adapters(adapters, overrides)
+        loaded = load_adapters(adapters, overrides, on_warning)
         return cls(
             {
                 name: Answerer(model, recipe.text, recipe.generation, data=recipe.data)

@@ -6,7 +6,7 @@ This is what a trained adapter is for, in three calls: `Answerer.load`, `caption
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from epalm.evaluation.loading import load_adapter
 from epalm.evaluation.perceiving import perceived_files
 from epalm.evaluation.vocabulary import read_answers
 from epalm.models import PerceptualLM
+from epalm.models.perceptual_lm import OnWarning
 from epalm.models.sharding import is_sharded
 from epalm.recipe import DataSettings, GenerationSettings
 from epalm.runtime.processes import ALONE, Processes, all_processes
@@ -83,6 +84,7 @@ class Answerer(BaseAnswerer):
         overrides: Mapping[str, Any] | None = None,
         *,
         language_model: PerceptualLM | None = None,
+        on_warning: OnWarning | None = None,
     ) -> Answerer:
         """A saved adapter with the backbones and settings it names.
 
@@ -90,13 +92,14 @@ class Answerer(BaseAnswerer):
             adapter: directory or hub id.
             overrides: dotted settings to change, of `model`, `text` and `generation`, and how files are perceived.
             language_model: share this model's language model, such as another answerer's, instead of loading one.
+            on_warning: see `PerceptualLM.build`.
 
         Raises:
             AdapterError: the adapter is damaged or does not fit its backbones, or those are not there.
             ConfigError: a setting is wrong or has no effect any more, or a backbone cannot be loaded.
             UnsupportedModelError: a backbone cannot be served.
         """
-        model, recipe = load_adapter(adapter, overrides, language_model)
+        model, recipe = load_adapter(adapter, overrides, language_model, on_warning)
         return cls(model, recipe.text, recipe.generation, data=recipe.data)
 
     def answer(self, rows: Sequence[Row], on_progress: OnProgress | None = None, where: str = "") -> list[str]:
@@ -184,9 +187,10 @@ class Answerer(BaseAnswerer):
             max_new_tokens=new_tokens,
             do_sample=False,
             pad_token_id=self.tasks.pad_id,
-            eos_token_id=self.tasks.eos_id,
         )
-        return [self.tasks.of(row).read_ids(ids) for row, ids in zip(rows, new_ids.tolist(), strict=True)]
+        ends = self.model.special_tokens.end
+        spoken = [list(takewhile(lambda token: token not in ends, ids)) for ids in new_ids.tolist()]
+        return [self.tasks.of(row).read_ids(ids) for row, ids in zip(rows, spoken, strict=True)]
 
     def _is_ranked(self, row: Row) -> bool:
         return bool(self.vocabulary) and row.task == "question_answering"

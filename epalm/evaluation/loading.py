@@ -10,6 +10,7 @@ from epalm.errors import AdapterError, ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import SavedAdapter, read_adapter
 from epalm.models.cards import first_difference
+from epalm.models.perceptual_lm import OnWarning
 from epalm.recipe import Recipe, build_recipe
 from epalm.runtime.processes import own_device, require_own_devices
 from epalm.tasks.template import FORMER_TEXT
@@ -30,7 +31,10 @@ _OF_MODALITY = {"model.frames": {"video"}, "model.long_sounds": {"audio"}, "mode
 
 
 def load_adapter(
-    adapter: str | Path, overrides: Mapping[str, Any] | None = None, language_model: PerceptualLM | None = None
+    adapter: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    language_model: PerceptualLM | None = None,
+    on_warning: OnWarning | None = None,
 ) -> tuple[PerceptualLM, Recipe]:
     """An adapter on the backbones it names, and the settings it was trained with.
 
@@ -38,6 +42,7 @@ def load_adapter(
         adapter: directory or hub id.
         overrides: dotted settings to change, of `model`, `text` and `generation`, and how files are perceived.
         language_model: share this model's language model instead of loading one.
+        on_warning: see `PerceptualLM.build`.
 
     Raises:
         AdapterError: the adapter is damaged or does not fit its backbones, or those are not there.
@@ -67,18 +72,22 @@ def load_adapter(
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
         statistics=recipe.model.statistics,
+        on_warning=on_warning,
     )
     return model, recipe
 
 
 def load_adapters(
-    adapters: Sequence[str | Path], overrides: Mapping[str, Any] | None = None
+    adapters: Sequence[str | Path],
+    overrides: Mapping[str, Any] | None = None,
+    on_warning: OnWarning | None = None,
 ) -> dict[str, tuple[PerceptualLM, Recipe]]:
     """Adapters of different modalities by name, on one language model; all is checked before anything is loaded.
 
     Args:
         adapters: directories or hub ids.
         overrides: see `load_adapter`; what is said of one modality goes to the adapter that perceives it.
+        on_warning: see `PerceptualLM.build`.
 
     Raises:
         AdapterError: see `load_adapter` and `require_distinct_modalities`; or their language models, or how those are
@@ -95,7 +104,7 @@ def load_adapters(
     for adapter, share in zip(adapters, shares, strict=True):
         if first is not None:
             share.pop("model.language_model", None)
-        loaded[str(adapter)] = load_adapter(adapter, share, first)
+        loaded[str(adapter)] = load_adapter(adapter, share, first, on_warning)
         first = first or loaded[str(adapter)][0]
     return loaded
 

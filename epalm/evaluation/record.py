@@ -1,8 +1,8 @@
 """An evaluation as a directory: every prediction, the scores, and all that it takes to tell how they came about.
 
 `predictions.jsonl` has a line for each row, `scores.json` scores with intervals and groups, `settings.json` the
-settings that answered, versions, the seed of the training, and fingerprints of the adapter, of its backbones and of the
-data.
+settings that answered, the special tokens (all that counts of the language model's own generation settings), versions,
+the seed of the training, and fingerprints of the adapter, of its backbones and of the data.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def remove_evaluation(directory: Path) -> None:
 def settings_of(answerer: Answerer, adapter: str, where: str, files: Sequence[Path]) -> dict[str, Any]:
     """What decided the predictions, for JSON; arguments as in `write_evaluation`."""
     model = answerer.model
-    card = model.card()
+    card, tokens = model.card(), model.special_tokens
     return {
         "adapter": {
             "source": adapter,
@@ -104,6 +104,12 @@ def settings_of(answerer: Answerer, adapter: str, where: str, files: Sequence[Pa
         "encoders": {name: encoder.model_dump(mode="json") for name, encoder in card.encoders.items()},
         "text": answerer.tasks.template.model_dump(mode="json"),
         "generation": answerer.generation.model_dump(mode="json"),
+        "special_tokens": {
+            "begin": tokens.begin,
+            "end": list(tokens.end),
+            "taught_end": tokens.taught,
+            "padding": answerer.tasks.pad_id,
+        },
         "data": {
             "rows": where,
             "files": [{"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in files],

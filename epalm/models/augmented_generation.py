@@ -18,16 +18,20 @@ from epalm.models.generation import (
     generation_arguments,
     streaming_without_front,
     without_front,
+    without_own_settings,
 )
 from epalm.models.layout import to_left_padding
 from epalm.models.perception import Features, RawInputs
 from epalm.models.ranking import AnswersAfter, Ranked, search
+from epalm.models.special_tokens import SpecialTokens
+from epalm.runtime.locks import one_thread_at_a_time
 
 
 class AugmentedGeneration(AugmentedParts):
     """Base of `AugmentedLM`: what it says after a text."""
 
     @torch.no_grad()
+    @one_thread_at_a_time
     def generate(
         self,
         input_ids: Tensor | None = None,
@@ -42,8 +46,12 @@ class AugmentedGeneration(AugmentedParts):
         """Continue the text: transformers' `generate`, with its arguments.
 
         Perception is computed once and enters at prefill; the KV cache serves the rest. All lengths, `max_length`
-        too, count new tokens (default: `max_new_tokens` of the language model's own settings, else 20), and end where
-        a learned table of positions does. Right padding is turned into left padding first.
+        too, count new tokens (default: 20), and end where a learned table of positions does. Right padding is turned
+        into left padding first.
+
+        Whatever is not said here has transformers' own default, greedy search that is, and not what the language
+        model's `generation_config.json` asks for. Of that file only the special tokens count: generation ends at any
+        of its end tokens, and at the tokenizer's. To use the file as a whole, give it as `generation_config`.
 
         Args:
             input_ids: (B, T); unset: the language model's BOS token, else its EOS token.
@@ -52,14 +60,14 @@ class AugmentedGeneration(AugmentedParts):
             pixel_values: see `encode`.
             inputs: see `encode`.
             keep_padding: leave right padding where it is and generate behind it, without a cache, as the original did.
-            generate_kwargs: greedy, sampling, beams, `num_return_sequences`, ... as transformers has them.
+            generate_kwargs: `generation_config`, sampling, beams, `num_return_sequences`, ... as transformers has them.
 
         Returns:
             New tokens only, (B * num_return_sequences, R), or what `return_dict_in_generate` asks for.
 
         Raises:
             DataError: shapes do not fit, or perception is not of finite numbers.
-            ConfigError: an argument cannot be combined with perception.
+            ConfigError: an argument cannot be combined with perception, or is out of range.
         """
         vectors = self.perception(features, pixel_values, inputs, must_be_finite=True)
         if input_ids is None:
@@ -67,19 +75,27 @@ class AugmentedGeneration(AugmentedParts):
         ids, mask = self._text(input_ids, attention_mask)
         if not keep_padding:
             ids, mask = to_left_padding(ids, mask)
-        kwargs = generation_arguments(self.language_model, self.anatomy, mask, generate_kwargs)
+        config, others = generation_arguments(self.anatomy, self.special_tokens, mask, generate_kwargs)
         if not vectors and self.prompt is None:
-            with self._blocks_adapted(), streaming_without_front(kwargs):
-                output = self.language_model.generate(input_ids=ids, attention_mask=mask, **kwargs)
+            with (
+                self._blocks_adapted(),
+                streaming_without_front(others.get("streamer")),
+                without_own_settings(self.language_model),
+            ):
+                output = self.language_model.generate(
+                    input_ids=ids, attention_mask=mask, generation_config=config, **others
+                )
             return without_front(output, ids.shape[1])
         # A cache would count positions on from the padding's, or keep a slot that changes.
-        if keep_padding or (vectors and self.config.mask == "legacy"):
-            kwargs["use_cache"] = False
+        use_cache = (
+            config.use_cache is not False and not keep_padding and not (vectors and self.config.mask == "legacy")
+        )
         layout = self._lay_out(ids, mask, vectors)
         with self._running(layout, vectors):
-            return generate_after(self.language_model, self.anatomy, layout, kwargs)
+            return generate_after(self.language_model, self.anatomy, layout, config, others, use_cache=use_cache)
 
     @torch.no_grad()
+    @one_thread_at_a_time
     def rank(
         self,
         answers: Sequence[Sequence[int]],
@@ -131,11 +147,14 @@ class AugmentedGeneration(AugmentedParts):
         )
         return search(after.first(), answers, after.rest, top_k, pairs)
 
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """What a text begins and ends with, as generation has it."""
+        return SpecialTokens.of(self.language_model, self.tokenizer)
+
     def _beginning(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """(B, 1): what generation starts from without any text."""
-        defaults = self.language_model.generation_config
-        for token in (defaults.bos_token_id, defaults.eos_token_id):
-            if token is not None:
-                batch = len(next(iter(vectors.values()))) if vectors else 1
-                return torch.full((batch, 1), token[0] if isinstance(token, list) else token)
-        raise ConfigError("generate: the language model has no token to begin with; give input_ids")
+        begin = self.special_tokens.begin
+        if begin is None:
+            raise ConfigError("generate: the language model has no token to begin with; give input_ids")
+        return torch.full((len(next(iter(vectors.values()))) if vectors else 1, 1), begin)

@@ -22,6 +22,7 @@ from epalm.models.loss import LabelledRows, LossScale, ends_in_its_head, loss_of
 from epalm.models.lower_layers import LowerLayers
 from epalm.models.perception import Features, RawInputs
 from epalm.models.sharding import is_sharded
+from epalm.runtime.locks import one_thread_at_a_time
 
 
 class AugmentedLM(AugmentedGeneration):
@@ -32,6 +33,7 @@ class AugmentedLM(AugmentedGeneration):
     model. The backbones are frozen and stay in evaluation mode whatever mode the rest is in.
     """
 
+    @one_thread_at_a_time
     def forward(
         self,
         input_ids: Tensor,

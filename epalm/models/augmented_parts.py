@@ -50,6 +50,9 @@ class AugmentedParts(PartlyTrained):
         UnsupportedModelError: the block adapters do not fit the language model.
     """
 
+    tokenizer: Any = None
+    """The language model's, where there is one; nothing is read of it here but its end token."""
+
     def __init__(
         self,
         language_model: PreTrainedModel,

@@ -262,6 +262,7 @@ def _from_files(
             path,
             dtype=dtype,
             trust_remote_code=False,  # code from a repository is never run
+            return_dict=True,  # whatever its configuration says: transformers' own code for it needs that
             output_loading_info=True,
             **options,
         )

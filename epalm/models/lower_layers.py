@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 from epalm.models.anatomy import Anatomy
 from epalm.models.layer_forwards import Forward, replaced
 from epalm.models.layout import lay_out
+from epalm.runtime.locks import one_thread_at_a_time
 
 MOST_BYTES = 4 * 2**30
 """Of main memory that may be kept, where nothing else is said."""
@@ -62,6 +63,7 @@ class LowerLayers:
         self._extras = 0
         """How many values a layer gives back beside the hidden states; -1: these alone, and no tuple."""
 
+    @one_thread_at_a_time
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """What enters layer `start`; zeros for padding, which nothing sees.
 
@@ -79,6 +81,7 @@ class LowerLayers:
                 states[number, first : first + len(row)] = fresh[row] if row in fresh else self._kept[row]
         return states.to(weight.device, non_blocking=True)
 
+    @one_thread_at_a_time
     def claim(self, ids: Tensor, mask: Tensor) -> None:
         """Set room aside for the texts of a batch, (B, T) both, as `states` does; nothing is computed yet.
 

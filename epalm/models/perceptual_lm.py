@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,12 @@ from epalm.models.cards import AdapterCard, EncoderCard, LanguageModelCard, new_
 from epalm.models.parts import Loading, new_parts, saved_parts
 from epalm.models.precision import Precision
 from epalm.models.quantised import Quantization
+from epalm.models.special_tokens import end_token_warnings
 from epalm.models.starting import join_tensors
 from epalm.settings import AdapterConfig
+
+OnWarning = Callable[[str], None]
+"""Told in one line what stops nothing."""
 
 
 class PerceptualLM(AugmentedLM):
@@ -41,7 +46,7 @@ class PerceptualLM(AugmentedLM):
         config: see `AugmentedParts`.
         source: where the language model came from.
         decoder_layers: where its layers are, if that had to be said.
-        tokenizer: its tokenizer, for whoever wants it; nothing here reads it.
+        tokenizer: its tokenizer, for whoever wants it; nothing is read of it here but its end token.
         metadata: what travels with the adapter.
         feature_cards: see `Perception`.
 
@@ -91,6 +96,7 @@ class PerceptualLM(AugmentedLM):
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
         statistics: Statistics | None = None,
+        on_warning: OnWarning | None = None,
     ) -> PerceptualLM:
         """A new, untrained augmentation; `torch.manual_seed` before it makes it repeatable.
 
@@ -119,6 +125,8 @@ class PerceptualLM(AugmentedLM):
                 is the default, or all `windows`, averaged.
             statistics: by whose mean and spread pixels are normalised: each encoder's `own`, which is the default, or
                 those of `clip`, as the original had it.
+            on_warning: told what is odd about the language model's end tokens; unset: Python's `warnings`. Of a shared
+                language model nothing is said again.
 
         Raises:
             ConfigError: a source or a setting is wrong, or there is no such dtype or device.
@@ -136,7 +144,9 @@ class PerceptualLM(AugmentedLM):
             ready_features=ready_features,
             decoder_layers=decoder_layers,
         )
-        return cls(**vars(parts))
+        model = cls(**vars(parts))
+        model._warn(language_model, on_warning)
+        return model
 
     @classmethod
     def from_pretrained(
@@ -154,6 +164,7 @@ class PerceptualLM(AugmentedLM):
         frames: int | None = None,
         long_sounds: LongSounds | None = None,
         statistics: Statistics | None = None,
+        on_warning: OnWarning | None = None,
     ) -> PerceptualLM:
         """A saved adapter on its backbones: those it names, or those given here.
 
@@ -170,6 +181,7 @@ class PerceptualLM(AugmentedLM):
             frames: see `build`; unset: as the adapter was trained.
             long_sounds: see `build`; unset: as the adapter was trained.
             statistics: see `build`; unset: as the adapter was trained.
+            on_warning: see `build`.
 
         Raises:
             AdapterError: the adapter is damaged, or does not fit the backbones.
@@ -187,6 +199,7 @@ class PerceptualLM(AugmentedLM):
             raise AdapterError(f"{saved.where}: {error}") from None
         check_tensors(saved, model.trained_state_dict())
         model.load_trained_state_dict(saved.tensors)
+        model._warn(language_model, on_warning)
         return model.eval()
 
     def start_from(self, *adapters: str | Path) -> None:
@@ -247,6 +260,16 @@ class PerceptualLM(AugmentedLM):
             trained_share=summary.share,
             metadata=self.metadata,
         )
+
+    def _warn(self, language_model: Any, on_warning: OnWarning | None) -> None:
+        """Tell what is odd about a language model that is new here."""
+        if isinstance(language_model, PerceptualLM):
+            return
+        for line in end_token_warnings(self.language_model, self.tokenizer, self.source):
+            if on_warning is None:
+                warnings.warn(line, stacklevel=3)
+            else:
+                on_warning(line)
 
 
 def _shared(language_model: Any) -> Any:

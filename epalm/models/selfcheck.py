@@ -23,6 +23,7 @@ from epalm.models.injection import injected
 from epalm.models.layout import lay_out
 from epalm.models.loss import LabelledRows
 from epalm.models.reduced import reduced_copy
+from epalm.runtime.locks import lock_of
 
 PROVEN = frozenset(
     {
@@ -75,7 +76,8 @@ def examine(language_model: PreTrainedModel, anatomy: Anatomy) -> None:
             return
         language_model, anatomy = small
     try:
-        failure = _Examination(language_model, anatomy).first_failure()
+        with lock_of(language_model):
+            failure = _Examination(language_model, anatomy).first_failure()
     except Exception as error:  # whatever else a foreign forward raises, it means that the model cannot be served
         if is_out_of_memory(error):
             raise

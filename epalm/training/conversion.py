@@ -34,7 +34,8 @@ def convert_original(
         path: the `.pth`.
         overrides: dotted settings: `model.language_model`, one of `model.encoders`, `output`, and what the file does
             not tell or shall be otherwise.
-        on_warning: told which window was assumed, where neither the file nor a setting says it.
+        on_warning: told which window was assumed, where neither the file nor a setting says it; and see
+            `PerceptualLM.build`.
 
     Returns:
         The model that was written.
@@ -82,6 +83,7 @@ def convert_original(
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
         statistics=recipe.model.statistics or (None if modality == "audio" else "clip"),
+        on_warning=on_warning,
     )
     _require_sizes(original, model, modality)
     if not original.tells_window and not {"adapter.start", "adapter.end"} <= overrides.keys():

@@ -110,7 +110,7 @@ def run_recipe(
         recipe: the settings.
         on_progress: told of everything that takes time.
         resume: go on with the run that was stopped in `output`.
-        on_warning: told of damaged checkpoints.
+        on_warning: told of damaged checkpoints, and what is odd about the language model's end tokens.
         java: whether the scores in the end may start Java programs; those on the way do only where `training.metric`
             takes one.
 
@@ -140,7 +140,7 @@ def run_recipe(
     rows, to_score = list(training.rows), list(validation.rows)
     if recipe.training.validate_every is not None and not to_score:
         raise ConfigError("training.validate_every: there are no rows to score; give --data.validation ROWS.jsonl")
-    model = load_model(recipe)
+    model = load_model(recipe, on_warning)
     check_settings(model, recipe.training)
     if not recipe.training.start_from:
         require_learned(perceives, training)
@@ -186,8 +186,12 @@ def run_recipe(
     return RunResult(output, log, model.summary(), skipped, evaluation, notes, recipe.published)
 
 
-def load_model(recipe: Recipe) -> PerceptualLM:
+def load_model(recipe: Recipe, on_warning: Callable[[str], None] | None = None) -> PerceptualLM:
     """The model of a recipe as training begins, seeded.
+
+    Args:
+        recipe: the settings.
+        on_warning: see `PerceptualLM.build`.
 
     Raises:
         AdapterError: one to start from is damaged or does not fit.
@@ -208,6 +212,7 @@ def load_model(recipe: Recipe) -> PerceptualLM:
         frames=recipe.model.frames,
         long_sounds=recipe.model.long_sounds,
         statistics=recipe.model.statistics,
+        on_warning=on_warning,
     )
     if recipe.training.start_from:
         model.start_from(*recipe.training.start_from)

@@ -1,0 +1,48 @@
+"""One thread at a time: a lock for every frozen backbone, whoever uses it.
+
+While a backbone runs, hooks on it bring perception in or read its levels, and what they do is one call's alone. A
+second thread must wait, be it by the same model or by another one that shares the backbone. The lock is re-entrant,
+and it is kept beside the backbone and not in it, so that a live model can be copied and pickled.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+_LOCKS: WeakKeyDictionary[nn.Module, AbstractContextManager[Any]] = WeakKeyDictionary()
+_LOOKING_UP = threading.Lock()
+
+
+class _HasLanguageModel(Protocol):
+    language_model: Any
+
+
+_Owner = TypeVar("_Owner", bound=_HasLanguageModel)
+
+
+def lock_of(backbone: nn.Module) -> AbstractContextManager[Any]:
+    """The lock of a backbone; inside it no other thread that asks for it runs the backbone."""
+    with _LOOKING_UP:
+        return _LOCKS.setdefault(backbone, threading.RLock())
+
+
+def one_thread_at_a_time(
+    method: Callable[Concatenate[_Owner, _Arguments], _Result],
+) -> Callable[Concatenate[_Owner, _Arguments], _Result]:
+    """Hold the lock of `self.language_model` while a method runs."""
+
+    @wraps(method)
+    def locked(self: _Owner, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with lock_of(self.language_model):
+            return method(self, *args, **kwargs)
+
+    return locked
