@@ -13,6 +13,7 @@ from torch import Tensor
 
 from epalm.errors import ConfigError, DataError
 from epalm.models.augmented_parts import AugmentedParts
+from epalm.models.call_arguments import answers_of
 from epalm.models.generation import (
     generate_after,
     generation_arguments,
@@ -21,7 +22,7 @@ from epalm.models.generation import (
     without_own_settings,
 )
 from epalm.models.layout import to_left_padding
-from epalm.models.perception import Features, RawInputs
+from epalm.models.perception import Features, Pixels, RawInputs
 from epalm.models.ranking import AnswersAfter, Ranked, search
 from epalm.models.special_tokens import SpecialTokens
 from epalm.runtime.locks import one_thread_at_a_time
@@ -38,7 +39,7 @@ class AugmentedGeneration(AugmentedParts):
         attention_mask: Tensor | None = None,
         *,
         features: Features | None = None,
-        pixel_values: Tensor | None = None,
+        pixel_values: Pixels | None = None,
         inputs: RawInputs | None = None,
         keep_padding: bool = False,
         **generate_kwargs: Any,
@@ -66,13 +67,15 @@ class AugmentedGeneration(AugmentedParts):
             New tokens only, (B * num_return_sequences, R), or what `return_dict_in_generate` asks for.
 
         Raises:
-            DataError: shapes do not fit, or perception is not of finite numbers.
+            DataError: something is not a tensor of the right kind or shape, or perception is not of finite numbers.
             ConfigError: an argument cannot be combined with perception, or is out of range.
         """
         vectors = self.perception(features, pixel_values, inputs, must_be_finite=True)
         if input_ids is None:
-            input_ids, attention_mask = self._beginning(vectors), None
-        ids, mask = self._text(input_ids, attention_mask)
+            if attention_mask is not None:
+                raise DataError("attention_mask: is given without input_ids; give both, or neither")
+            input_ids = self._beginning(vectors)
+        ids, mask = self._placed(*self._text(input_ids, attention_mask))
         if not keep_padding:
             ids, mask = to_left_padding(ids, mask)
         config, others = generation_arguments(self.anatomy, self.special_tokens, mask, generate_kwargs)
@@ -103,7 +106,7 @@ class AugmentedGeneration(AugmentedParts):
         attention_mask: Tensor | None = None,
         *,
         features: Features | None = None,
-        pixel_values: Tensor | None = None,
+        pixel_values: Pixels | None = None,
         inputs: RawInputs | None = None,
         top_k: int | None = None,
         pairs: int = 32,
@@ -124,13 +127,17 @@ class AugmentedGeneration(AugmentedParts):
             pairs: pairs of a row and an answer that are computed at once.
 
         Raises:
-            DataError: see `generate`; or the language model has no positions for a row and the longest answer.
+            ConfigError: `top_k` or `pairs` is out of range.
+            DataError: see `generate`; an answer is no tokens; or the language model has no positions for a row and the
+                longest answer.
         """
-        if not answers or not all(answers):
-            raise DataError("answers: expected at least one, and tokens in each of them")
+        tokens = answers_of(answers, self.anatomy.vocabulary)
+        for name, number in (("top_k", 1 if top_k is None else top_k), ("pairs", pairs)):
+            if not isinstance(number, int) or number < 1:
+                raise ConfigError(f"rank: {name}: expected a whole number, at least 1, got {number!r}")
         vectors = self.perception(features, pixel_values, inputs, must_be_finite=True)
-        ids, mask = to_left_padding(*self._text(input_ids, attention_mask))
-        limit, longest = self.anatomy.position_limit, max(map(len, answers))
+        ids, mask = to_left_padding(*self._placed(*self._text(input_ids, attention_mask)))
+        limit, longest = self.anatomy.position_limit, max(map(len, tokens))
         if limit is not None and int(mask.sum(1).max()) + longest - 1 > limit:
             raise DataError(
                 f"answers: {longest} tokens in the longest are too many after {int(mask.sum(1).max())} of text; the "
@@ -141,11 +148,11 @@ class AugmentedGeneration(AugmentedParts):
             self.language_model,
             self.anatomy,
             layout,
-            answers,
+            tokens,
             lambda rows: self._running(layout.of_rows(rows), {name: vector[rows] for name, vector in vectors.items()}),
             cached=not vectors or self.config.mask != "legacy",
         )
-        return search(after.first(), answers, after.rest, top_k, pairs)
+        return search(after.first(), tokens, after.rest, top_k, pairs)
 
     @property
     def special_tokens(self) -> SpecialTokens:

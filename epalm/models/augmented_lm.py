@@ -15,12 +15,13 @@ from typing import Any
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from epalm.errors import ConfigError, DataError
+from epalm.errors import ConfigError
 from epalm.models.augmented_generation import AugmentedGeneration
+from epalm.models.call_arguments import labels_of
 from epalm.models.layer_forwards import compiled, require_compiler
-from epalm.models.loss import LabelledRows, LossScale, ends_in_its_head, loss_of, predicting
+from epalm.models.loss import LabelledRows, LossScale, ends_in_its_head, loss_of, predicting, require_loss
 from epalm.models.lower_layers import LowerLayers
-from epalm.models.perception import Features, RawInputs
+from epalm.models.perception import Features, Pixels, RawInputs
 from epalm.models.sharding import is_sharded
 from epalm.runtime.locks import one_thread_at_a_time
 
@@ -41,7 +42,7 @@ class AugmentedLM(AugmentedGeneration):
         labels: Tensor | None = None,
         *,
         features: Features | None = None,
-        pixel_values: Tensor | None = None,
+        pixel_values: Pixels | None = None,
         inputs: RawInputs | None = None,
         loss_scale: LossScale = "mean",
         label_smoothing: float = 0.0,
@@ -70,23 +71,20 @@ class AugmentedLM(AugmentedGeneration):
             may be skipped.
 
         Raises:
-            DataError: shapes do not fit, or there are labels but none that counts.
+            ConfigError: there is no such loss.
+            DataError: something is not a tensor of the right kind or shape, or there are labels but none that counts.
         """
-        ids, mask = self._text(input_ids, attention_mask)
+        text, real = self._text(input_ids, attention_mask)  # where they came: to read them off a GPU is to wait for it
         vectors = self.perception(features, pixel_values, inputs)
         rows = None
         if labels is not None:
-            if labels.shape != ids.shape:
-                raise DataError(f"labels: expected {tuple(ids.shape)} like input_ids, got {tuple(labels.shape)}")
-            # Where the mask was given: a search on a GPU would wait for all it has to do.
-            as_given = mask if attention_mask is None else attention_mask
-            rows = LabelledRows.find(labels.to(as_given.device), as_given, len(vectors) + self._prompt_tokens)
+            labels = labels_of(labels, text, self.anatomy.vocabulary)
+            require_loss(loss_scale, label_smoothing)
+            rows = LabelledRows.find(labels.to(real.device), real, len(vectors) + self._prompt_tokens)
             if self.config.mask != "legacy":  # whose slots see what comes last, too
-                ids, mask = predicting(ids, mask)
-                if attention_mask is not None:
-                    attention_mask = predicting(input_ids, attention_mask)[1]
-                input_ids = input_ids[:, :-1]
+                text, real = predicting(text, real)
             skip_logits = skip_logits and self._ends_in_its_head
+        ids, mask = self._placed(text, real)
         if not vectors and self.prompt is None:
             arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": None if attention_mask is None else mask}
             running = self._blocks_adapted()
@@ -98,9 +96,7 @@ class AugmentedLM(AugmentedGeneration):
             running = self._running(layout, vectors)
         lower: AbstractContextManager[None] = nullcontext()
         if lower_layers is not None and vectors:
-            # By the texts as they came: to read them off a GPU would be to wait for it.
-            as_given = mask if attention_mask is None else attention_mask
-            lower = lower_layers.standing_in(lower_layers.states(input_ids, as_given), len(vectors))
+            lower = lower_layers.standing_in(lower_layers.states(text, real), len(vectors))
         with lower, running:
             if rows is None:
                 return CausalLMOutputWithPast(logits=self.language_model(**arguments).logits)

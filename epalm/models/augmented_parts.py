@@ -23,11 +23,12 @@ from epalm.encoders import PerceptualEncoder
 from epalm.errors import DataError
 from epalm.models.anatomy import Anatomy
 from epalm.models.block_adapters import BlockAdapters
+from epalm.models.call_arguments import text_of
 from epalm.models.cards import EncoderCard
 from epalm.models.injection import injected
 from epalm.models.layout import Layout, lay_out
 from epalm.models.partly_trained import PartlyTrained
-from epalm.models.perception import Perception, RawInputs
+from epalm.models.perception import Perception, Pixels, RawInputs
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
 from epalm.models.window import Window
 from epalm.settings import AdapterConfig
@@ -127,15 +128,16 @@ class AugmentedParts(PartlyTrained):
         device: torch.device = words.weight.device
         return device
 
-    def encode(self, *, pixel_values: Tensor | None = None, inputs: RawInputs | None = None) -> dict[str, Tensor]:
+    def encode(self, *, pixel_values: Pixels | None = None, inputs: RawInputs | None = None) -> dict[str, Tensor]:
         """Perceptual features of raw inputs, (B, K, E) by modality, as `forward` and `generate` take them.
 
         Args:
-            pixel_values: what the image encoder takes; short for `inputs={"image": {"pixel_values": ...}}`.
+            pixel_values: what the image encoder takes, short for `inputs={"image": {"pixel_values": ...}}`; or such
+                tensors by modality; or all that an image processor gives.
             inputs: encoder inputs by name, by modality.
 
         Raises:
-            DataError: a modality comes twice, or has no encoder here.
+            DataError: a modality comes twice, or has no encoder here, or its inputs are no tensors that it can take.
         """
         return self.perception.encode(pixel_values, inputs)
 
@@ -145,15 +147,16 @@ class AugmentedParts(PartlyTrained):
     def _prompt_tokens(self) -> int:
         return 0 if self.prompt is None else self.config.prompt_tokens
 
-    def _text(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Token ids and mask, (B, T) each, where the language model takes them."""
-        if ids.ndim != 2 or not ids.shape[1] or (mask is not None and mask.shape != ids.shape):
-            shapes = f"{tuple(ids.shape)} and {None if mask is None else tuple(mask.shape)}"
-            raise DataError(f"input_ids and attention_mask: expected (B, T) for both, with T at least 1, got {shapes}")
-        mask = torch.ones_like(ids) if mask is None else mask
+    def _text(self, ids: Any, mask: Any) -> tuple[Tensor, Tensor]:
+        """Token ids and mask, (B, T) each, where they came."""
+        ids, mask = text_of(ids, mask, self.language_model.get_input_embeddings().weight.shape[0])
         limit = self.anatomy.position_limit
         if limit is not None and ids.shape[1] > limit and (longest := int(mask.sum(1).max())) > limit:
             raise DataError(f"input_ids: {longest} tokens, but the language model has positions for {limit}")
+        return ids, mask
+
+    def _placed(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids and mask where the language model takes them."""
         return ids.to(self.device, non_blocking=True), mask.to(self.device, non_blocking=True)
 
     def _lay_out(self, ids: Tensor, mask: Tensor, vectors: Mapping[str, Tensor]) -> Layout:

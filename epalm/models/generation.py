@@ -160,6 +160,11 @@ def generation_arguments(
     lengths = {
         name: kwargs.pop(name, None) for name in ("max_new_tokens", "max_length", "min_new_tokens", "min_length")
     }
+    numbers = lengths | {name: kwargs.get(name) for name in ("num_beams", "num_return_sequences")}
+    for name, number in numbers.items():
+        least = 0 if name.startswith("min_") else 1
+        if number is not None and (not isinstance(number, int) or number < least):
+            raise ConfigError(f"generate: {name}: expected a whole number, at least {least}, got {number!r}")
     try:
         others = config.update(**kwargs)
     except (TypeError, ValueError) as error:

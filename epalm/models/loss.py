@@ -12,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from epalm.errors import DataError
+from epalm.errors import ConfigError, DataError
+from epalm.models.call_arguments import IGNORED
 from epalm.models.cross_entropy import cross_entropy, cross_entropy_after
 
 LossScale = Literal["mean", "original"]
-_IGNORED = -100
 _ORIGINAL_FACTOR = 0.1
 
 
@@ -52,7 +52,7 @@ class LabelledRows:
             DataError: no label is left.
         """
         later = mask.long().cumsum(1) > 1  # (B, T)
-        labelled = mask.bool() & later & (labels != _IGNORED)
+        labelled = mask.bool() & later & (labels != IGNORED)
         batch, token = labelled.nonzero(as_tuple=True)  # (N,), (N,)
         if not len(batch):
             raise DataError("labels: none in this batch counts (the first token of a row never does)")
@@ -91,6 +91,18 @@ class LabelledRows:
         # Without waiting for a GPU, which is busy with the layers before.
         batch, column = (index.to(hidden.device, non_blocking=True) for index in (self.batch, self.column))
         return hidden[batch, column]
+
+
+def require_loss(scale: Any, smoothing: Any) -> None:
+    """See that there is such a loss.
+
+    Raises:
+        ConfigError: there is not.
+    """
+    if scale not in get_args(LossScale):
+        raise ConfigError(f"loss_scale: expected one of {', '.join(get_args(LossScale))}, got {scale!r}")
+    if not 0 <= smoothing < 1:
+        raise ConfigError(f"label_smoothing: expected a number from 0 to below 1, got {smoothing!r}")
 
 
 def predicting(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 
 from epalm.encoders import PerceptualEncoder
 from epalm.errors import DataError
+from epalm.models.call_arguments import features_of, raw_inputs_of, require_shapes
 from epalm.models.cards import EncoderCard
 from epalm.models.connectors import LinearConnector
 
 Features = Tensor | Mapping[str, Tensor]
 """(B, K, E) where there is one modality, or by modality."""
+Pixels = Tensor | Mapping[str, Any]
+"""What the image encoder takes, or by modality, or what an image processor gives."""
 RawInputs = Mapping[str, Mapping[str, Tensor]]
 """What encoders take, by name, by modality."""
 DEFAULT_MODALITY = "image"
@@ -61,30 +64,23 @@ class Perception(nn.Module):
         )
 
     @torch.no_grad()
-    def encode(self, pixel_values: Tensor | None = None, inputs: RawInputs | None = None) -> dict[str, Tensor]:
+    def encode(self, pixel_values: Pixels | None = None, inputs: RawInputs | None = None) -> dict[str, Tensor]:
         """Perceptual features of raw inputs, (B, K, E) by modality.
 
         Args:
-            pixel_values: what the image encoder takes; short for `inputs={"image": {"pixel_values": ...}}`.
+            pixel_values: what the image encoder takes, or such tensors by modality, or what an image processor gives.
             inputs: encoder inputs by name, by modality.
 
         Raises:
-            DataError: a modality comes twice, or has no encoder here.
+            DataError: a modality comes twice, or has no encoder here, or its inputs are no tensors that it can take.
         """
-        given = dict(inputs or {})
-        if pixel_values is not None:
-            if DEFAULT_MODALITY in given:
-                raise DataError(f"{DEFAULT_MODALITY} is given twice: as pixel_values and in inputs")
-            given[DEFAULT_MODALITY] = {"pixel_values": pixel_values}
-        for name in given:
-            if name not in self.encoders:
-                raise DataError(f"there is no {name} encoder here; there are {', '.join(self.encoders) or 'none'}")
-        return {name: self.encoders[name].features(values, self.levels[name]) for name, values in given.items()}
+        given = raw_inputs_of(pixel_values, inputs, self.encoders, DEFAULT_MODALITY)
+        return {name: self._features(name, values) for name, values in given.items()}
 
     def forward(
         self,
         features: Features | None = None,
-        pixel_values: Tensor | None = None,
+        pixel_values: Pixels | None = None,
         inputs: RawInputs | None = None,
         *,
         must_be_finite: bool = False,
@@ -107,7 +103,7 @@ class Perception(nn.Module):
         if not self.widths:
             return {}
         given = self.encode(pixel_values, inputs)
-        for name, tensor in self._by_modality(features).items():
+        for name, tensor in features_of(features, tuple(self.widths)).items():
             if name in given:
                 raise DataError(f"{name} is given twice: raw and as features")
             if name not in self.widths:
@@ -138,10 +134,11 @@ class Perception(nn.Module):
                 cards[name] = EncoderCard.of_ready_features(width, self.depths[name], used)
         return cards
 
-    def _by_modality(self, features: Features | None) -> Mapping[str, Tensor]:
-        if features is None or isinstance(features, Mapping):
-            return features or {}
-        if len(self.widths) > 1:
-            modalities = ", ".join(self.widths)
-            raise DataError(f"features: say of which modality they are, {{modality: tensor}}; one of {modalities}")
-        return {next(iter(self.widths)): features}
+    def _features(self, modality: str, inputs: Mapping[str, Tensor]) -> Tensor:
+        """(B, K, E)."""
+        encoder: PerceptualEncoder = self.encoders[modality]
+        try:
+            return encoder.features(inputs, self.levels[modality])
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            require_shapes(modality, encoder, inputs)
+            raise
