@@ -23,6 +23,7 @@ from torch import Tensor
 from epalm.data.views import FileView
 from epalm.encoders import PerceptualEncoder
 from epalm.errors import MediaError
+from epalm.runtime.locks import lock_of
 
 _AHEAD = 2
 """Batches that are prepared before they are wanted."""
@@ -61,9 +62,10 @@ def perceive_batches(
         free.put(own)
 
     def preprocess(media: Sequence[Any]) -> dict[str, Tensor]:
-        own = free.get()  # processors are not made for several threads
+        own = free.get()  # processors are not made for several threads, and others may use the same encoder
         try:
-            return own.preprocess(media)
+            with lock_of(own):
+                return own.preprocess(media)
         finally:
             free.put(own)
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import socket
+import threading
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         UnwritableError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
