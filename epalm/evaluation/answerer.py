@@ -6,7 +6,7 @@ This is what a trained adapter is for, in three calls: `Answerer.load`, `caption
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby, takewhile
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +189,7 @@ class Answerer(BaseAnswerer):
             pad_token_id=self.tasks.pad_id,
         )
         ends = self.model.special_tokens.end
-        spoken = [list(takewhile(lambda token: token not in ends, ids)) for ids in new_ids.tolist()]
-        return [self.tasks.of(row).read_ids(ids) for row, ids in zip(rows, spoken, strict=True)]
+        return [self.tasks.of(row).read_ids(ids, ends) for row, ids in zip(rows, new_ids.tolist(), strict=True)]
 
     def _is_ranked(self, row: Row) -> bool:
         return bool(self.vocabulary) and row.task == "question_answering"

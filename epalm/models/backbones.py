@@ -153,9 +153,11 @@ def load_tokenizer(source: Source | SharedLanguageModel) -> Any:
     if isinstance(source, nn.Module):
         return None
     try:
-        return AutoTokenizer.from_pretrained(resolve_source(source), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(resolve_source(source), trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError):
         return None
+    # Where files are missing transformers makes one that writes nothing, and whose end token is nobody's.
+    return tokenizer if tokenizer("a", add_special_tokens=False)["input_ids"] else None
 
 
 def load_encoders(

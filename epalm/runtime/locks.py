@@ -1,8 +1,9 @@
-"""One thread at a time: a lock for every frozen backbone, whoever uses it.
+"""One thread at a time: a lock for every frozen backbone, tokenizer or processor, whoever uses it.
 
-While a backbone runs, hooks on it bring perception in or read its levels, and what they do is one call's alone. A
-second thread must wait, be it by the same model or by another one that shares the backbone. The lock is re-entrant,
-and it is kept beside the backbone and not in it, so that a live model can be copied and pickled.
+While a backbone runs, hooks on it bring perception in or read its levels, and what they do is one call's alone;
+tokenizers and processors, too, keep what one call has set. A second thread must wait, be it by the same model or by
+another one that shares them. The lock is re-entrant, and it is kept beside its object and not in it, so that a live
+model can be copied and pickled.
 """
 
 from __future__ import annotations
@@ -14,11 +15,9 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from torch import nn
-
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-_LOCKS: WeakKeyDictionary[nn.Module, AbstractContextManager[Any]] = WeakKeyDictionary()
+_LOCKS: WeakKeyDictionary[Any, AbstractContextManager[Any]] = WeakKeyDictionary()
 _LOOKING_UP = threading.Lock()
 
 
@@ -29,10 +28,10 @@ class _HasLanguageModel(Protocol):
 _Owner = TypeVar("_Owner", bound=_HasLanguageModel)
 
 
-def lock_of(backbone: nn.Module) -> AbstractContextManager[Any]:
-    """The lock of a backbone; inside it no other thread that asks for it runs the backbone."""
+def lock_of(owner: Any) -> AbstractContextManager[Any]:
+    """The lock of a backbone, tokenizer or processor; inside it other threads that ask for it wait."""
     with _LOOKING_UP:
-        return _LOCKS.setdefault(backbone, threading.RLock())
+        return _LOCKS.setdefault(owner, threading.RLock())
 
 
 def one_thread_at_a_time(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from epalm.data.collate import Encoded
@@ -92,9 +92,9 @@ class Task(ABC):
         except DataError as error:
             raise DataError(f"row {row.number or row.id}: {error}") from None
 
-    def read_ids(self, ids: Sequence[int]) -> str:
-        """The answer in generated tokens, prompt left out."""
-        return self.read_answer(self.tokenizer.decode(ids))
+    def read_ids(self, ids: Sequence[int], end_ids: Collection[int] = ()) -> str:
+        """The answer in generated tokens, prompt left out; `end_ids` are end tokens beside the tokenizer's own."""
+        return self.read_answer(self.tokenizer.decode(ids, end_ids))
 
 
 TASKS: dict[str, type[Task]] = {}

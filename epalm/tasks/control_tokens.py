@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer
 
 from epalm.errors import DataError
+from epalm.runtime.locks import lock_of
 
 
 class ControlTokens:
@@ -70,7 +71,8 @@ class ControlTokens:
         )
 
     def _encode(self, text: str, **options: Any) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False, **options)["input_ids"])
+        with lock_of(self._tokenizer):  # which keeps the options of the call it is in
+            return list(self._tokenizer(text, add_special_tokens=False, **options)["input_ids"])
 
     def _among(self, ids: Sequence[int]) -> list[int]:
         return [number for number in ids if number in self.ids]

@@ -8,10 +8,12 @@ all settled here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import takewhile
 from typing import Any
 
 from epalm.errors import UnsupportedModelError
+from epalm.runtime.locks import lock_of
 from epalm.tasks.control_tokens import ControlTokens
 from epalm.tasks.template import Prompt
 
@@ -76,14 +78,18 @@ class TaskTokenizer:
         space = bool(prompt) and not prompt[-1].isspace() and not self._writes_space and not marked
         return [*self._encode("", f" {text}" if space else text), self.eos_id]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Generated tokens as text, up to the first end token; without one, up to the last whole character."""
-        ids = list(ids)
-        is_cut = self.eos_id not in ids
-        if not is_cut:
-            ids = ids[: ids.index(self.eos_id)]
+    def decode(self, ids: Sequence[int], end_ids: Collection[int] = ()) -> str:
+        """Generated tokens as text, up to the first end token; without one, up to the last whole character.
+
+        Args:
+            ids: the tokens.
+            end_ids: end tokens beside the tokenizer's own.
+        """
+        ends = {self.eos_id, *end_ids}
+        text_ids = list(takewhile(lambda token: token not in ends, ids))
+        is_cut = len(text_ids) == len(ids)
         # Cleaning up would rewrite spaces that the language model has learned to write.
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self._tokenizer.decode(text_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text.rstrip(_REPLACEMENT) if is_cut else text
 
     def _encode(self, before: str, data: str = "", after: str = "") -> list[int]:
@@ -92,7 +98,8 @@ class TaskTokenizer:
         return self._control_tokens.encode(before, data, after)
 
     def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        with lock_of(self._tokenizer):
+            return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _tokens_in_front(self) -> list[int]:
         """What the tokenizer puts in front of every text: begin-of-text, or nothing."""

@@ -90,6 +90,14 @@ def test_nothing_is_told_where_they_agree(tmp_path: Path, file: str, settings: d
     assert model.special_tokens.padding in (256, *model.special_tokens.end)
 
 
+def test_a_tokenizer_without_its_files_ends_nothing(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "lm", eos_token_id=OTHER)
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    model, told = built(folder)
+    assert (model.tokenizer, model.special_tokens.end, told) == (None, (OTHER,), [])
+
+
 def test_python_is_told_by_its_own_warnings_and_once(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "lm", eos_token_id=OTHER)
     with pytest.warns(UserWarning, match="ends a text with token 257") as caught:
