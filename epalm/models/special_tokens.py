@@ -36,7 +36,7 @@ class SpecialTokens:
     @classmethod
     def of(cls, language_model: Any, tokenizer: Any = None) -> SpecialTokens:
         """Those of a live language model, with or without its tokenizer."""
-        own, taught = _own_end_tokens(language_model), getattr(tokenizer, "eos_token_id", None)
+        own, taught = _own_end_tokens(language_model), _taught(language_model, tokenizer)
         end = tuple(dict.fromkeys(own if taught is None else [*own, taught]))
         begin = _of_settings(language_model, "bos_token_id") + _of_settings(language_model, "eos_token_id")
         padding = [*_of_settings(language_model, "pad_token_id"), *end]
@@ -51,7 +51,7 @@ def end_token_warnings(language_model: Any, tokenizer: Any, source: str | None) 
         tokenizer: its tokenizer, or None.
         source: where the language model came from.
     """
-    taught, own = getattr(tokenizer, "eos_token_id", None), _own_end_tokens(language_model)
+    taught, own = _taught(language_model, tokenizer), _own_end_tokens(language_model)
     if taught is None:
         return
     name = f"language model {source or type(language_model).__name__}"
@@ -69,6 +69,11 @@ def end_token_warnings(language_model: Any, tokenizer: Any, source: str | None) 
             "token that it never met in its training; the row is frozen, so answers may not end; choose an end token "
             "that it knows (eos_token in tokenizer_config.json), or another language model"
         )
+
+
+def _taught(language_model: Any, tokenizer: Any) -> int | None:
+    """The tokenizer's end token; another model's, which the language model cannot say, is refused when it is used."""
+    return next(iter(_within(language_model, getattr(tokenizer, "eos_token_id", None))), None)
 
 
 def _own_end_tokens(language_model: Any) -> list[int]:
@@ -102,8 +107,6 @@ def _untrained(head: nn.Module, token: int) -> str | None:
     weight: Any = head.weight
     if type(getattr(weight, "data", None)) is not Tensor or weight.is_meta or not weight.is_floating_point():
         return None  # quantised, shared out, or without values
-    if token >= len(weight):
-        return None  # a tokenizer of another model's, which is refused when it is used
     row = weight[token].float()
     size = float(row.norm())
     if size == 0:
