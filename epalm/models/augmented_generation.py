@@ -16,11 +16,11 @@ from epalm.models.augmented_parts import AugmentedParts
 from epalm.models.call_arguments import answers_of
 from epalm.models.generation import (
     generate_after,
-    generation_arguments,
     streaming_without_front,
     without_front,
     without_own_settings,
 )
+from epalm.models.generation_arguments import generation_arguments
 from epalm.models.layout import to_left_padding
 from epalm.models.perception import Features, Pixels, RawInputs
 from epalm.models.ranking import AnswersAfter, Ranked, search
