@@ -56,10 +56,10 @@ class FrameEncoder(PerceptualEncoder):
 
     def with_own_processor(self) -> FrameEncoder:
         """As in the base."""
-        twin = copy.copy(self)
-        twin._image = (self.image.with_own_processor(),)
-        twin.processor = twin.image.processor
-        return twin
+        clone = copy.copy(self)
+        clone._image = (self.image.with_own_processor(),)
+        clone.processor = clone.image.processor
+        return clone
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -85,13 +85,13 @@ class FrameEncoder(PerceptualEncoder):
     @torch.no_grad()
     def features(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
         """As in the base: every level (B, K, E) is the mean over the frames' features, whatever their order."""
-        flat, count = self._frames_alone(inputs)
+        flat, count = self._as_pictures(inputs)
         return self.image.features(flat, levels).unflatten(0, (-1, count)).mean(dim=1)  # (B, K, E)
 
     @torch.no_grad()
     def tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Every token of the last level, normed, frame after frame: (B, N * S, E)."""
-        flat, count = self._frames_alone(inputs)
+        flat, count = self._as_pictures(inputs)
         return self.image.tokens(flat).unflatten(0, (-1, count)).flatten(1, 2)  # (B, N * S, E)
 
     @property
@@ -103,11 +103,11 @@ class FrameEncoder(PerceptualEncoder):
     @torch.no_grad()
     def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
         """As in the base, frame after frame: (B, K, N * S, E)."""
-        flat, count = self._frames_alone(inputs)
-        every = self.image.every_token(flat, levels).unflatten(0, (-1, count))  # (B, N, K, S, E)
-        return every.movedim(1, 2).flatten(2, 3)  # (B, K, N * S, E)
+        flat, count = self._as_pictures(inputs)
+        tokens = self.image.every_token(flat, levels).unflatten(0, (-1, count))  # (B, N, K, S, E)
+        return tokens.movedim(1, 2).flatten(2, 3)  # (B, K, N * S, E)
 
-    def _frames_alone(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    def _as_pictures(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
         pixels = self._placed(inputs)["pixel_values"]  # (B, N, C, H', W')
         return {"pixel_values": pixels.flatten(0, 1)}, pixels.shape[1]
 

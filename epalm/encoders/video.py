@@ -43,9 +43,9 @@ class VideoEncoder(PerceptualEncoder):
     def __init__(
         self, backbone: nn.Module, processor: Any = None, source: str | None = None, *, frames: int | None = None
     ) -> None:
-        self.frames: int = _settle_frames(backbone, frames, source or type(backbone).__name__)
+        self.frames: int = _num_frames_of(backbone, frames, source or type(backbone).__name__)
         """N, the frames that a clip must have."""
-        with _told(backbone, self.frames):
+        with _num_frames_set(backbone, self.frames):
             super().__init__(backbone, processor, source)
 
     @classmethod
@@ -116,7 +116,7 @@ class VideoEncoder(PerceptualEncoder):
         return placed
 
     def _read(self, inputs: Mapping[str, Tensor], levels: int, pick: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        with _told(self.backbone, self.frames):
+        with _num_frames_set(self.backbone, self.frames):
             return super()._read(inputs, levels, pick)
 
     def _norm_required(self) -> bool:
@@ -138,7 +138,7 @@ def frames_of(clip: Any, index: int, frames: int) -> list[Image.Image]:
     return [Image.fromarray(frame) for frame in clip]
 
 
-def _settle_frames(backbone: nn.Module, frames: int | None, name: str) -> int:
+def _num_frames_of(backbone: nn.Module, frames: int | None, name: str) -> int:
     """Frames of a clip: as wished where the architecture takes any number, else the encoder's own."""
     config: Any = getattr(backbone, "config", None)
     own = getattr(config, "num_frames", None)
@@ -154,14 +154,14 @@ def _settle_frames(backbone: nn.Module, frames: int | None, name: str) -> int:
 
 
 @contextmanager
-def _told(backbone: nn.Module, frames: int) -> Iterator[None]:
-    """Inside this context the backbone, every block of which reads it anew, takes so many frames.
+def _num_frames_set(backbone: nn.Module, frames: int) -> Iterator[None]:
+    """Inside this context the backbone, every block of which reads its configuration anew, takes so many frames.
 
-    Outside it takes what it did: one that lives may serve several models.
+    Outside it takes what it did: one backbone may serve several models.
     """
     config: Any = backbone.config
-    before, config.num_frames = config.num_frames, frames
+    own, config.num_frames = config.num_frames, frames
     try:
         yield
     finally:
-        config.num_frames = before
+        config.num_frames = own

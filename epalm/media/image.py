@@ -94,5 +94,5 @@ def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
         return np.rint(values * 255).astype(np.uint8)
     if mode == "F" and low >= 0 and high <= 255:
         return np.rint(values).astype(np.uint8)
-    kinds = "0 to 1 or 0 to 255" if mode == "F" else "0 to 65535"
-    raise MediaError(f"its greys run from {low} to {high}, where {kinds} can be read; save it with 8 or 16 bits")
+    ranges = "0 to 1 or 0 to 255" if mode == "F" else "0 to 65535"
+    raise MediaError(f"its greys run from {low} to {high}, where {ranges} can be read; save it with 8 or 16 bits")

@@ -32,7 +32,7 @@ Container: TypeAlias = Any
 Stream: TypeAlias = Any
 Frame: TypeAlias = Any
 
-_NEAR = Fraction(1)  # seconds ahead that are decoded rather than sought
+_SEEK_BEYOND = Fraction(1)  # seconds ahead that are decoded rather than sought
 _MISSING = Fraction(1, 2)  # seconds by which a clip may end before it said so; more of it is a clip cut short
 _MOST_PIXELS = 1 << 26  # of one frame; a damaged header may claim any size, and memory for it
 
@@ -56,13 +56,13 @@ def load_video(source: FileSource, frames: int, *, rng: random.Random | None = N
     with naming(source):
         refuse_what_is_no_file(source, "a video")
         start, length = _extent(source)
-        moments = [start + length * (i + _within(rng)) / frames for i in range(frames)]
+        moments = [start + length * (i + _place_in_interval(rng)) / frames for i in range(frames)]
         with opened(source, "a video", "video") as container:
             film = _Film(container, _video_of(container), start, start + length)
             return film.pictures(moments)
 
 
-def _within(rng: random.Random | None) -> Fraction:
+def _place_in_interval(rng: random.Random | None) -> Fraction:
     """Where in an interval of length 1 its moment lies; exact, lest rounding give the neighbour of the frame."""
     return Fraction(1, 2) if rng is None else Fraction(rng.random())
 
@@ -96,44 +96,44 @@ def _extent(source: FileSource) -> tuple[Fraction, Fraction]:
                 # The reader of AVI guesses the length of a file cut short by its size, and does not tell.
                 raise MediaError(_cut_short(length, stream.frames / _rate(stream)))
             return start, length
-        told = Fraction(container.duration or 0, 1_000_000)
-        end, end_of_all = start, start
-        if told > 0 and _go_to(container, stream, start + told):
-            end, end_of_all = _end_of_packets(container, stream, start)
+        stated = Fraction(container.duration or 0, 1_000_000)
+        end, container_end = start, start
+        if stated > 0 and _seek(container, stream, start + stated):
+            end, container_end = _end_of_packets(container, stream, start)
     if end == start:
         with opened(source, "a video", "video") as container:
             stream = _video_of(container)
-            end, end_of_all = _end_of_packets(container, stream, start)
-    if told - (end_of_all - start) > _MISSING:
-        raise MediaError(_cut_short(end_of_all - start, told))
+            end, container_end = _end_of_packets(container, stream, start)
+    if stated - (container_end - start) > _MISSING:
+        raise MediaError(_cut_short(container_end - start, stated))
     return start, max(end - start, Fraction(1, 1000))  # a picture lasts no time, and yet it is there
 
 
 def _end_of_packets(container: Container, stream: Stream, start: Fraction) -> tuple[Fraction, Fraction]:
     """Where the stream ends, and where the last of all streams does, by the packets from here on."""
-    end, end_of_all, packets = start, start, 0
+    end, container_end, packets = start, start, 0
     for packet in container.demux():
         if not packet.size:
             continue
         stamp = packet.pts if packet.pts is not None else packet.dts
-        here = None if stamp is None else (stamp + (packet.duration or 0)) * packet.time_base
+        packet_end = None if stamp is None else (stamp + (packet.duration or 0)) * packet.time_base
         if packet.stream.index == stream.index:
             packets += 1
-            here = start + packets / _rate(stream) if here is None else here
-            end = max(end, here)
-        end_of_all = max(end_of_all, here or start)
-    return end, end_of_all
+            packet_end = start + packets / _rate(stream) if packet_end is None else packet_end
+            end = max(end, packet_end)
+        container_end = max(container_end, packet_end or start)
+    return end, container_end
 
 
-def _cut_short(read: Fraction, told: Fraction) -> str:
-    return f"cut short: {float(read):.1f} s of {float(told):.1f} s can be read"
+def _cut_short(read: Fraction, stated: Fraction) -> str:
+    return f"cut short: {float(read):.1f} s of {float(stated):.1f} s can be read"
 
 
 def _rate(stream: Stream) -> Fraction:
     return stream.average_rate or stream.guessed_rate or Fraction(25)
 
 
-def _go_to(container: Container, stream: Stream, moment: Fraction) -> bool:
+def _seek(container: Container, stream: Stream, moment: Fraction) -> bool:
     """Go to a key frame not after `moment`, as far as the container knows; False where one cannot move in it."""
     av = optional("av", "video")
     try:
@@ -148,11 +148,11 @@ class _Film:
 
     def __init__(self, container: Container, stream: Stream, start: Fraction, end: Fraction) -> None:
         self._container, self._stream, self._start, self._end = container, stream, start, end
-        self._near: Fraction | float = _NEAR
-        self._read = start  # where the packets read so far end
-        self._shown: tuple[Fraction, Frame] | None = None
+        self._seek_beyond: Fraction | float = _SEEK_BEYOND
+        self._read_until = start  # where the packets read so far end
+        self._current: tuple[Fraction, Frame] | None = None
         self._frames = self._decoded()
-        self._coming = next(self._frames, None)
+        self._next = next(self._frames, None)
 
     def pictures(self, moments: list[Fraction]) -> np.ndarray:
         """Moments that ascend -> (len(moments), H, W, 3) uint8."""
@@ -172,54 +172,56 @@ class _Film:
 
     def _at(self, moment: Fraction) -> Frame:
         """The frame on screen at `moment`; before the first it is the first, and after the last it is the last."""
-        now = self._shown[0] if self._shown else self._start
-        if moment - now > self._near and self._coming and self._coming[0] <= moment:
-            self._jump(now, moment)
-        while self._coming and (self._coming[0] <= moment or not self._shown):
-            self._shown = self._coming
-            self._coming = next(self._frames, None)
-        if not self._coming and moment - self._read > _MISSING:
-            raise MediaError(_cut_short(self._read - self._start, self._end - self._start))
-        if not self._shown:
+        now = self._current[0] if self._current else self._start
+        if moment - now > self._seek_beyond and self._next and self._next[0] <= moment:
+            self._go_to(now, moment)
+        while self._next and (self._next[0] <= moment or not self._current):
+            self._current = self._next
+            self._next = next(self._frames, None)
+        if not self._next and moment - self._read_until > _MISSING:
+            raise MediaError(_cut_short(self._read_until - self._start, self._end - self._start))
+        if not self._current:
             raise MediaError("not one of its frames can be decoded")
-        return self._shown[1]
+        return self._current[1]
 
-    def _jump(self, now: Fraction, moment: Fraction) -> None:
+    def _go_to(self, now: Fraction, moment: Fraction) -> None:
         """Go on from the last key frame before `moment`.
 
         Where the key frames lie is known only to some containers. A jump that lands before what was on screen already
         costs the way from there once more; such a way is decoded without a jump from then on.
         """
-        back = Fraction(0)
+        step_back = Fraction(0)
         while True:
-            goal = max(self._start, moment - back)
-            if not _go_to(self._container, self._stream, goal):
-                self._near = float("inf")
+            goal = max(self._start, moment - step_back)
+            if not _seek(self._container, self._stream, goal):
+                self._seek_beyond = float("inf")
                 return
-            self._shown = None
+            self._current = None
             self._frames = self._decoded()
-            self._coming = next(self._frames, None)
-            landed = self._coming[0] if self._coming else self._end
+            self._next = next(self._frames, None)
+            landed = self._next[0] if self._next else self._end
             if landed <= moment or goal == self._start:
                 if landed <= now:
-                    self._near = max(self._near, moment - landed)
+                    self._seek_beyond = max(self._seek_beyond, moment - landed)
                 return
-            back = 2 * back or _NEAR  # some containers go by the wrong one of a packet's two time stamps
+            step_back = (
+                2 * step_back or _SEEK_BEYOND
+            )  # some containers go by the wrong one of a packet's two time stamps
 
     def _decoded(self) -> Iterator[tuple[Fraction, Frame]]:
         """The frames from here on with their times, from the first key frame on: without it the others are rubble."""
         av = optional("av", "video")
         tick, time = self._stream.time_base, self._start - 1 / _rate(self._stream)
-        key: Fraction | None = None
-        met = False  # a key frame
+        key_time: Fraction | None = None
+        found_key_frame = False
         for packet in self._container.demux(self._stream):
-            if not met and packet.size and not packet.is_keyframe:
+            if not found_key_frame and packet.size and not packet.is_keyframe:
                 continue
             stamp = packet.pts if packet.pts is not None else packet.dts
             if stamp is not None:
-                self._read = max(self._read, (stamp + (packet.duration or 0)) * tick)
-                key = stamp * tick if key is None else key
-            met = True
+                self._read_until = max(self._read_until, (stamp + (packet.duration or 0)) * tick)
+                key_time = stamp * tick if key_time is None else key_time
+            found_key_frame = True
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -227,12 +229,14 @@ class _Film:
             for frame in frames:
                 stamp = frame.pts if frame.pts is not None else frame.dts
                 if stamp is None:  # without time stamps one could not tell where a jump has landed
-                    self._near = float("inf")
+                    self._seek_beyond = float("inf")
                     time += 1 / _rate(self._stream)
                 else:
                     time = stamp * tick
-                self._read = max(self._read, time)
-                if key is not None and time < key:  # shown before the key frame, made of one that was not decoded
+                self._read_until = max(self._read_until, time)
+                if (
+                    key_time is not None and time < key_time
+                ):  # shown before the key frame, made of one that was not decoded
                     continue
                 if frame.is_corrupt:
                     raise self._damaged(time)

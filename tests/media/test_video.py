@@ -83,16 +83,16 @@ def film(tmp_path_factory) -> Path:
 @pytest.fixture
 def decoded(monkeypatch) -> list[int]:
     """Gets the number of every frame that comes out of the decoder."""
-    seen: list[int] = []
+    frame_numbers: list[int] = []
     original = video._Film._decoded
 
     def watched(self):
         for time, frame in original(self):
-            seen.append(round(time * 25))
+            frame_numbers.append(round(time * 25))
             yield time, frame
 
     monkeypatch.setattr(video._Film, "_decoded", watched)
-    return seen
+    return frame_numbers
 
 
 def test_the_middle_of_equal_intervals(clip):
@@ -105,7 +105,7 @@ def test_the_middle_of_equal_intervals(clip):
     assert frames.dtype == np.uint8
 
 
-def test_a_lot_draws_one_moment_in_each_interval(clip):
+def test_the_rng_draws_one_moment_in_each_interval(clip):
     drawn = [numbers(clip, 4, rng=random.Random(seed)) for seed in range(12)]
     for row in drawn:
         assert [number // 10 for number in row] == [0, 1, 2, 3]
@@ -394,7 +394,7 @@ def test_a_fragmented_file_cut_short(tmp_path):
     assert numbers(whole, 4) == [37, 112, 187, 262]
     data, cut = whole.read_bytes(), tmp_path / "cut.mp4"
     assert numbers(io.BytesIO(data), 4) == [37, 112, 187, 262]
-    moofs, mdats = ([at for kind, at in boxes(data) if kind == wanted] for wanted in (b"moof", b"mdat"))
+    moofs, mdats = ([at for found, at in boxes(data) if found == kind] for kind in (b"moof", b"mdat"))
     assert len(moofs) == len(mdats) == 12
     for end in (moofs[6] + 5, moofs[6] + 20, mdats[6], mdats[6] + 4, mdats[6] + 200, mdats[0] + 30, mdats[-1] + 300):
         cut.write_bytes(data[:end])
