@@ -42,20 +42,21 @@ def load_image(source: ImageSource) -> Image.Image:
         # Pillow warns of odd metadata and of large pictures; neither is the reader's concern once the picture is right.
         warnings.simplefilter("ignore")
         if isinstance(source, Image.Image):
-            return _upright_rgb(source)
+            return upright_rgb(source)
         refuse_what_is_no_file(source, "a picture")
         try:
             with Image.open(source) as image:
                 if image.format == "EPS":  # Pillow would run Ghostscript on a stranger's program
                     raise MediaError("a PostScript drawing, not a picture; save it as PNG")
-                return _upright_rgb(image)
+                return upright_rgb(image)
         except UnidentifiedImageError:
             raise MediaError("not a picture, or not in a format that can be read here") from None
         except Image.DecompressionBombError as error:
             raise MediaError(f"too large to be decoded safely: {one_line(error)}") from None
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """What a viewer shows of an opened picture, as `load_image` gives it."""
     image.load()
     rgb = _to_rgb(image)
     method = _TO_UPRIGHT.get(_orientation(image))

@@ -1,23 +1,24 @@
-"""Whether a fragmented MP4 is whole: of one that is cut short FFmpeg takes what is there for all there is.
+"""What the boxes of an MP4 tell that FFmpeg does not: whether its fragments are whole, and are of one film.
 
-Such files come from recorders and streaming sites. They are a row of boxes (ISO 14496-12), in which every `moof` says
-what is in the `mdat` behind it, and nothing says how many there are. A cut inside a fragment shows; one between two
-fragments leaves a whole, shorter file. Only the heads of the boxes are read.
+An MP4 is a row of boxes (ISO 14496-12). Recorders and streaming sites write fragmented ones, in which every `moof` says
+what is in the `mdat` behind it, and nothing says how many there are: of one that is cut short FFmpeg takes what is
+there for all there is. A cut inside a fragment shows; one between two fragments leaves a whole, shorter file. Only the
+heads of the boxes are read.
 """
 
 from __future__ import annotations
 
 import os
-from os import PathLike
-from pathlib import Path
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from epalm.errors import MediaError
-from epalm.media.files import FileSource
+from epalm.media.files import FileSource, as_binary_file
 
 _HEAD = 8  # bytes: size and kind
 _LARGE = 16  # bytes, with a size of 64 bits behind them
-_OF_A_FRAGMENT = (b"styp", b"sidx", b"emsg", b"prft", b"moof", b"mdat")
+_NO_KIND = b""  # of a box of which less is there than its head
+_OF_A_FRAGMENT = (b"styp", b"sidx", b"emsg", b"prft", b"moof", b"mdat", _NO_KIND)
 
 
 def refuse_a_cut_fragment(source: FileSource) -> None:
@@ -29,37 +30,44 @@ def refuse_a_cut_fragment(source: FileSource) -> None:
     Raises:
         MediaError: it is not.
     """
-    if isinstance(source, (str, PathLike)):
-        with Path(source).open("rb", buffering=0) as file:
-            is_cut = _is_cut(file)
-    elif source.seekable():
-        here = source.tell()
-        try:
-            is_cut = _is_cut(source)
-        finally:
-            source.seek(here)
-    else:
-        return
-    if is_cut:
-        raise MediaError("cut short: its last fragment is not whole")
+    with as_binary_file(source) as file:
+        if file is None:
+            return
+        boxes = list(_boxes(file))
+    if any(kind == b"moof" for kind, _ in boxes):
+        kind, is_whole = boxes[-1]
+        if kind == b"moof" or (not is_whole and kind in _OF_A_FRAGMENT):
+            raise MediaError("cut short: its last fragment is not whole")
 
 
-def _is_cut(file: BinaryIO) -> bool:
-    """Whether the file has fragments, and ends inside one."""
+def has_a_second_film(file: BinaryIO) -> bool:
+    """Whether another film stands behind the fragments of the first; without fragments players show the first alone."""
+    has_fragments = False
+    for kind, _ in _boxes(file):
+        if has_fragments and kind == b"moov":
+            return True
+        has_fragments = has_fragments or kind == b"moof"
+    return False
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """The kind of each box, and whether all of it is there; what follows one that is not cannot be found."""
     end = file.seek(0, os.SEEK_END)
-    at, last, has_fragments = 0, b"", False
+    at = 0
     while at < end:
         file.seek(at)
         head = file.read(_LARGE)
         if len(head) < _HEAD:
-            return has_fragments and bool(head.strip(b"\0\r\n "))  # no box at all: a line end, or what fills up a block
-        size, last = int.from_bytes(head[:4], "big"), head[4:8]
-        has_fragments = has_fragments or last == b"moof"
+            if head.strip(b"\0\r\n "):  # else no box at all: a line end, or what fills up a block
+                yield _NO_KIND, False
+            return
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if size == 1:
             size = int.from_bytes(head[_HEAD:], "big")
         if size == 0:  # the rest of the file
-            return False
-        if size < _HEAD or at + size > end:
-            return has_fragments and last in _OF_A_FRAGMENT
+            size = end - at
+        is_whole = _HEAD <= size <= end - at
+        yield kind, is_whole
+        if not is_whole:
+            return
         at += size
-    return has_fragments and last == b"moof"

@@ -1,0 +1,78 @@
+"""Animated pictures of which FFmpeg does not show all: WebP and AVIF, and PNG, whose last frame it gives no time.
+
+GIFs are not among them: FFmpeg reads them as it does films.
+"""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_right
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import accumulate
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from epalm.errors import MediaError
+from epalm.media.files import FileSource, as_binary_file, one_line
+from epalm.media.image import upright_rgb
+from epalm.media.video_track import MOST_PIXELS
+
+_FORMATS = ("WEBP", "PNG", "AVIF")
+_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")  # of AVIF
+_SHORTEST, _USUAL = 10, 100  # milliseconds; whatever asks for no longer than the one is shown for the other by browsers
+
+
+def animated_frames(source: FileSource, moments_within: Callable[[Fraction], list[Fraction]]) -> np.ndarray | None:
+    """What is on screen at moments of an animated picture; None where `source` is none of a kind that is read here.
+
+    Args:
+        source: a path, or a binary file object, which is left where it was.
+        moments_within: a length in seconds -> moments, ascending.
+
+    Returns:
+        (moments, H, W, 3) uint8, RGB, upright, transparency on white.
+
+    Raises:
+        MediaError: it is too large; whatever else Pillow meets in damage goes on as it is.
+    """
+    with as_binary_file(source) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large pictures, which are refused below
+        if file is None or not _may_be_animated(file):
+            return None
+        try:
+            image: Any = Image.open(file)
+        except Image.UnidentifiedImageError:  # a Pillow without the codec
+            return None
+        except Image.DecompressionBombError as error:
+            raise MediaError(f"too large to be decoded safely: {one_line(error)}") from None
+        if image.format not in _FORMATS or getattr(image, "n_frames", 1) < 2:
+            return None
+        if image.width * image.height > MOST_PIXELS:
+            raise MediaError(f"too large to be decoded safely: {image.width} x {image.height}")
+        numbers = range(int(getattr(image, "default_image", False)), image.n_frames)  # PNG: shown by old viewers alone
+        ends = list(accumulate(_duration(image, number) for number in numbers))
+        pictures: dict[int, np.ndarray] = {}
+        shown = [numbers[min(bisect_right(ends, moment), len(ends) - 1)] for moment in moments_within(ends[-1])]
+        for number in shown:
+            if number not in pictures:
+                image.seek(number)
+                pictures[number] = np.asarray(upright_rgb(image))
+        return np.stack([pictures[number] for number in shown])
+
+
+def _may_be_animated(file: BinaryIO) -> bool:
+    position = file.tell()
+    head = file.read(12)
+    file.seek(position)
+    return head[:8] == b"\x89PNG\r\n\x1a\n" or head[8:] == b"WEBP" or (head[4:8] == b"ftyp" and head[8:] in _BRANDS)
+
+
+def _duration(image: Any, number: int) -> Fraction:
+    """Seconds for which a frame is shown."""
+    image.seek(number)
+    image.load()
+    milliseconds = image.info.get("duration", 0)
+    return Fraction(milliseconds if milliseconds > _SHORTEST else _USUAL) / 1000
