@@ -9,28 +9,12 @@ from itertools import chain, count
 from pathlib import Path
 from typing import IO
 
-from epalm.data.published.folder import SUFFIXES
 from epalm.errors import DataError
+from epalm.media.suffixes import SUFFIXES, suffix_of
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 _LONGEST = 60
 """Characters of a name that are kept: file systems allow 255 bytes, and one may take four."""
-_BEGINNINGS = (
-    (0, b"\xff\xd8\xff", ".jpg"),
-    (0, b"\x89PNG", ".png"),
-    (0, b"GIF8", ".gif"),
-    (8, b"WEBP", ".webp"),
-    (8, b"WAVE", ".wav"),
-    (8, b"AVI ", ".avi"),
-    (0, b"fLaC", ".flac"),
-    (0, b"OggS", ".ogg"),
-    (0, b"ID3", ".mp3"),
-    (0, b"\xff\xfb", ".mp3"),
-    (4, b"ftyp", ".mp4"),
-    (0, b"\x1aE\xdf\xa3", ".webm"),
-    (0, b"BM", ".bmp"),
-)
-"""Where in a file what stands that tells its kind; the suffix helps people, readers look at the content."""
 
 
 class ExtractedMedia:
@@ -59,7 +43,7 @@ class ExtractedMedia:
         """
         digest = hashlib.sha256(content).digest()
         original = Path(_UNSAFE.sub("_", (name or "").replace("\\", "/").rpartition("/")[2]).lstrip("."))
-        suffix = original.suffix.lower() if original.suffix.lower() in SUFFIXES[modality] else _suffix(content)
+        suffix = original.suffix.lower() if original.suffix.lower() in SUFFIXES[modality] else suffix_of(content)
         stem = original.name.removesuffix(original.suffix) if suffix == original.suffix.lower() else original.name
         stem = stem[-_LONGEST:] or digest.hex()[:16]
         names = f"{stem}{suffix}", f"{stem}-{digest.hex()[:16]}{suffix}"
@@ -121,7 +105,3 @@ class ExtractedMedia:
             return path.open("wb")
         except OSError as error:
             raise DataError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def _suffix(content: bytes) -> str:
-    return next((suffix for at, begin, suffix in _BEGINNINGS if content[at : at + len(begin)] == begin), "")

@@ -20,11 +20,12 @@ from epalm.data.manifest import write_manifest
 from epalm.data.media_finder import MediaFinder
 from epalm.data.metadata_tables import TableRow, find_tables, read_table
 from epalm.data.rows import Row
-from epalm.data.sample_files import MODALITY_OF
 from epalm.data.system_files import files_below, is_system_file
 from epalm.data.text_fields import FIELDS, Texts, read_texts
 from epalm.data.webdataset import find_shards, read_shards
 from epalm.errors import ConfigError, DataError
+from epalm.media.modality import modality_of
+from epalm.media.suffixes import MODALITY_OF
 from epalm.metrics.printed_lists import is_printed_list
 
 _NO_FILE = "its file is not there"
@@ -111,8 +112,8 @@ def _from_tables(tables: list[Path], report: ImportReport) -> Iterator[Row | str
 
 
 def _row_of_table(row: TableRow, name: str, finder: MediaFinder, report: ImportReport) -> Row | str:
-    modality = MODALITY_OF.get(Path(row.file_name).suffix.lower())
-    if modality is None:
+    modality_by_name = MODALITY_OF.get(Path(row.file_name).suffix.lower())
+    if modality_by_name is None:
         return "names no media file"
     if is_system_file(row.file_name):
         report.hide(row.file_name)
@@ -121,7 +122,7 @@ def _row_of_table(row: TableRow, name: str, finder: MediaFinder, report: ImportR
     if path is None or not path.stat().st_size:
         return _NO_FILE if path is None else _EMPTY
     texts = read_texts(row.fields)
-    return texts if isinstance(texts, str) else _row({modality: path}, texts, name, row.place, report)
+    return texts if isinstance(texts, str) else _row({modality_of(path) or modality_by_name: path}, texts, name, row.place, report)
 
 
 def _from_shards(shards: list[Path], unpacked: ExtractedMedia, report: ImportReport) -> Iterator[Row | str]:

@@ -12,11 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.data.published.folder import SUFFIXES
 from epalm.data.rows import MODALITIES
+from epalm.media.suffixes import MODALITY_OF
 
-MODALITY_OF = {suffix: modality for modality in ("audio", "video", "image") for suffix in SUFFIXES[modality]}
-"""Of a file by its suffix; a film is a video, though it may be listened to."""
 TEXTS = ("json", "txt")
 """Kinds of files that say something of the others."""
 

@@ -24,6 +24,7 @@ from epalm.data.rows import MODALITIES
 from epalm.data.sample_files import TEXTS, Files, SampleFile, TwoOfAKindError, choose_files, kind_of, last_suffix
 from epalm.data.system_files import is_system_file, lfs_advice
 from epalm.errors import DataError
+from epalm.media.modality import modality_of
 
 _SHARD = re.compile(r"\.(tar|tgz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 _TROUBLE = (tarfile.TarError, ValueError, TypeError, EOFError, zlib.error, lzma.LZMAError)
@@ -149,7 +150,7 @@ class _Shard:
             return SampleFile(None)
         path = self._unpacked.copy(content, _stem(self._path), self._key, f".{ending}")
         if path.stat().st_size:
-            return SampleFile(kind, path=path)
+            return SampleFile(modality_of(path) or kind, path=path)
         self._unpacked.remove(path)
         return SampleFile(kind)
 

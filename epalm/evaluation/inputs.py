@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from epalm.data.rows import MODALITIES
 from epalm.errors import DataError, MediaError
+from epalm.media.animation import is_animated
+from epalm.media.modality import modality_of
 
 Input = str | Path | Mapping[str, str | Path]
 """A file, perceived as its name says, or files by modality, such as `{"image": "a.jpg", "audio": "a.wav"}`."""
-
-_KINDS = {
-    ".flac": "audio",
-    ".m4a": "audio",
-    ".mka": "audio",
-    ".oga": "audio",
-    ".ogg": "audio",
-    ".wma": "audio",
-    ".m4v": "video",
-    ".mkv": "video",
-    ".wmv": "video",
-    ".webp": "image",
-}
-"""Endings that `mimetypes` knows on some machines only."""
 
 
 def media_of(files: Input, modalities: Collection[str], audio: str | Path | None = None) -> dict[str, Path]:
     """The media of a row that is asked about.
 
-    A file is what can be perceived, if that is one thing, else what its name says; a film is heard where nobody
-    watches.
+    A file is what can be perceived, if that is one thing, else what its name says (`modality_of`); a film is heard
+    where nobody watches, and an animated picture is watched where nobody looks at pictures.
 
     Args:
         files: see `Input`.
@@ -67,14 +54,16 @@ def _kind(file: str | Path, modalities: Collection[str]) -> str:
     """What `file` is perceived as, of `modalities`."""
     if len(modalities) == 1:
         return next(iter(modalities))
-    kind = _KINDS.get(Path(file).suffix.lower()) or (mimetypes.guess_type(str(file))[0] or "").partition("/")[0]
+    kind = modality_of(file)
     if not modalities:
-        return kind if kind in MODALITIES else MODALITIES[0]
+        return kind or MODALITIES[0]
     if kind == "video" and "video" not in modalities and "audio" in modalities:
         return "audio"
-    if kind in modalities:
-        return kind
+    if kind == "image" and "image" not in modalities and is_animated(file):
+        kind = "video"
     either = " or ".join(modalities)
-    if kind in MODALITIES:
+    if kind is None:
+        raise DataError(f"{file}: cannot tell whether it is {either}; give it a name that says so")
+    if kind not in modalities:
         raise DataError(f"{file}: is {kind} by its name; what is perceived is {either}")
-    raise DataError(f"{file}: cannot tell whether it is {either}; give it a name that says so")
+    return kind

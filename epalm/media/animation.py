@@ -10,13 +10,14 @@ from bisect import bisect_right
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.media.files import FileSource, as_binary_file, one_line
+from epalm.media.files import FileSource, as_binary_file, naming, one_line
 from epalm.media.image import upright_rgb
 from epalm.media.video_track import MOST_PIXELS
 
@@ -61,6 +62,15 @@ def animated_frames(source: FileSource, moments_within: Callable[[Fraction], lis
                 image.seek(number)
                 pictures[number] = np.asarray(upright_rgb(image))
         return np.stack([pictures[number] for number in shown])
+
+
+def is_animated(path: str | Path) -> bool:
+    """Whether a player shows a picture as a film; of what is no picture, or not there, False."""
+    try:
+        with naming(path), Image.open(path) as image:
+            return image.format in (*_FORMATS, "GIF") and getattr(image, "n_frames", 1) > 1
+    except MediaError:
+        return False
 
 
 def _may_be_animated(file: BinaryIO) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from epalm.errors import MediaError
-from epalm.media.displayed import Display, Frame
+from epalm.media.display import Display, Frame
 from epalm.media.files import optional
 from epalm.media.timeline import MISSING, Timeline, cut_short, seek
 from epalm.media.video_track import Container, frame_rate, video_track

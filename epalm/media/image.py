@@ -1,20 +1,29 @@
 """Pictures as they come -> one upright RGB picture of 8 bits a channel.
 
 What a viewer shows is what the encoder gets: the EXIF rotation is applied, an animation gives its first frame, and
-transparency is laid on white, because drawings and logos cut out of their page are made to be seen on a light one.
+transparency is laid on white, because drawings and logos cut out of their page are made to be seen on a light one. Inks
+(CMYK) become the colours that the picture's own profile gives them; RGB is taken for sRGB, whatever profile it has.
 """
 
 from __future__ import annotations
 
+import io
 import warnings
+from importlib import import_module
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from epalm.errors import MediaError
-from epalm.media.files import FileSource, naming, one_line, refuse_what_is_no_file
+from epalm.media.files import FileSource, as_binary_file, naming, one_line, refuse_what_is_no_file
+from epalm.media.suffixes import suffix_of
 
 ImageSource = FileSource | Image.Image
+
+_SAVE_IT = "save it as JPEG or PNG"
+_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_IFDS = 254, 262, 330  # tags of TIFF
+_WHITE_IS_ZERO = 0
 
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,8 +44,9 @@ def load_image(source: ImageSource) -> Image.Image:
         white; of several frames the first is taken. Reading the result again changes nothing.
 
     Raises:
-        MediaError: one line with the file's name and why it cannot be read: missing, a directory, empty, no picture,
-            damaged, cut short, too large to be decoded safely, or of a range that has no agreed white.
+        MediaError: one line with the file's name and why it cannot be read: missing, a directory, empty, no picture, in
+            a format that takes a package that is not installed, damaged, cut short, too large to be decoded safely, or
+            of a range that has no agreed white.
     """
     with naming(source), warnings.catch_warnings():
         # Pillow warns of odd metadata and of large pictures; neither is the reader's concern once the picture is right.
@@ -45,14 +55,56 @@ def load_image(source: ImageSource) -> Image.Image:
             return upright_rgb(source)
         refuse_what_is_no_file(source, "a picture")
         try:
-            with Image.open(source) as image:
+            with _opened(source) as image:
                 if image.format == "EPS":  # Pillow would run Ghostscript on a stranger's program
                     raise MediaError("a PostScript drawing, not a picture; save it as PNG")
+                if image.format == "TIFF":
+                    _go_to_first_page(image)
                 return upright_rgb(image)
         except UnidentifiedImageError:
-            raise MediaError("not a picture, or not in a format that can be read here") from None
+            raise MediaError(f"not a picture, or not in a format that can be read here; {_SAVE_IT}") from None
         except Image.DecompressionBombError as error:
             raise MediaError(f"too large to be decoded safely: {one_line(error)}") from None
+
+
+def _opened(source: FileSource) -> Image.Image:
+    """What Pillow makes of it, with the package that it takes for HEIC, if that is installed.
+
+    Raises:
+        MediaError: it is not, or Pillow is too old.
+        UnidentifiedImageError: it is no picture.
+    """
+    try:
+        return Image.open(source)
+    except UnidentifiedImageError:
+        with as_binary_file(source) as file:
+            kind = "" if file is None else suffix_of(file.read(12))
+        if kind == ".avif":
+            raise MediaError(f"an AVIF picture; pip install -U pillow for one that reads them, or {_SAVE_IT}") from None
+        if kind != ".heic":
+            raise
+    try:
+        import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        raise MediaError(f"a HEIC picture; pip install pillow-heif, which reads them, or {_SAVE_IT}") from None
+    return Image.open(source)
+
+
+def _go_to_first_page(image: Any) -> None:
+    """Pass over previews: TIFF marks what is but a smaller copy of another page.
+
+    Raises:
+        MediaError: there is nothing else, and the picture itself lies where only a camera's own programs look.
+    """
+    pages = range(image.n_frames) if image.tag_v2.get(_SUBFILE_TYPE, 0) & 1 else ()
+    for page in pages:
+        image.seek(page)
+        if not image.tag_v2.get(_SUBFILE_TYPE, 0) & 1:
+            return
+    if pages:
+        image.seek(0)
+        if _SUB_IFDS in image.tag_v2:
+            raise MediaError(f"a camera's raw file, of which only a small preview can be read here; {_SAVE_IT}")
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -78,12 +130,38 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(np.asarray(image), image.mode)).convert("RGB")
-    if image.has_transparency_data:
-        picture = image.convert("RGBA")
+        return _wide_to_rgb(image)
+    if image.has_transparency_data or image.mode == "La":
+        picture = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture).convert("RGB")
+    if image.mode == "CMYK" and (rgb := _by_profile(image)):
+        return rgb
     return image.convert("RGB")
+
+
+def _wide_to_rgb(image: Image.Image) -> Image.Image:
+    """Greys of more than 8 bits."""
+    values = np.asarray(image)
+    greys = _eight_bits(values, image.mode)
+    if image.mode.startswith("I;16"):
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow sees to it in 8 bits alone
+            greys = 255 - greys
+        if "transparency" in image.info:
+            greys = np.where(values == image.info["transparency"], 255, greys).astype(np.uint8)
+    return Image.fromarray(greys).convert("RGB")
+
+
+def _by_profile(image: Image.Image) -> Image.Image | None:
+    """Inks -> the colours that they have in print by the picture's own profile; None where it has none that works.
+
+    What is RGB already is taken as it is: pictures that encoders were trained with were read so.
+    """
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (KeyError, OSError, ValueError, ImportError, ImageCms.PyCMSError):
+        return None
 
 
 def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:

@@ -28,8 +28,7 @@ def video_track(container: Container) -> Stream:
     Raises:
         MediaError: there is no video track, none that can be decoded here, or its pictures are too large.
     """
-    Disposition = optional("av", "video").stream.Disposition
-    tracks = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    tracks = _tracks(container)
     if not tracks:
         raise MediaError("has no video stream; is it a sound?" if container.streams.audio else "has no video stream")
     tracks = [stream for stream in tracks if stream.codec_context is not None]
@@ -43,9 +42,19 @@ def video_track(container: Container) -> Stream:
     return track
 
 
+def has_video(container: Container) -> bool:
+    """Whether there is anything to watch; the cover of a record is not."""
+    return bool(_tracks(container))
+
+
 def frame_rate(track: Stream) -> Fraction:
     """Frames a second, as far as the file says; where it says nothing, 25."""
     return track.average_rate or track.guessed_rate or Fraction(25)
+
+
+def _tracks(container: Container) -> list[Stream]:
+    Disposition = optional("av", "video").stream.Disposition
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
 def _shown(container: Container, tracks: list[Stream]) -> Stream:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from epalm.errors import DataError, MediaError
 from epalm.evaluation.inputs import media_of
@@ -26,6 +28,9 @@ EVERY = ("image", "video", "audio")
         ("a.mp3", "audio"),
         ("a.flac", "audio"),
         ("a.ogg", "audio"),
+        ("a.heic", "image"),
+        ("a.mts", "video"),
+        ("a.aiff", "audio"),
     ],
 )
 def test_the_name_tells(file: str, kind: str) -> None:
@@ -40,6 +45,28 @@ def test_what_perceives_one_thing_takes_any_name() -> None:
 def test_a_film_is_heard_where_nobody_watches() -> None:
     assert media_of("a.mp4", ["image", "audio"]) == {"audio": Path("a.mp4")}
     assert media_of("a.mp4", ["video", "audio"]) == {"video": Path("a.mp4")}
+
+
+def test_a_film_without_pictures_is_a_sound(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    sound = tmp_path / "a.mp4"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), "fltp", "mono")
+        frame.rate = 16000
+        container.mux([*stream.encode(frame), *stream.encode()])
+    assert media_of(sound, ["video", "audio"]) == {"audio": sound}
+
+
+def test_an_animation_is_watched_where_nobody_looks_at_pictures(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (8, 8), shade) for shade in ("black", "white")]
+    for name in ("a.gif", "a.webp", "a.png"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+        assert media_of(tmp_path / name, ["video", "audio"]) == {"video": tmp_path / name}
+        assert media_of(tmp_path / name, EVERY) == {"image": tmp_path / name}
+    pages[0].save(tmp_path / "still.png")
+    with pytest.raises(DataError, match=r"still\.png: is image by its name; what is perceived is video or audio"):
+        media_of(tmp_path / "still.png", ["video", "audio"])
 
 
 def test_a_sound_goes_with_a_picture_or_a_film() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
+import sys
+import types
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import BmpImagePlugin, Image, PngImagePlugin, TiffImagePlugin
 
 from epalm.errors import MediaError
 from epalm.media import load_image
@@ -199,6 +203,105 @@ def test_the_first_frame_of_several(tmp_path, file):
     np.testing.assert_allclose(pixels(tmp_path / file).mean(axis=(0, 1)), RED, atol=4)
 
 
+def test_sixteen_bits_with_a_clear_grey(tmp_path):
+    """Pillow neither writes such a PNG nor sees to its transparency."""
+    greys = np.array([[0, 65535, 32768, 300]], ">u2")
+    with (tmp_path / "a.png").open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        PngImagePlugin.putchunk(file, b"IHDR", (4).to_bytes(4, "big") + (1).to_bytes(4, "big") + b"\x10\0\0\0\0")
+        PngImagePlugin.putchunk(file, b"tRNS", (300).to_bytes(2, "big"))
+        PngImagePlugin.putchunk(file, b"IDAT", zlib.compress(b"\0" + greys.tobytes()))
+        PngImagePlugin.putchunk(file, b"IEND", b"")
+    np.testing.assert_array_equal(pixels(tmp_path / "a.png")[0, :, 0], [0, 255, 128, 255])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_tiffs_in_which_white_is_zero(tmp_path, kind):
+    greys = np.array([[0, 255]], kind) * (257 if kind is np.uint16 else 1)
+    Image.fromarray(greys.astype(kind)).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    data = (tmp_path / "a.tif").read_bytes()
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.tag_v2[262] == 0
+    assert greys.astype(kind).tobytes() in data or kind is np.uint8  # Pillow writes those of 8 bits inverted
+    np.testing.assert_array_equal(pixels(tmp_path / "a.tif")[0, :, 0], [255, 0] if kind is np.uint16 else [0, 255])
+
+
+def test_a_preview_is_not_the_picture(tmp_path):
+    preview, picture = Image.new("RGB", (8, 8), RED), Image.new("RGB", (32, 24), BLUE)
+    with TiffImagePlugin.AppendingTiffWriter(tmp_path / "a.tif") as file:
+        preview.save(file, "TIFF", tiffinfo={254: 1})
+        file.newFrame()
+        picture.save(file, "TIFF")
+    with Image.open(tmp_path / "a.tif") as image:
+        assert (image.size, image.tag_v2[254]) == ((8, 8), 1)
+    found = load_image(tmp_path / "a.tif")
+    assert found.size == (32, 24)
+    assert found.getpixel((0, 0)) == BLUE
+
+
+def test_the_preview_of_a_raw_photograph_is_refused(tmp_path):
+    Image.new("RGB", (8, 8), RED).save(tmp_path / "a.dng", "TIFF", tiffinfo={254: 1, 330: 8})
+    message = refusal(tmp_path / "a.dng")
+    assert message.startswith(
+        f"{tmp_path / 'a.dng'}: a camera's raw file, of which only a small preview can be read here"
+    )
+    Image.new("RGB", (8, 8), RED).save(tmp_path / "a.tif", tiffinfo={254: 1})
+    assert load_image(tmp_path / "a.tif").size == (8, 8)
+
+
+def profile_of_inks() -> bytes:
+    """An ICC profile by which magenta with yellow is a grey, black is black, and all else is white."""
+    curves = bytes(range(256))
+    grid = b"".join(bytes([0 if corner % 2 else 128 if corner == 6 else 255, 128, 128]) for corner in range(16))
+    identity = struct.pack(">9I", *(65536 * (i % 4 == 0) for i in range(9)))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + 4 * curves + grid + 3 * curves
+    size = 128 + 4 + 12 + len(table)
+    head = struct.pack(">I4xI4s4s4s", size, 0x02400000, b"prtr", b"CMYK", b"Lab ") + bytes(12) + b"acsp"
+    return head.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
+def test_inks_have_the_colours_of_their_own_profile(tmp_path):
+    inks = Image.merge("CMYK", [Image.frombytes("L", (2, 1), bytes([0, ink])) for ink in (0, 255, 255, 0)])
+    inks.save(tmp_path / "a.tif", icc_profile=profile_of_inks())
+    np.testing.assert_allclose(pixels(tmp_path / "a.tif")[0].astype(int), [WHITE, (119, 119, 119)], atol=3)
+    inks.save(tmp_path / "b.tif", icc_profile=b"damaged")
+    np.testing.assert_array_equal(pixels(tmp_path / "b.tif")[0], [WHITE, RED])
+
+
+def heic(picture: Image.Image) -> bytes:
+    """The head of one, and behind it a picture that `pillow_heif` below can read."""
+    content = io.BytesIO()
+    picture.save(content, "BMP")
+    return b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + content.getvalue()
+
+
+def test_heic_names_its_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(heic(Image.fromarray(UPRIGHT)))
+    remedy = "a HEIC picture; pip install pillow-heif, which reads them, or save it as JPEG or PNG"
+    assert refusal(tmp_path / "a.heic") == f"{tmp_path / 'a.heic'}: {remedy}"
+
+
+def test_heic_is_read_with_its_package(tmp_path, monkeypatch):
+    class Reader(BmpImagePlugin.BmpImageFile):
+        format = "HEIF"
+
+        def _open(self):
+            self.fp.seek(24)
+            self.fp = io.BytesIO(self.fp.read())
+            super()._open()
+
+    package = types.ModuleType("pillow_heif")
+    package.register_heif_opener = lambda: Image.register_open("HEIF", Reader, lambda head: head[4:12] == b"ftypheic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", package)
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    (tmp_path / "a.heic").write_bytes(heic(Image.fromarray(UPRIGHT)))
+    np.testing.assert_array_equal(pixels(tmp_path / "a.heic"), UPRIGHT)
+    with (tmp_path / "a.heic").open("rb") as file:
+        np.testing.assert_array_equal(pixels(file), UPRIGHT)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (10, 20_000)])
 @pytest.mark.parametrize("file", ["a.png", "a.jpg", "a.gif"])
 def test_odd_sizes(tmp_path, size, file):
@@ -226,7 +329,8 @@ def test_missing_directory_and_empty(tmp_path):
 def test_no_picture_at_all(tmp_path):
     path = tmp_path / "notes.jpg"
     path.write_text("not a picture\n")
-    assert refusal(path) == f"{path}: not a picture, or not in a format that can be read here"
+    unknown = "not a picture, or not in a format that can be read here; save it as JPEG or PNG"
+    assert refusal(path) == f"{path}: {unknown}"
     Image.new("RGB", (9, 9)).save(tmp_path / "a.eps")
     assert "PostScript" in refusal(tmp_path / "a.eps")
 

@@ -32,7 +32,7 @@ def bad(place: Path) -> dict[str, str]:
     tiny.write_lines(Path("rows.jsonl"), rows)
     return {
         "empty.png": "the file is empty",
-        "text.jpg": "not a picture, or not in a format that can be read here",
+        "text.jpg": "not a picture, or not in a format that can be read here; save it as JPEG or PNG",
     }
 
 
@@ -49,7 +49,7 @@ def test_skipped_rows_are_counted_and_files_listed(
     assert (
         "4 rows skipped, for 2 files that cannot be read:\n"
         "  empty.png: the file is empty\n"
-        "  text.jpg: not a picture, or not in a format that can be read here\n"
+        "  text.jpg: not a picture, or not in a format that can be read here; save it as JPEG or PNG\n"
         "adapter written to adapter"
     ) in done.out
     assert json.loads(Path("adapter/adapter_config.json").read_text())["metadata"]["rows"] == GOOD + 1

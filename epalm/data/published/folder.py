@@ -10,13 +10,8 @@ from pathlib import Path
 
 from epalm.data.system_files import is_system_file, is_system_folder
 from epalm.errors import DataError
+from epalm.media.suffixes import SUFFIXES
 
-SUFFIXES = {
-    "image": (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"),
-    "video": (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".flv"),
-    "audio": (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus", ".mp4", ".webm", ".mkv"),
-}
-"""Of media files, by modality, the preferred first."""
 _DEEPEST = 5
 """Directories below the root that are looked into; links to directories are followed, and may go round in circles."""
 _SAME_SPLIT = {"train": ("train", "dev"), "val": ("val", "dev"), "test": ("test", "eval")}

@@ -302,7 +302,7 @@ def test_files_that_cannot_be_read(
         assert total == count
         assert {path.name: str(error).rpartition(": ")[2] for (_, path), error in files.bad.items()} == {
             "empty.png": "the file is empty",
-            "text.png": "not a picture, or not in a format that can be read here",
+            "text.png": "not a picture, or not in a format that can be read here; save it as JPEG or PNG",
             "none.png": "no such file",
         }
         assert torch.equal(files.of(pictures, step=0)["image"], anew(encoder, pictures))
