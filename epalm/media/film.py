@@ -40,8 +40,8 @@ class Film:
         self._shift = 0  # of their time stamps, in ticks
         self._read_until = timeline.start  # where the packets read so far end
         self._current: tuple[Fraction, Frame] | None = None
-        self._frames = self._decoded()
-        self._next = next(self._frames, None)
+        self._next: tuple[Fraction, Frame] | None = None
+        self._frames: Iterator[tuple[Fraction, Frame]] | None = None
 
     def pictures(self, moments: list[Fraction]) -> np.ndarray:
         """Moments that ascend -> (len(moments), H, W, 3) uint8.
@@ -61,17 +61,31 @@ class Film:
     def _at(self, moment: Fraction) -> Frame:
         """The frame on screen at `moment`; before the first it is the first, and after the last it is the last."""
         now = self._current[0] if self._current else self._timeline.start
-        if moment - now > self._seek_beyond and self._next and self._next[0] <= moment:
+        try:
+            if self._frames is None:
+                self._restart()
+            if moment - now > self._seek_beyond and self._next and self._next[0] <= moment:
+                self._go_to(now, moment)
+            self._advance(moment)
+        except MediaError:  # a key frame may lie between the damage and the moment
+            self._current = self._next = None
             self._go_to(now, moment)
-        while self._next and (self._next[0] <= moment or not self._current):
-            self._current = self._next
-            self._next = next(self._frames, None)
+            if not self._next:
+                raise
+            self._advance(moment)
         if not self._next and moment - self._read_until > MISSING:
             start = self._timeline.start
             raise MediaError(cut_short(self._read_until - start, self._timeline.end - start))
         if not self._current:
             raise MediaError("not one of its frames can be decoded")
         return self._current[1]
+
+    def _advance(self, moment: Fraction) -> None:
+        """Decode until the frame on screen at `moment` is the current one."""
+        assert self._frames is not None
+        while self._next and (self._next[0] <= moment or not self._current):
+            self._current = self._next
+            self._next = next(self._frames, None)
 
     def _go_to(self, now: Fraction, moment: Fraction) -> None:
         """Go on from the last key frame before `moment`.

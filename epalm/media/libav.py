@@ -10,8 +10,9 @@ from typing import Any
 from epalm.errors import MediaError
 from epalm.media.files import FileSource, optional
 
-# A stranger's playlist may name addresses; none is opened.
-_OPTIONS = {"protocol_whitelist": "file"}
+# A stranger's playlist may name addresses; none is opened. Of MPEG streams that were joined the second goes on in the
+# tracks of the first, though its own have other numbers.
+_OPTIONS = {"protocol_whitelist": "file", "merge_pmt_versions": "1"}
 
 
 @contextmanager

@@ -68,6 +68,8 @@ class PacketTimes:
         if stamp is None:
             self.end = max(self.end, self._start + (self._count + 1) * self._frame)
             return
+        if packet.is_discard:  # cut off by an edit list
+            return
         if self._finds_parts and self._new_part is None and self._begins_part(packet, stamp):
             self._new_part = self._count
         if self._new_part is not None:

@@ -49,33 +49,43 @@ def read_timeline(source: FileSource) -> Timeline:
     """
     with opened(source, "a video", "video") as container:
         track = video_track(container)
-        if "mp4" in container.format.name:
+        name = container.format.name
+        if "mp4" in name:
             refuse_a_cut_fragment(source)
         start = (track.start_time or 0) * track.time_base
         length = (track.duration or 0) * track.time_base
-        is_gif = container.format.name == "gif"  # which counts no time for frames shown as short as can be
-        if is_gif or _may_leap(container) or is_joined(source, container.format.name):
-            return _read_through(container, track, start, length)
-        if length > 0:
-            if container.format.name == "avi" and track.frames > 1.1 * length * frame_rate(track):
+        of_all = Fraction(container.duration or 0, 1_000_000)
+        indexed = _indexed_length(container, track, start)
+        if abs(indexed - length) > MISSING:
+            length, of_all = Fraction(0), indexed
+        may_leap, joined = _may_leap(container), is_joined(source, name)
+        can_seek = not joined
+        is_gif = name == "gif"  # whose length counts no time for frames that are shown as short as can be
+        if may_leap or joined or is_gif:
+            packets = PacketTimes(track, start, finds_parts=True, leaps_ahead=may_leap or joined)
+            packets.read(container)
+            if may_leap and length > 0 and not packets.shifts and abs(start + length - packets.end) <= _TOLERANCE:
+                return Timeline(start, start + length)
+        elif length > 0:
+            if name == "avi" and track.frames > 1.1 * length * frame_rate(track):
                 # The reader of AVI guesses the length of a file cut short by its size, and does not tell.
                 raise MediaError(cut_short(length, track.frames / frame_rate(track)))
             return Timeline(start, start + length)
-        stated = Fraction(container.duration or 0, 1_000_000)
-        packets = PacketTimes(track, start)
-        if stated > 0 and seek(container, track, start + stated):
-            packets.read(container)
-    can_seek = True
+        else:
+            packets = PacketTimes(track, start)
+            if of_all > 0 and seek(container, track, start + of_all):
+                packets.read(container)
     if packets.end == start:
         with opened(source, "a video", "video") as container:
             track = video_track(container)
             packets = PacketTimes(track, start, finds_parts=True)
             packets.read(container)
-            can_seek = not packets.shifts and seek(container, track, (start + packets.end) / 2)
-    if stated - (packets.end_of_all - start) > MISSING:
-        raise MediaError(cut_short(packets.end_of_all - start, stated))
+            can_seek = can_seek and seek(container, track, (start + packets.end) / 2)
+    read = max(packets.end_of_all, packets.end_of_all - start)  # some count the length from 0, others from the start
+    if of_all - read > MISSING and not may_leap:
+        raise MediaError(cut_short(packets.end_of_all - start, of_all))
     end = max(packets.end, start + Fraction(1, 1000))  # a picture lasts no time, and yet it is there
-    return Timeline(start, end, packets.shifts, None if can_seek else packets.keys)
+    return Timeline(start, end, packets.shifts, None if can_seek and not packets.shifts else packets.keys)
 
 
 def cut_short(read: Fraction, stated: Fraction) -> str:
@@ -93,17 +103,20 @@ def seek(container: Container, track: Stream, moment: Fraction) -> bool:
     return True
 
 
+def _indexed_length(container: Container, track: Stream, start: Fraction) -> Fraction:
+    """Seconds that the track of an MP4 lasts by its list of samples, of others by what is said of it.
+
+    The head of an MP4 may say anything. Samples are listed by when they are decoded, somewhat before they are shown;
+    those that an edit list cuts off are marked. Of what comes in fragments not all is listed.
+    """
+    if "mp4" in container.format.name and track.frames:
+        index = track.index_entries
+        shown = (index[number] for number in reversed(range(len(index))) if not index[number].is_discard)
+        if last := next(shown, None):
+            return last.timestamp * track.time_base + 1 / frame_rate(track) - start
+    return Fraction(track.duration or 0) * track.time_base
+
+
 def _may_leap(container: Container) -> bool:
-    """Whether time stamps of the format may start over."""
+    """Whether time stamps of the format may start over or leap."""
     return bool(int(container.format.flags) & optional("av", "video").format.Flags.ts_discont.value)
-
-
-def _read_through(container: Container, track: Stream, start: Fraction, length: Fraction) -> Timeline:
-    """Of a film that may have several parts."""
-    packets = PacketTimes(track, start, finds_parts=True, leaps_ahead=True)
-    packets.read(container)
-    if packets.shifts or not _may_leap(container):
-        return Timeline(start, packets.end, packets.shifts, packets.keys)
-    # FFmpeg looks at the time stamps near the end of the file, of which MPEG program streams have few.
-    end = start + length
-    return Timeline(start, end if abs(packets.end - end) <= _TOLERANCE else packets.end)

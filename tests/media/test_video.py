@@ -441,6 +441,54 @@ def test_streams_that_do_not_say_how_long_they_are(tmp_path, name, codec, fill):
     assert max(shown) <= 100
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.webm", "libvpx"), ("a.avi", "mpeg4"), ("a.mkv", "libx264"), ("a.mp4", "libx264")]
+)
+def test_damage_that_no_moment_lies_in(tmp_path, name, codec):
+    """Of the first second, and of the third, which is near enough to the second moment to be decoded on the way."""
+    whole = write(tmp_path / name, map(numbered, range(200)), codec=codec, options={"g": "25"}).read_bytes()
+    with av.open(str(tmp_path / name)) as container:
+        places = [(packet.pos, packet.pos + packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(whole)
+    for begin, end in places[:5] + places[55:60]:
+        data[begin + 8 : end] = b"\xff" * (end - begin - 8)
+    (tmp_path / name).write_bytes(data)
+    assert numbers(tmp_path / name, 4) == [25, 75, 125, 175]
+
+
+def test_a_length_that_is_too_short_in_the_head(tmp_path):
+    path = write(tmp_path / "a.mp4", map(numbered, range(100)))
+    data = bytearray(path.read_bytes())
+    for box, place in ((b"mvhd", 16), (b"tkhd", 20), (b"mdhd", 16)):
+        at = data.index(box) + 4 + place
+        struct.pack_into(">I", data, at, struct.unpack_from(">I", data, at)[0] // 2)
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        assert container.duration < 2_100_000
+    assert numbers(path, 4) == [12, 37, 62, 87]
+
+
+def test_time_stamps_that_do_not_begin_at_0(tmp_path):
+    """Matroska counts the length of such a film from 0."""
+    stamps = [60_000 + 40 * index for index in range(100)]
+    path = write(tmp_path / "a.mkv", map(numbered, range(100)), stamps=stamps, options={"g": "25", "bf": "0"})
+    with av.open(str(path)) as container:
+        assert container.duration > 60_000_000
+    np.testing.assert_allclose(numbers(path, 4), [12, 37, 62, 87], atol=1)
+
+
+def test_what_an_edit_list_cuts_off_is_not_seen(tmp_path):
+    path = write(tmp_path / "a.mp4", map(numbered, range(100)), options={"g": "50", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst")
+    length, begin = struct.unpack_from(">Ii", data, at + 12)
+    with av.open(str(path)) as container:
+        second = container.streams.video[0].time_base.denominator
+    struct.pack_into(">Ii", data, at + 12, length // 2, begin + second)  # from the 25th to the 75th
+    path.write_bytes(data)
+    np.testing.assert_allclose(numbers(path, 5), [30, 40, 50, 60, 70], atol=1)
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
 def test_one_frame_is_a_clip(tmp_path, name):
     path = write(tmp_path / name, [numbered(5)], codec="libvpx" if name == "a.webm" else "libx264")
