@@ -14,6 +14,7 @@ Frame: TypeAlias = Any
 
 _NOT_SEEN = Fraction(1, 100)  # a pixel's deviation from a square, such as that of 853 1/3 pixels stored as 854
 _MOST_ASPECT = 16  # of a pixel; more of it is a damaged header
+_TURNS = ((False, 1, 1), (True, 1, -1), (False, -1, -1), (True, -1, 1))  # by quarters against the clock; see `_matrix`
 
 
 class Display:
@@ -59,9 +60,12 @@ def _square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[in
 
 def _matrix(frame: Frame) -> tuple[bool, int, int]:
     """Whether a picture lies on its side, and which way it then goes across and down; negative: the other way round."""
-    side_data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        side_data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # beside it is something that this PyAV has no name for: there is but the angle
+        return _TURNS[round(frame.rotation / 90) % 4]
     if side_data is None:
-        return False, 1, 1
+        return _TURNS[0]
     # Where a pixel at (x, y) is shown: (a x + c y, b x + d y). Only quarter turns and mirrorings are made.
     a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
     return (False, a, d) if abs(a) + abs(d) >= abs(b) + abs(c) else (True, c, b)

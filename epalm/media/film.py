@@ -16,7 +16,7 @@ from epalm.errors import MediaError
 from epalm.media.display import Display, Frame
 from epalm.media.files import optional
 from epalm.media.timeline import MISSING, Timeline, cut_short, seek
-from epalm.media.video_track import Container, frame_rate, video_track
+from epalm.media.video_track import Container, decoder_of, frame_rate, video_track
 
 Packet: TypeAlias = Any
 
@@ -35,6 +35,7 @@ class Film:
         self._container, self._timeline = container, timeline
         self._track = video_track(container)
         self._tick = self._track.time_base
+        self._decoder = decoder_of(self._track)
         self._seek_beyond: Fraction | float = _SEEK_BEYOND
         self._count = 0  # packets read so far, where the timeline goes by them
         self._shift = 0  # of their time stamps, in ticks
@@ -103,6 +104,7 @@ class Film:
             if not seek(self._container, self._track, goal):
                 self._seek_beyond = float("inf")
                 return
+            self._decoder.flush_buffers()
             self._restart()
             landed = self._next[0] if self._next else self._timeline.end
             if landed <= moment or goal == start:
@@ -116,7 +118,7 @@ class Film:
         keys = self._timeline.key_packets or []
         number = max((number for number, time in keys if time <= moment), default=0)
         if number > self._count:
-            self._track.codec_context.flush_buffers()
+            self._decoder.flush_buffers()
             self._restart(number)
 
     def _restart(self, number: int = 0) -> None:
@@ -176,14 +178,13 @@ class Film:
             packet: see above.
             time: of the frame before, for the message.
         """
-        decoder = self._track.codec_context
         try:
-            frames: list[Frame] = decoder.decode(packet)
+            frames: list[Frame] = self._decoder.decode(packet)
         except optional("av", "video").error.FFmpegError:
             stamp = None if packet is None else packet.pts if packet.pts is not None else packet.dts
             raise self._damaged(time if stamp is None else stamp * self._tick) from None
         if packet is None:
-            decoder.flush_buffers()
+            self._decoder.flush_buffers()
         return frames
 
     def _damaged(self, time: Fraction) -> MediaError:

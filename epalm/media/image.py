@@ -24,6 +24,7 @@ ImageSource = FileSource | Image.Image
 _SAVE_IT = "save it as JPEG or PNG"
 _SUBFILE_TYPE, _PHOTOMETRIC, _SUB_IFDS = 254, 262, 330  # tags of TIFF
 _WHITE_IS_ZERO = 0
+_LESS_BITS = {"L;2": 85, "L;4": 17}  # a PNG's greys of 2 and 4 bits -> what one step is in 8
 
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -109,6 +110,7 @@ def _go_to_first_page(image: Any) -> None:
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """What a viewer shows of an opened picture, as `load_image` gives it."""
+    _scale_clear_colour(image)
     image.load()
     rgb = _to_rgb(image)
     method = _TO_UPRIGHT.get(_orientation(image))
@@ -117,6 +119,18 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     rgb = rgb.transpose(method)
     rgb.info.clear()  # a copy keeps the EXIF of the original, and must not be turned again
     return rgb
+
+
+def _scale_clear_colour(image: Image.Image) -> None:
+    """Have the clear colour of a PNG in 8 bits, as its pixels will be: Pillow leaves it in those of the file."""
+    clear, layers = image.info.get("transparency"), getattr(image, "tile", None)
+    if image.format != "PNG" or clear is None or not layers:
+        return
+    layout = layers[0][3]  # as the pixels are stored
+    if layout in _LESS_BITS:
+        image.info["transparency"] = clear * _LESS_BITS[layout]
+    elif layout == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -16,6 +16,7 @@ Stream: TypeAlias = Any
 MOST_PIXELS = 1 << 26
 """Of one frame; a damaged header may claim any size, and memory for it."""
 _AS_LONG = Fraction(9, 10)  # of the longest track's length: two tracks of one film are never quite of one length
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
@@ -40,6 +41,18 @@ def video_track(container: Container) -> Stream:
     # Loaders are processes already; and with threads a decoder reads far ahead of the frame asked for.
     track.codec_context.thread_count = 1
     return track
+
+
+def decoder_of(track: Stream) -> Any:
+    """What decodes the track; of VP8 and VP9 with transparency the one decoder that sees it, where it is there."""
+    av = optional("av", "video")
+    name = _WITH_ALPHA.get(track.codec_context.codec.name)
+    has_alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in track.metadata.items())
+    if name and has_alpha and name in av.codecs_available:
+        decoder = av.CodecContext.create(name, "r")
+        decoder.thread_count = 1
+        return decoder
+    return track.codec_context
 
 
 def has_video(container: Container) -> bool:

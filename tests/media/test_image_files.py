@@ -203,16 +203,29 @@ def test_the_first_frame_of_several(tmp_path, file):
     np.testing.assert_allclose(pixels(tmp_path / file).mean(axis=(0, 1)), RED, atol=4)
 
 
-def test_sixteen_bits_with_a_clear_grey(tmp_path):
-    """Pillow neither writes such a PNG nor sees to its transparency."""
-    greys = np.array([[0, 65535, 32768, 300]], ">u2")
-    with (tmp_path / "a.png").open("wb") as file:
+def write_png(path: Path, kind: bytes, pixels: bytes, clear: bytes, width: int) -> None:
+    """One row of pixels; `kind` is the depth in bits and the kind of colours."""
+    with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
-        PngImagePlugin.putchunk(file, b"IHDR", (4).to_bytes(4, "big") + (1).to_bytes(4, "big") + b"\x10\0\0\0\0")
-        PngImagePlugin.putchunk(file, b"tRNS", (300).to_bytes(2, "big"))
-        PngImagePlugin.putchunk(file, b"IDAT", zlib.compress(b"\0" + greys.tobytes()))
+        PngImagePlugin.putchunk(file, b"IHDR", struct.pack(">II", width, 1) + kind + b"\0\0\0")
+        PngImagePlugin.putchunk(file, b"tRNS", clear)
+        PngImagePlugin.putchunk(file, b"IDAT", zlib.compress(b"\0" + pixels))
         PngImagePlugin.putchunk(file, b"IEND", b"")
-    np.testing.assert_array_equal(pixels(tmp_path / "a.png")[0, :, 0], [0, 255, 128, 255])
+
+
+def test_clear_colours_of_other_depths_than_8_bits(tmp_path):
+    """Which Pillow neither writes nor scales to the depth that it gives."""
+    path = tmp_path / "a.png"
+    write_png(path, b"\x10\0", struct.pack(">4H", 0, 65535, 32768, 300), struct.pack(">H", 300), 4)
+    np.testing.assert_array_equal(pixels(path)[0, :, 0], [0, 255, 128, 255])
+    write_png(path, b"\x10\2", struct.pack(">6H", 65535, 256, 0, 0, 0, 0), struct.pack(">3H", 65535, 256, 0), 2)
+    np.testing.assert_array_equal(pixels(path)[0], [WHITE, (0, 0, 0)])
+    write_png(path, b"\2\0", bytes([0b00011011]), struct.pack(">H", 0), 4)
+    np.testing.assert_array_equal(pixels(path)[0, :, 0], [255, 85, 170, 255])
+    write_png(path, b"\4\0", bytes([0x05, 0xAF]), struct.pack(">H", 5), 4)
+    np.testing.assert_array_equal(pixels(path)[0, :, 0], [0, 255, 170, 255])
+    write_png(path, b"\1\0", bytes([0b01000000]), struct.pack(">H", 0), 2)
+    np.testing.assert_array_equal(pixels(path)[0, :, 0], [255, 255])
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

@@ -28,7 +28,7 @@ def write_tracks(path: Path, *tracks, default=None) -> Path:
             stream = container.add_stream("libx264", rate=25, options={"bf": "0", "g": "25"})
             stream.height, stream.width = pictures[0].shape[:2]
             stream.pix_fmt = "yuv420p"
-            stream.disposition = Disposition.default if default in (None, number) else Disposition(0)
+            stream.disposition = Disposition.default.value if default in (None, number) else 0
             streams.append(stream)
         packets = []
         for stream, pictures in zip(streams, tracks, strict=True):
@@ -61,7 +61,7 @@ def test_a_cover_before_the_film(tmp_path):
     with av.open(str(path), "w") as container:
         picture = container.add_stream("png", rate=25)
         picture.width, picture.height, picture.pix_fmt = 64, 64, "rgb24"
-        picture.disposition = Disposition.attached_pic
+        picture.disposition = Disposition.attached_pic.value
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 32, "yuv420p"
         packet = av.Packet(cover.getvalue())
