@@ -122,7 +122,9 @@ def _row_of_table(row: TableRow, name: str, finder: MediaFinder, report: ImportR
     if path is None or not path.stat().st_size:
         return _NO_FILE if path is None else _EMPTY
     texts = read_texts(row.fields)
-    return texts if isinstance(texts, str) else _row({modality_of(path) or modality_by_name: path}, texts, name, row.place, report)
+    if isinstance(texts, str):
+        return texts
+    return _row({modality_of(path) or modality_by_name: path}, texts, name, row.place, report)
 
 
 def _from_shards(shards: list[Path], unpacked: ExtractedMedia, report: ImportReport) -> Iterator[Row | str]:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.media.files import FileSource, as_binary_file, naming, one_line
+from epalm.media.files import FileWindow, naming, one_line
 from epalm.media.image import upright_rgb
 from epalm.media.video_track import MOST_PIXELS
 
@@ -26,11 +26,11 @@ _BRANDS = (b"avif", b"avis", b"mif1", b"msf1")  # of AVIF
 _SHORTEST, _USUAL = 10, 100  # milliseconds; whatever asks for no longer than the one is shown for the other by browsers
 
 
-def animated_frames(source: FileSource, moments_within: Callable[[Fraction], list[Fraction]]) -> np.ndarray | None:
-    """What is on screen at moments of an animated picture; None where `source` is none of a kind that is read here.
+def animated_frames(file: FileWindow, moments_within: Callable[[Fraction], list[Fraction]]) -> np.ndarray | None:
+    """What is on screen at moments of an animated picture; None where `file` is none of a kind that is read here.
 
     Args:
-        source: a path, or a binary file object, which is left where it was.
+        file: its content.
         moments_within: a length in seconds -> moments, ascending.
 
     Returns:
@@ -39,12 +39,12 @@ def animated_frames(source: FileSource, moments_within: Callable[[Fraction], lis
     Raises:
         MediaError: it is too large; whatever else Pillow meets in damage goes on as it is.
     """
-    with as_binary_file(source) as file, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large pictures, which are refused below
-        if file is None or not _may_be_animated(file):
+        if not _may_be_animated(file):
             return None
         try:
-            image: Any = Image.open(file)
+            image: Any = Image.open(cast("BinaryIO", file))
         except Image.UnidentifiedImageError:  # a Pillow without the codec
             return None
         except Image.DecompressionBombError as error:
@@ -73,10 +73,8 @@ def is_animated(path: str | Path) -> bool:
         return False
 
 
-def _may_be_animated(file: BinaryIO) -> bool:
-    position = file.tell()
-    head = file.read(12)
-    file.seek(position)
+def _may_be_animated(file: FileWindow) -> bool:
+    head = file.at(0, 12)
     return head[:8] == b"\x89PNG\r\n\x1a\n" or head[8:] == b"WEBP" or (head[4:8] == b"ftyp" and head[8:] in _BRANDS)
 
 

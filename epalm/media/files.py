@@ -158,23 +158,6 @@ def refuse_what_is_no_file(source: FileSource, kind: str) -> None:
             raise MediaError("the file is empty")
 
 
-@contextmanager
-def as_binary_file(source: FileSource) -> Iterator[BinaryIO | None]:
-    """`source`, to be read anywhere in it; a file object is back where it was in the end. None: one cannot go there."""
-    if isinstance(source, (str, PathLike)):
-        with Path(source).open("rb") as file:
-            yield file
-        return
-    if not source.seekable():
-        yield None
-        return
-    position = source.tell()
-    try:
-        yield source
-    finally:
-        source.seek(position)
-
-
 def optional(module: str, extra: str) -> Any:
     """A package that only one of the optional extras installs.
 

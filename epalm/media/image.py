@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import warnings
 from importlib import import_module
-from typing import Any
+from os import PathLike
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from epalm.errors import MediaError
-from epalm.media.files import FileSource, as_binary_file, naming, one_line, refuse_what_is_no_file
+from epalm.media.files import FileSource, FileWindow, binary, naming, one_line, refuse_what_is_no_file
 from epalm.media.suffixes import suffix_of
 
 ImageSource = FileSource | Image.Image
@@ -56,7 +57,7 @@ def load_image(source: ImageSource) -> Image.Image:
             return upright_rgb(source)
         refuse_what_is_no_file(source, "a picture")
         try:
-            with _opened(source) as image:
+            with binary(source) as window, _opened(source, window) as image:
                 if image.format == "EPS":  # Pillow would run Ghostscript on a stranger's program
                     raise MediaError("a PostScript drawing, not a picture; save it as PNG")
                 if image.format == "TIFF":
@@ -68,18 +69,22 @@ def load_image(source: ImageSource) -> Image.Image:
             raise MediaError(f"too large to be decoded safely: {one_line(error)}") from None
 
 
-def _opened(source: FileSource) -> Image.Image:
-    """What Pillow makes of it, with the package that it takes for HEIC, if that is installed.
+def _opened(source: FileSource, window: FileWindow) -> Image.Image:
+    """What Pillow makes of a file, with the package that it takes for HEIC, if that is installed.
+
+    Args:
+        source: the file.
+        window: its content.
 
     Raises:
         MediaError: it is not, or Pillow is too old.
         UnidentifiedImageError: it is no picture.
     """
+    file = source if isinstance(source, (str, PathLike)) else cast("BinaryIO", window)
     try:
-        return Image.open(source)
+        return Image.open(file)
     except UnidentifiedImageError:
-        with as_binary_file(source) as file:
-            kind = "" if file is None else suffix_of(file.read(12))
+        kind = suffix_of(window.at(0, 12))
         if kind == ".avif":
             raise MediaError(f"an AVIF picture; pip install -U pillow for one that reads them, or {_SAVE_IT}") from None
         if kind != ".heic":
@@ -88,7 +93,7 @@ def _opened(source: FileSource) -> Image.Image:
         import_module("pillow_heif").register_heif_opener()
     except ImportError:
         raise MediaError(f"a HEIC picture; pip install pillow-heif, which reads them, or {_SAVE_IT}") from None
-    return Image.open(source)
+    return Image.open(file)
 
 
 def _go_to_first_page(image: Any) -> None:
@@ -124,7 +129,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def _scale_clear_colour(image: Image.Image) -> None:
     """Have the clear colour of a PNG in 8 bits, as its pixels will be: Pillow leaves it in those of the file."""
     clear, layers = image.info.get("transparency"), getattr(image, "tile", None)
-    if image.format != "PNG" or clear is None or not layers:
+    if image.format != "PNG" or clear is None or not layers or getattr(image, "is_animated", False):
         return
     layout = layers[0][3]  # as the pixels are stored
     if layout in _LESS_BITS:

@@ -8,12 +8,10 @@ heads of the boxes are read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from epalm.errors import MediaError
-from epalm.media.files import FileSource, as_binary_file
+from epalm.media.files import FileSource, FileWindow, binary
 
 _HEAD = 8  # bytes: size and kind
 _LARGE = 16  # bytes, with a size of 64 bits behind them
@@ -30,9 +28,7 @@ def refuse_a_cut_fragment(source: FileSource) -> None:
     Raises:
         MediaError: it is not.
     """
-    with as_binary_file(source) as file:
-        if file is None:
-            return
+    with binary(source) as file:
         boxes = list(_boxes(file))
     if any(kind == b"moof" for kind, _ in boxes):
         kind, is_whole = boxes[-1]
@@ -40,7 +36,7 @@ def refuse_a_cut_fragment(source: FileSource) -> None:
             raise MediaError("cut short: its last fragment is not whole")
 
 
-def has_a_second_film(file: BinaryIO) -> bool:
+def has_a_second_film(file: FileWindow) -> bool:
     """Whether another film stands behind the fragments of the first; without fragments players show the first alone."""
     has_fragments = False
     for kind, _ in _boxes(file):
@@ -50,13 +46,11 @@ def has_a_second_film(file: BinaryIO) -> bool:
     return False
 
 
-def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+def _boxes(file: FileWindow) -> Iterator[tuple[bytes, bool]]:
     """The kind of each box, and whether all of it is there; what follows one that is not cannot be found."""
-    end = file.seek(0, os.SEEK_END)
     at = 0
-    while at < end:
-        file.seek(at)
-        head = file.read(_LARGE)
+    while at < file.size:
+        head = file.at(at, _LARGE)
         if len(head) < _HEAD:
             if head.strip(b"\0\r\n "):  # else no box at all: a line end, or what fills up a block
                 yield _NO_KIND, False
@@ -65,8 +59,8 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
         if size == 1:
             size = int.from_bytes(head[_HEAD:], "big")
         if size == 0:  # the rest of the file
-            size = end - at
-        is_whole = _HEAD <= size <= end - at
+            size = file.size - at
+        is_whole = _HEAD <= size <= file.size - at
         yield kind, is_whole
         if not is_whole:
             return

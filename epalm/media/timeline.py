@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import BinaryIO, cast
 
 from epalm.errors import MediaError
-from epalm.media.files import FileSource, optional
+from epalm.media.files import FileSource, FileWindow, optional
 from epalm.media.joined_files import is_joined
 from epalm.media.libav import opened
 from epalm.media.mp4 import refuse_a_cut_fragment
@@ -38,11 +39,15 @@ class Timeline:
     """Numbers and times of the packets with a key frame, where time stamps do not lead to them; else None."""
 
 
-def read_timeline(source: FileSource) -> Timeline:
+def read_timeline(source: FileSource, content: FileWindow) -> Timeline:
     """The timeline of the film in `source`.
 
     Some files say nothing of the track's length, or only how long the longest of their tracks is: there the packets at
     the end tell it, and where one cannot go to the end, all packets.
+
+    Args:
+        source: the file.
+        content: of it, with a position of its own.
 
     Raises:
         MediaError: there is no film, or it is cut short.
@@ -51,14 +56,14 @@ def read_timeline(source: FileSource) -> Timeline:
         track = video_track(container)
         name = container.format.name
         if "mp4" in name:
-            refuse_a_cut_fragment(source)
+            refuse_a_cut_fragment(cast("BinaryIO", content))
         start = (track.start_time or 0) * track.time_base
         length = (track.duration or 0) * track.time_base
         of_all = Fraction(container.duration or 0, 1_000_000)
         indexed = _indexed_length(container, track, start)
         if abs(indexed - length) > MISSING:
             length, of_all = Fraction(0), indexed
-        may_leap, joined = _may_leap(container), is_joined(source, name)
+        may_leap, joined = _may_leap(container), is_joined(content, name)
         can_seek = not joined
         is_gif = name == "gif"  # whose length counts no time for frames that are shown as short as can be
         if may_leap or joined or is_gif:

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import random
 from fractions import Fraction
+from os import PathLike
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from epalm.media.animation import animated_frames
-from epalm.media.files import FileSource, naming, refuse_what_is_no_file
+from epalm.media.files import FileSource, binary, naming, refuse_what_is_no_file
 from epalm.media.film import Film
 from epalm.media.libav import opened
 from epalm.media.timeline import read_timeline
@@ -53,10 +55,12 @@ def load_video(source: FileSource, frames: int, *, rng: random.Random | None = N
 
     with naming(source):
         refuse_what_is_no_file(source, "a video")
-        animation = animated_frames(source, moments_within)
-        if animation is not None:
-            return animation
-        timeline = read_timeline(source)
-        moments = [timeline.start + moment for moment in moments_within(timeline.end - timeline.start)]
-        with opened(source, "a video", "video") as container:
-            return Film(container, timeline).pictures(moments)
+        with binary(source) as window:
+            file = source if isinstance(source, (str, PathLike)) else cast("BinaryIO", window)
+            animation = animated_frames(window.part(0), moments_within)
+            if animation is not None:
+                return animation
+            timeline = read_timeline(file, window.part(0))
+            moments = [timeline.start + moment for moment in moments_within(timeline.end - timeline.start)]
+            with opened(file, "a video", "video") as container:
+                return Film(container, timeline).pictures(moments)

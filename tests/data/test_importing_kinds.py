@@ -26,8 +26,8 @@ def test_folders_and_shards(tmp_path, epalm):
     folder.mkdir()
     save_clip(folder / "film.mp4", (255, 0, 0))
     save_talk(folder / "talk.mp4")
-    (folder / "sea.aiff").touch()
-    (folder / "wood.TIFF").touch()
+    (folder / "sea.aiff").write_bytes(b"...")
+    (folder / "wood.TIFF").write_bytes(b"...")
     names = {"film.mp4": "video", "talk.mp4": "audio", "sea.aiff": "audio", "wood.TIFF": "image"}
     rows = [json.dumps({"file_name": name, "text": "a caption"}) for name in names]
     (folder / "metadata.jsonl").write_text("\n".join(rows))

@@ -67,6 +67,22 @@ def test_path_text_file_object_and_picture_are_the_same(tmp_path):
     np.testing.assert_array_equal(pixels(picture), UPRIGHT)
 
 
+def test_a_pipe_and_a_picture_that_begins_amid_another_file():
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+        def seek(self, *arguments):
+            raise OSError("a pipe")
+
+    content = io.BytesIO()
+    Image.fromarray(UPRIGHT).save(content, "PNG")
+    np.testing.assert_array_equal(pixels(Pipe(content.getvalue())), UPRIGHT)
+    inside = io.BytesIO(b"something else" + content.getvalue())
+    inside.seek(14)
+    np.testing.assert_array_equal(pixels(inside), UPRIGHT)
+
+
 def test_greyscale_and_one_bit(tmp_path):
     grey = np.array([[0, 100, 255]], np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")

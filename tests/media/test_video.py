@@ -78,6 +78,21 @@ def test_path_text_and_file_object_are_the_same(clip):
             assert numbers(source, 4) == [5, 15, 25, 35]
 
 
+def test_a_pipe_and_a_file_that_begins_amid_another(clip):
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+        def seek(self, *arguments):
+            raise OSError("a pipe")
+
+    assert numbers(Pipe(clip.read_bytes()), 4) == [5, 15, 25, 35]
+    inside = io.BytesIO(b"something else" + clip.read_bytes())
+    inside.seek(14)
+    assert numbers(inside, 4) == [5, 15, 25, 35]
+    assert inside.tell() == 14
+
+
 def test_a_name_like_an_address(clip, tmp_path):
     path = tmp_path / "http:clip %03d.mp4"
     path.write_bytes(clip.read_bytes())
