@@ -49,22 +49,22 @@ def build_share(folder: Path, pictures: int, batch: int, turns: int) -> dict[str
         path = folder / f"{number}.jpg"
         coarse.resize((640, 480), Image.Resampling.BICUBIC).save(path, quality=90)
         rows.append({"image": path})
-    ready = encoder.preprocess([Image.open(rows[0]["image"]).convert("RGB")] * batch)
+    inputs = encoder.preprocess([Image.open(rows[0]["image"]).convert("RGB")] * batch)
     description = describe_encoder(encoder, LEVELS)
-    encoder.features(ready, LEVELS)
+    encoder.features(inputs, LEVELS)
     clock = time.process_time if DEVICE == "cpu" else time.perf_counter
     bare, built = [], []
     for turn in range(turns):
         started = clock()
         for _ in range(pictures // batch):
-            encoder.features(ready, LEVELS).cpu()
+            encoder.features(inputs, LEVELS).cpu()
         bare.append(pictures / (clock() - started))
-        kept = CachedFeatures(folder / f"store-{turn}", description, Views(), batch)
-        files = PerceivedFiles({"image": encoder}, {"image": LEVELS}, batch_size=batch, kept={"image": kept})
+        cached = CachedFeatures(folder / f"store-{turn}", description, Views(), batch)
+        files = PerceivedFiles({"image": encoder}, {"image": LEVELS}, batch_size=batch, kept={"image": cached})
         started = clock()
         files.perceive(rows)
         built.append(pictures / (clock() - started))
-    shares = [one / other for one, other in zip(built, bare, strict=True)]
+    shares = [build_rate / bare_rate for build_rate, bare_rate in zip(built, bare, strict=True)]
     return {
         "bare_encoder_items_per_s": round(statistics.median(bare), 2),
         "build_items_per_s": round(statistics.median(built), 2),
@@ -79,19 +79,19 @@ def simulate(folder: Path, items: int) -> None:
     np.save(folder / "keys.npy", keys)
     size = LEVELS * WIDTH * DTYPES["float16"].itemsize
     for first in range(0, items, PER_SHARD):
-        some = keys[first : first + PER_SHARD]
-        end = len(some) * size
+        shard_keys = keys[first : first + PER_SHARD]
+        end = len(shard_keys) * size
         header = {
             "__metadata__": {"checksum": "00000000"},
-            "features": {"dtype": "F16", "shape": [len(some), LEVELS, WIDTH], "data_offsets": [0, end]},
-            "keys": {"dtype": "U8", "shape": [len(some), 16], "data_offsets": [end, end + some.nbytes]},
+            "features": {"dtype": "F16", "shape": [len(shard_keys), LEVELS, WIDTH], "data_offsets": [0, end]},
+            "keys": {"dtype": "U8", "shape": [len(shard_keys), 16], "data_offsets": [end, end + shard_keys.nbytes]},
         }
-        told = json.dumps(header).encode()
-        told += b" " * (-len(told) % 8)
+        encoded = json.dumps(header).encode()
+        encoded += b" " * (-len(encoded) % 8)
         with (folder / f"{first:08}{ENDING}").open("wb") as file:
-            file.write(len(told).to_bytes(8, "little") + told)
+            file.write(len(encoded).to_bytes(8, "little") + encoded)
             file.seek(end, os.SEEK_CUR)
-            file.write(some.tobytes())
+            file.write(shard_keys.tobytes())
 
 
 def read(folder: Path, seconds: float) -> dict[str, float]:
@@ -104,13 +104,13 @@ def read(folder: Path, seconds: float) -> dict[str, float]:
     store.find(np.asarray(keys[:1]))
     opened = time.perf_counter() - started
     rng = np.random.default_rng(1)
-    wanted = [np.asarray(keys[np.sort(rng.integers(0, len(keys), BATCH))]) for _ in range(200)]
+    batches = [np.asarray(keys[np.sort(rng.integers(0, len(keys), BATCH))]) for _ in range(200)]
     most, done = memory(), 0
     started = time.process_time()
     while time.process_time() - started < seconds:
-        for batch in wanted:
+        for batch in batches:
             store.read(store.find(batch))
-        done += BATCH * len(wanted)
+        done += BATCH * len(batches)
         most = max(most, memory())
     rate = done / (time.process_time() - started)
     return {

@@ -62,20 +62,20 @@ def measure(options: argparse.Namespace) -> None:
     model = PerceptualLM.build(lm, config="epalm_pt", encoder_width=768, encoder_levels=12).eval()
     ids = torch.randint(4, lm.config.vocab_size, (options.batch, options.text), device=model.device)
     features = torch.randn(options.batch, next(iter(model.levels.values())), 768, device=model.device)
-    given: dict[str, Any] = {"input_ids": ids, "do_sample": False, "pad_token_id": 1}
+    arguments: dict[str, Any] = {"input_ids": ids, "do_sample": False, "pad_token_id": 1}
     if options.way == "plain":
-        generate, given["attention_mask"] = lm.generate, torch.ones_like(ids)
+        generate, arguments["attention_mask"] = lm.generate, torch.ones_like(ids)
     else:
-        generate, given["features"] = model.generate, features
-        given["use_cache"] = options.way == "perception"
+        generate, arguments["features"] = model.generate, features
+        arguments["use_cache"] = options.way == "perception"
     turns, runs = Turns(), []
     with torch.no_grad():
-        generate(**given, min_new_tokens=4, max_new_tokens=4)  # warms up
+        generate(**arguments, min_new_tokens=4, max_new_tokens=4)  # warms up
         for _ in range(options.repeats):
             before = len(turns.seconds)
             turns.wait()
             marks = StoppingCriteriaList([Marked(turns, options.tokens)])
-            generate(**given, min_new_tokens=options.tokens, max_new_tokens=options.tokens, stopping_criteria=marks)
+            generate(**arguments, min_new_tokens=options.tokens, max_new_tokens=options.tokens, stopping_criteria=marks)
             turns.end()
             runs.append(turns.seconds[before:])
     turns.done(runs)
@@ -84,8 +84,8 @@ def measure(options: argparse.Namespace) -> None:
 def in_turns(ways: Sequence[str], batch: int, options: argparse.Namespace, **changed: Any) -> dict[str, float]:
     """Seconds of each way: of each turn the median over the runs, and their sum."""
     names = ("model", "shape", "dtype", "text", "tokens", "repeats", "seed")
-    given = {name: getattr(options, name) for name in names} | changed
-    arguments = [text for name, value in given.items() if value is not None for text in (f"--{name}", str(value))]
+    values = {name: getattr(options, name) for name in names} | changed
+    arguments = [text for name, value in values.items() if value is not None for text in (f"--{name}", str(value))]
     start = [sys.executable, __file__, "--batch", str(batch), *arguments]
     runs = side_by_side({way: [*start, "--way", way] for way in ways})
     return {way: sum(map(statistics.median, zip(*each, strict=True))) for way, each in runs.items()}
@@ -94,8 +94,8 @@ def in_turns(ways: Sequence[str], batch: int, options: argparse.Namespace, **cha
 def compare(batch: int, options: argparse.Namespace) -> dict[str, Any]:
     """All three at one batch size."""
     seconds = in_turns(["plain", "perception"], batch, options)
-    apart = in_turns(["perception", "uncached"], batch, options, repeats=1)
-    times = apart["uncached"] / apart["perception"]
+    uncached_seconds = in_turns(["perception", "uncached"], batch, options, repeats=1)
+    times = uncached_seconds["uncached"] / uncached_seconds["perception"]
     seconds["uncached"] = times * seconds["perception"]
     first = in_turns(WAYS, batch, options, tokens=1)
     result: dict[str, Any] = {

@@ -98,15 +98,15 @@ BATCHES = {"image": 16, "video": 2, "audio": 4}
 def rates(modality: str, encoder: Any, files: list[Path], batch: int) -> dict[str, float]:
     """Items a second: of the encoder on ready tensors, and from files; in turns."""
     levels = min(6, encoder.levels)
-    ready = [
+    batches = [
         encoder.preprocess([load_media(modality, path, **encoder.reading) for path in files[at : at + batch]])
         for at in range(0, len(files), batch)
     ]
     bare, whole = [], []
-    encoder.features(ready[0], levels)
+    encoder.features(batches[0], levels)
     for _ in range(TURNS):
         started = now()
-        for inputs in ready:
+        for inputs in batches:
             encoder.features(inputs, levels)
         bare.append(now() - started)
         perceived = PerceivedFiles({modality: encoder}, {modality: levels}, batch_size=batch)

@@ -63,8 +63,8 @@ def main() -> None:
             seed = settings.partition(";")[0]
             command = command.removesuffix(f" --{seed}")
             command = COMMANDS.get(command, command)
-            said = f"What `{command}` gives ({seed}); `text_only` is the same budget without perception:"
-            parts.append(f"{said}\n\n{table(results)}")
+            caption = f"What `{command}` gives ({seed}); `text_only` is the same budget without perception:"
+            parts.append(f"{caption}\n\n{table(results)}")
     fill(Path("README.md"), "demo", "\n\n".join(parts))
     fill(Path("docs/toyworld.md"), "measure", measured())
     images = Path("docs/images")

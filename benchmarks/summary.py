@@ -49,7 +49,7 @@ class MissingError(Exception):
     """There is no such result; the message says which."""
 
 
-def found(benchmark: str, *places: Any) -> Any:
+def find_result(benchmark: str, *places: Any) -> Any:
     """The value at these places of a benchmark's results: keys, and of a list the values its entry has."""
     path = RESULTS / f"{benchmark}.json"
     remedy = f"run python benchmarks/{benchmark}.py"
@@ -62,29 +62,35 @@ def found(benchmark: str, *places: Any) -> Any:
         else:
             value = value.get(place)
         if value is None:
-            told = place if isinstance(place, str) else ", ".join(f"{key} {one}" for key, one in place.items())
-            raise MissingError(f"{path} has no {told}; {remedy}")
+            description = (
+                place if isinstance(place, str) else ", ".join(f"{key} {value}" for key, value in place.items())
+            )
+            raise MissingError(f"{path} has no {description}; {remedy}")
     return value
 
 
 def dtype_of(benchmark: str, *places: Any) -> str:
     """What a figure was measured in."""
-    return str(found(benchmark, *places[:-1], "lean_dtype") if benchmark == "training" else found(benchmark, "dtype"))
+    return str(
+        find_result(benchmark, *places[:-1], "lean_dtype")
+        if benchmark == "training"
+        else find_result(benchmark, "dtype")
+    )
 
 
 def summarise() -> dict[str, Any]:
     """All that goes into summary.json."""
-    device = found("training", "device")
+    device = find_result("training", "device")
     for benchmark in ("generation", "features", "perception"):
-        other = found(benchmark, "device")
+        other = find_result(benchmark, "device")
         if other != device:
             path = RESULTS / f"{benchmark}.json"
             raise MissingError(f"{path} is of {other}, training.json of {device}; run make bench on one of them")
     return {
         "device": device,
-        "threads": found("training", "threads"),
+        "threads": find_result("training", "threads"),
         "dtype": dtype_of(*FROM["train_speedup_b8"]),
-        **{name: found(*places) for name, places in FROM.items()},
+        **{name: find_result(*places) for name, places in FROM.items()},
     }
 
 
@@ -106,7 +112,7 @@ def rows_by_size() -> list[str]:
         "| trained | samples/s | times the original's loop | peak memory, MiB | share of the original's |",
         "|---|---|---|---|---|",
     ]
-    for size in found("training", "sizes"):
+    for size in find_result("training", "sizes"):
         if "samples_per_second" not in size:
             return []
         lines.append(

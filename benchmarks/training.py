@@ -92,11 +92,11 @@ def build(
     lm = language_model(lm_shape, best_dtype(DEVICE) if way == "lean" else torch.float32, drawn_in)
     sizes = ViTConfig(**ENCODERS[encoder_shape])
     config = AdapterConfig.from_preset(adapter).model_copy(update={"levels": levels})
-    ready = {"encoder_width": sizes.hidden_size, "encoder_levels": sizes.num_hidden_layers}
+    encoder_sizes = {"encoder_width": sizes.hidden_size, "encoder_levels": sizes.num_hidden_layers}
     eyes = encoder(encoder_shape) if way == "naive" else None
     torch.manual_seed(0)  # so that every way starts from the same adapter
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
-    return PerceptualLM.build(lm, eyes, config, tokenizer=tokenizer, **({} if eyes else ready))
+    return PerceptualLM.build(lm, eyes, config, tokenizer=tokenizer, **({} if eyes else encoder_sizes))
 
 
 class Marked(PerceivedFiles):
@@ -128,13 +128,13 @@ def perceiving(model: PerceptualLM, rows: Any) -> Callable[[Sequence[int]], dict
 def decoded(model: PerceptualLM, rows: Any) -> Callable[[Sequence[int]], dict[str, Tensor]]:
     """Perceives rows whose pictures have been decoded before."""
     eyes = model.encoders["image"]
-    ready = {
+    inputs_by_file = {
         path: eyes.preprocess([load_media("image", path, **eyes.reading)])
         for path in dict.fromkeys(row.media["image"] for row in rows)
     }
 
     def perceive(numbers: Sequence[int]) -> dict[str, Tensor]:
-        pictures = [ready[rows[number].media["image"]] for number in numbers]
+        pictures = [inputs_by_file[rows[number].media["image"]] for number in numbers]
         inputs = {name: torch.cat([picture[name] for picture in pictures]) for name in pictures[0]}
         return {"image": eyes.features(inputs, model.levels["image"])}
 
@@ -192,7 +192,7 @@ def ours(
 
 
 def captions(options: argparse.Namespace, tasks: Tasks) -> Any:
-    """The rows that all ways learn from."""
+    """The rows that all ways train on."""
     return tasks.expand([row for row in read_manifest(options.rows) if row.task == "captioning"])
 
 
@@ -234,12 +234,12 @@ def measure(options: argparse.Namespace) -> None:
     else:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])  # of this process alone, unlike getrusage's
-    told = tokens_of(rows, tasks)
+    tokens = tokens_of(rows, tasks)
     turns.done(
         {
             "seconds": sum(turns.seconds) / (ROUNDS * per_turn),
             "peak": peak,
-            "flop": flop_of_a_row(model, told, options.way),
+            "flop": flop_of_a_row(model, tokens, options.way),
             "product_seconds": statistics.mean(products) if products else None,
             "dtype": name_of(dtype),
         }
@@ -288,19 +288,20 @@ def losses(options: argparse.Namespace) -> list[float]:
 
 def differences(options: argparse.Namespace) -> dict[str, float]:
     """How far the losses of the other ways are from the naive way's."""
-    told: dict[str, list[float]] = {}
+    results: dict[str, list[float]] = {}
     for way in WAYS:
         done = subprocess.run(command(options, "losses", way=way), stdout=subprocess.PIPE, text=True, check=True)
-        told[way] = json.loads(done.stdout.splitlines()[-1])
+        results[way] = json.loads(done.stdout.splitlines()[-1])
     return {
-        way: max(abs(a - b) / a for a, b in zip(told["naive"], told[way], strict=True)) for way in ("store", "lean")
+        way: max(abs(a - b) / a for a, b in zip(results["naive"], results[way], strict=True))
+        for way in ("store", "lean")
     }
 
 
 def command(options: argparse.Namespace, part: str, **changed: Any) -> list[str]:
     """The command line that has this script be that part."""
-    given = {name: getattr(options, name) for name in ("rows", "store", "lm", "encoder", "adapter")} | changed
-    arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+    values = {name: getattr(options, name) for name in ("rows", "store", "lm", "encoder", "adapter")} | changed
+    arguments = [text for name, value in values.items() for text in (f"--{name}", str(value))]
     return [sys.executable, __file__, "--part", part, *arguments]
 
 
@@ -376,9 +377,9 @@ def main() -> None:
         options.rows = Path(scratch) / "all.jsonl"
         for options.lm, options.encoder, batches in sizes:
             options.store = Path(scratch) / f"{options.lm}-{options.encoder}"
-            apart = differences(options)
+            loss_difference = differences(options)
             for batch in batches:
-                result["sizes"].append(compare(options, batch) | {"loss_difference": apart})
+                result["sizes"].append(compare(options, batch) | {"loss_difference": loss_difference})
                 print(json.dumps(result["sizes"][-1]), flush=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

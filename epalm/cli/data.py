@@ -60,8 +60,8 @@ def check(
         raise DataError(f"{folder}: {name}: no split can be used")
     unusable = result.unusable(split) if split else list(result.unreadable)
     if unusable:
-        named = ", ".join(f"'{one}'" for one in unusable)
-        raise DataError(f"{folder}: {name}: split{'s' if len(unusable) > 1 else ''} {named} cannot be used")
+        names = ", ".join(f"'{name}'" for name in unusable)
+        raise DataError(f"{folder}: {name}: split{'s' if len(unusable) > 1 else ''} {names} cannot be used")
 
 
 @data_app.command(epilog=_ROWS_HELP)
@@ -78,8 +78,8 @@ def rows(
     from epalm.data.check import describe_split, write_rows
 
     check_writable(output, "--output")
-    found = write_rows(name, folder, split, output, skip_missing=skip_missing)
-    typer.echo(f"{output}: {describe_split(name, found)}")
+    result = write_rows(name, folder, split, output, skip_missing=skip_missing)
+    typer.echo(f"{output}: {describe_split(name, result)}")
 
 
 @data_app.command("import", epilog=_IMPORT_HELP)

@@ -35,8 +35,8 @@ def usage(error: Any) -> str:
     message = error.format_message().rstrip(".")
     if error.ctx and hasattr(error, "possibilities"):  # of an option that there is not
         option = error.option_name
-        known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
-        message = f"no such option {option}{nearest_option(option, known)}"
+        options = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
+        message = f"no such option {option}{nearest_option(option, options)}"
     return f"{message} (see {command} --help)"
 
 

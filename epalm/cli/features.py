@@ -48,17 +48,17 @@ def build(
     """Perceive every file of a recipe's rows that is not in its store yet."""
     from epalm.recipe import read_recipe
 
-    wanted = read_recipe(recipe, context.obj)
+    settings = read_recipe(recipe, context.obj)
     if json_file is not None:
         check_writable(json_file, "--json")
     from epalm.runtime.processes import all_processes
     from epalm.runtime.progress import show_progress
     from epalm.training.feature_building import build_features
 
-    speaks = all_processes().rank == 0
-    with show_progress() if speaks else nullcontext() as show:
-        result = build_features(wanted, show, every_token=tokens)
-    if speaks:
+    is_main = all_processes().rank == 0
+    with show_progress() if is_main else nullcontext() as on_progress:
+        result = build_features(settings, on_progress, every_token=tokens)
+    if is_main:
         _write_json(json_file, result.as_dict())
         typer.echo(result.as_text())
 
@@ -84,8 +84,8 @@ def verify(folder: Place = None) -> None:
     damaged = 0
     stores = _stores(folder)
     for store in stores:
-        with show_progress() as show:
-            report = report_on(store, checksums=True, on_progress=show)
+        with show_progress() as on_progress:
+            report = report_on(store, checksums=True, on_progress=on_progress)
         damaged += len(report.damaged)
         typer.echo(report.as_text())
     if damaged:
@@ -120,10 +120,10 @@ def _stores(folder: Path | None) -> list[Path]:
     from epalm.data.store import default_place, stores_below
 
     place = folder or default_place()
-    found = stores_below(place)
-    if not found:
+    stores = stores_below(place)
+    if not stores:
         raise DataError(f"{place}: there is no feature store; `epalm features build` makes one")
-    return found
+    return stores
 
 
 def _write_json(path: Path | None, result: dict[str, Any]) -> None:

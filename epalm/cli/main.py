@@ -47,7 +47,7 @@ from epalm.runtime.outputs import check_writable, write_whole
 from epalm.runtime.progress import show_progress
 
 if TYPE_CHECKING:
-    from epalm.evaluation.asking import BaseAnswerer
+    from epalm.evaluation.asking import Asked
     from epalm.recipe import DataSettings
 
 app = typer.Typer(
@@ -76,7 +76,9 @@ def train(
             help="YAML file, whose relative paths start at the file, or a recipe of the package, such as toy_image.",
         ),
     ] = None,
-    named: Annotated[str | None, typer.Option("--recipe", metavar="RECIPE", help="The same, as an option.")] = None,
+    recipe_option: Annotated[
+        str | None, typer.Option("--recipe", metavar="RECIPE", help="The same, as an option.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write the adapter to.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in DIR.")] = False,
     json_file: JsonFile = None,
@@ -92,22 +94,22 @@ def train(
 
         typer.echo(describe_settings(Recipe))
         return
-    if recipe is not None and named is not None:
-        raise ConfigError(f"--recipe: '{named}' is given as well as '{recipe}'; leave one of them out")
+    if recipe is not None and recipe_option is not None:
+        raise ConfigError(f"--recipe: '{recipe_option}' is given as well as '{recipe}'; leave one of them out")
     overrides = _without_store(context.obj) if no_store else dict(context.obj)
     if output is not None:
         overrides["output"] = output
-    wanted = read_recipe(named if recipe is None else recipe, overrides)
-    if recipe is None and named is None:
+    full_recipe = read_recipe(recipe_option if recipe is None else recipe, overrides)
+    if recipe is None and recipe_option is None:
         raise ConfigError(
             "train: no recipe is named; give a YAML file or a name that `epalm recipes` lists, such as toy_image"
         )
-    _check_results([("--json", json_file)], {"--output": wanted.output, "data.train": wanted.data.train})
+    _check_results([("--json", json_file)], {"--output": full_recipe.output, "data.train": full_recipe.data.train})
     from epalm.runtime.processes import is_main_process
     from epalm.training import run_recipe
 
-    with show_progress() if is_main_process() else nullcontext() as show:
-        result = run_recipe(wanted, show, resume=resume, on_warning=warn, java=not no_java)
+    with show_progress() if is_main_process() else nullcontext() as on_progress:
+        result = run_recipe(full_recipe, on_progress, resume=resume, on_warning=warn, java=not no_java)
     if is_main_process():
         _write_json(json_file, result.as_dict())
         typer.echo(result.as_text())
@@ -154,11 +156,11 @@ def evaluate(
     from epalm.runtime.processes import is_main_process
     from epalm.training.rows import rows_to_score
 
-    wanted, settings = _rows_wanted(data, context.obj)
-    rows = rows_to_score(wanted, require_answers=predictions is None and output is None)
-    answerer = Answerer.load(adapter, settings, on_warning=warn)
-    with show_progress() if is_main_process() else nullcontext() as show:
-        evaluation = score_rows(answerer, rows.rows, show, rows.where, java=not no_java)
+    data_settings, settings = _data_settings(data, context.obj)
+    rows = rows_to_score(data_settings, require_answers=predictions is None and output is None)
+    answerer = Answerer.load(adapter, settings)
+    with show_progress() if is_main_process() else nullcontext() as on_progress:
+        evaluation = score_rows(answerer, rows.rows, on_progress, rows.where, java=not no_java)
     if not is_main_process():
         return
     if predictions is not None:
@@ -181,17 +183,19 @@ def caption(
     """Say what is in files."""
     from epalm.runtime.processes import is_main_process
 
-    heard = _sounds_of(files, sounds)
-    asked = _asked(adapter, others, context.obj)
-    texts = asked.caption([asked.media(file, sound) for file, sound in zip(files, heard, strict=True)])
+    own_sounds = _sounds_of(files, sounds)
+    answerer = _load_answerer(adapter, others, context.obj)
+    texts = answerer.caption([answerer.media(file, sound) for file, sound in zip(files, own_sounds, strict=True)])
     if not is_main_process():
         return
-    captions = [_said(file, sound, caption=text) for file, sound, text in zip(files, heard, texts, strict=True)]
+    captions = [
+        _answer_facts(file, sound, caption=text) for file, sound, text in zip(files, own_sounds, texts, strict=True)
+    ]
     if as_json:
         typer.echo(json.dumps(captions))
         return
-    for one in captions:
-        typer.echo(f"{one['file']}: {one['caption']}" if len(files) > 1 else one["caption"])
+    for answer in captions:
+        typer.echo(f"{answer['file']}: {answer['caption']}" if len(files) > 1 else answer["caption"])
 
 
 @app.command(epilog=ASK_HELP + KINDS_HELP + ANSWER_SETTINGS)
@@ -207,11 +211,11 @@ def ask(
     """Answer a question about a file."""
     from epalm.runtime.processes import is_main_process
 
-    (heard,) = _sounds_of([file], sounds)
-    asked = _asked(adapter, others, context.obj)
-    text = asked.ask(asked.media(file, heard), question)
+    (sound,) = _sounds_of([file], sounds)
+    answerer = _load_answerer(adapter, others, context.obj)
+    text = answerer.ask(answerer.media(file, sound), question)
     if is_main_process():
-        typer.echo(json.dumps(_said(file, heard, question=question, answer=text)) if as_json else text)
+        typer.echo(json.dumps(_answer_facts(file, sound, question=question, answer=text)) if as_json else text)
 
 
 @app.command(epilog=INFO_HELP + SETTINGS)
@@ -312,25 +316,23 @@ def _without_store(overrides: dict[str, Any]) -> dict[str, Any]:
     return {**overrides, "data.store": False}
 
 
-def _rows_wanted(manifest: Path | None, overrides: dict[str, Any]) -> tuple[DataSettings, dict[str, Any]]:
+def _data_settings(manifest: Path | None, overrides: dict[str, Any]) -> tuple[DataSettings, dict[str, Any]]:
     """Where the rows to score are, and the settings that are left for the adapter."""
     from epalm.recipe import build_recipe
 
-    named = {name: value for name, value in overrides.items() if name in _ROWS}
-    if manifest is not None and named:
-        raise ConfigError(f"--{next(iter(named))}: --data says which rows to score; leave one of them out")
-    ready = {name: value for name, value in overrides.items() if name.startswith("data.features")}
-    wanted = build_recipe({}, {**named, **ready, "data.validation": manifest}).data
-    return wanted, {name: value for name, value in overrides.items() if name not in named}
+    row_settings = {name: value for name, value in overrides.items() if name in _ROWS}
+    if manifest is not None and row_settings:
+        raise ConfigError(f"--{next(iter(row_settings))}: --data says which rows to score; leave one of them out")
+    feature_settings = {name: value for name, value in overrides.items() if name.startswith("data.features")}
+    data = build_recipe({}, {**row_settings, **feature_settings, "data.validation": manifest}).data
+    return data, {name: value for name, value in overrides.items() if name not in row_settings}
 
 
-def _asked(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> BaseAnswerer:
+def _load_answerer(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> Asked:
     """What is to answer: one adapter, or several on one language model."""
     from epalm.evaluation import AdapterSet, Answerer
 
-    if others:
-        return AdapterSet.load([adapter, *others], overrides, on_warning=warn)
-    return Answerer.load(adapter, overrides, on_warning=warn)
+    return AdapterSet.load([adapter, *others], overrides) if others else Answerer.load(adapter, overrides)
 
 
 def _sounds_of(files: list[Path], sounds: list[Path] | None) -> Sequence[Path | None]:
@@ -340,14 +342,14 @@ def _sounds_of(files: list[Path], sounds: list[Path] | None) -> Sequence[Path | 
     return sounds or [None] * len(files)
 
 
-def _said(file: Path, sound: Path | None, **texts: str) -> dict[str, str]:
+def _answer_facts(file: Path, sound: Path | None, **texts: str) -> dict[str, str]:
     """What was said of an input, for JSON."""
     return {"file": str(file), **({} if sound is None else {"audio": str(sound)}), **texts}
 
 
-def _check_results(results: list[tuple[str, Path | None]], taken: dict[str, Path | None]) -> None:
+def _check_results(results: list[tuple[str, Path | None]], reserved: dict[str, Path | None]) -> None:
     """See that results can be written where nothing else is, before hours of work are spent on them."""
-    places = {name: path.absolute() for name, path in taken.items() if path is not None}
+    places = {name: path.absolute() for name, path in reserved.items() if path is not None}
     for name, path in results:
         if path is None:
             continue

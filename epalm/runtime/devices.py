@@ -36,8 +36,8 @@ def usable_device(given: str | torch.device, name: str = "device", *, meta: bool
     except (RuntimeError, AssertionError, ImportError, TypeError):
         usable = False
     if not usable:
-        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-        raise ConfigError(f"{name}: '{given}' cannot be used here; choose from {', '.join(there)}")
+        choices = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise ConfigError(f"{name}: '{given}' cannot be used here; choose from {', '.join(choices)}")
     return device
 
 

@@ -32,13 +32,13 @@ def fingerprint(module: nn.Module) -> str | None:
     if hasattr(module, _REMEMBERED):
         return cast(str, getattr(module, _REMEMBERED))
     digest = hashlib.sha256()
-    kept: dict[int, bytes] = {
+    imprints: dict[int, bytes] = {
         id(part.weight): cast(bytes, part.imprint) for part in module.modules() if hasattr(part, "imprint")
     }
     for name, parameter in sorted(module.named_parameters()):
         if parameter.is_meta or is_traceable_wrapper_subclass(parameter):
             return None
-        digest.update(f"{name} ".encode() + (kept.get(id(parameter)) or imprint(parameter)))
+        digest.update(f"{name} ".encode() + (imprints.get(id(parameter)) or imprint(parameter)))
     return digest.hexdigest()
 
 
@@ -62,11 +62,11 @@ def imprint(weight: Tensor) -> bytes:
 @torch.no_grad()
 def digest(module: nn.Module) -> str:
     """Hexadecimal SHA-256 of every bit of `module`'s parameters and buffers, their names, shapes and dtypes."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()], key=lambda pair: pair[0]):
-        found.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
-        found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy().data)
-    return found.hexdigest()
+        sha256.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
+        sha256.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy().data)
+    return sha256.hexdigest()
 
 
 def content_fingerprint(tensors: Mapping[str, Tensor]) -> str:

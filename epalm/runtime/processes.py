@@ -16,7 +16,7 @@ from accelerate.utils import gather_object, parse_flag_from_env
 
 from epalm.errors import ConfigError
 
-_One = TypeVar("_One")
+_T = TypeVar("_T")
 _WRAPPERS = {
     "FSDP": "ACCELERATE_USE_FSDP",
     "DeepSpeed": "ACCELERATE_USE_DEEPSPEED",
@@ -34,7 +34,7 @@ class Processes:
     count: int = 1
     """How many there are."""
 
-    def share(self, value: _One) -> list[_One]:
+    def share(self, value: _T) -> list[_T]:
         """What each of them gives, in the order of their ranks; all of them must ask, and wait for the last."""
         return [value] if self.count == 1 else gather_object([value])
 
@@ -85,11 +85,11 @@ def require_own_devices(device: str | None) -> None:
         ConfigError: they would.
     """
     kind, _, index = (device or "").partition(":")
-    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
-    if here > 1 and index and kind != "cpu":
+    local_count = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+    if local_count > 1 and index and kind != "cpu":
         raise ConfigError(
-            f"model.device: '{device}' would put all {here} processes of this machine on one device; leave it out, and "
-            "each takes the GPU of its number"
+            f"model.device: '{device}' would put all {local_count} processes of this machine on one device; leave it "
+            "out, and each takes the GPU of its number"
         )
 
 
@@ -111,7 +111,7 @@ def wait_for_everyone() -> None:
     processes().wait_for_everyone()
 
 
-def divide_work(items: Sequence[Any], work: Callable[[Sequence[Any]], Sequence[_One]]) -> list[_One]:
+def divide_work(items: Sequence[Any], work: Callable[[Sequence[Any]], Sequence[_T]]) -> list[_T]:
     """What `work` makes of every item, in their order; each process does its share, and all get the whole.
 
     Args:
@@ -119,7 +119,7 @@ def divide_work(items: Sequence[Any], work: Callable[[Sequence[Any]], Sequence[_
         work: gives one result for each of the items it gets.
     """
     own = all_processes()
-    results: list[_One | None] = [None] * len(items)
+    results: list[_T | None] = [None] * len(items)
     for rank, share in enumerate(own.share(list(work(items[own.rank :: own.count])))):
         results[rank :: own.count] = share
     return results  # type: ignore[return-value]

@@ -20,23 +20,23 @@ def show_progress() -> Iterator[Callable[[str, int, int], None]]:
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines().tell
+        yield _Lines().report
         return
-    known: dict[str, int] = {}
+    tasks: dict[str, int] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bars = Progress(*columns, console=console)
 
-    def show(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int) -> None:
         key, _, detail = what.partition(":")
-        if key not in known:
+        if key not in tasks:
             bars.start()
-            known[key] = bars.add_task(key, total=total)
-        bars.update(TaskID(known[key]), completed=done, total=total, description=f"{key}{detail}")
+            tasks[key] = bars.add_task(key, total=total)
+        bars.update(TaskID(tasks[key]), completed=done, total=total, description=f"{key}{detail}")
 
     try:
-        yield show
+        yield report
     finally:
-        if known:  # with nothing under way there is nothing to be seen, not even an empty line
+        if tasks:  # with nothing under way there is nothing to be seen, not even an empty line
             bars.stop()
 
 
@@ -44,22 +44,22 @@ class _Lines:
     """A line for every tenth, for logs: a bar would be drawn there once, at the end."""
 
     def __init__(self) -> None:
-        self._told: dict[str, int] = {}
+        self._last_tenth: dict[str, int] = {}
         """The last tenth of each."""
-        self._begun: dict[str, tuple[float, int]] = {}
+        self._started: dict[str, tuple[float, int]] = {}
         """When it was first heard of each, and how much was done then."""
 
-    def tell(self, what: str, done: int, total: int) -> None:
+    def report(self, what: str, done: int, total: int) -> None:
         """It is `done` of `total`."""
         key, tenth = what.partition(":")[0], 10 * done // total
-        if key not in self._begun or done <= self._begun[key][1]:
-            self._begun[key] = (time.monotonic(), done)
-        if done < total and self._told.get(key, 0) == tenth:
+        if key not in self._started or done <= self._started[key][1]:
+            self._started[key] = (time.monotonic(), done)
+        if done < total and self._last_tenth.get(key, 0) == tenth:
             return
-        self._told[key] = tenth
-        began, first = self._begun[key]
-        left = ""
+        self._last_tenth[key] = tenth
+        began, first = self._started[key]
+        remaining = ""
         if first < done < total:
             seconds = (time.monotonic() - began) / (done - first) * (total - done)
-            left = f", {timedelta(seconds=round(seconds))} left"
-        print(f"{what} ({done}/{total}{left})", file=sys.stderr, flush=True)
+            remaining = f", {timedelta(seconds=round(seconds))} left"
+        print(f"{what} ({done}/{total}{remaining})", file=sys.stderr, flush=True)

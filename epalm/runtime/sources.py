@@ -33,8 +33,8 @@ def resolve_source(name: str | Path) -> str:
         return str(Path(name).expanduser()) if name.startswith("~") else name
     folder = _TOY_ROOT / name.removeprefix(TOY_PREFIX)
     if not (folder / "config.json").is_file():
-        known = ", ".join(sorted(TOY_PREFIX + child.name for child in _TOY_ROOT.glob("*") if child.is_dir()))
-        raise ConfigError(f"{name}: no such toy backbone; there are {known or 'none'}")
+        names = ", ".join(sorted(TOY_PREFIX + child.name for child in _TOY_ROOT.glob("*") if child.is_dir()))
+        raise ConfigError(f"{name}: no such toy backbone; there are {names or 'none'}")
     return str(folder)
 
 

@@ -47,7 +47,7 @@ class Batches:
         rows: dict[Hashable, list[int]] = defaultdict(list)
         for row in torch.randperm(len(self.kinds), generator=generator).tolist():
             rows[self.kinds[row]].append(row)
-        batches = [batch for same in rows.values() for batch in self._cut(same)]
+        batches = [batch for kind_rows in rows.values() for batch in self._cut(kind_rows)]
         return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
 
     def after(self, step: int) -> Iterator[list[int]]:
@@ -58,13 +58,13 @@ class Batches:
             place = 0
 
     def _cut(self, rows: list[int]) -> Iterator[list[int]]:
-        pool = self.batch_size * (_POOL if self.lengths else 1)
-        for start in range(0, len(rows), pool):
-            some = rows[start : start + pool]
+        pool_size = self.batch_size * (_POOL if self.lengths else 1)
+        for start in range(0, len(rows), pool_size):
+            pool_rows = rows[start : start + pool_size]
             if self.lengths:
-                some = sorted(some, key=self.lengths.__getitem__)
-            for first in range(0, len(some), self.batch_size):
-                yield some[first : first + self.batch_size]
+                pool_rows = sorted(pool_rows, key=self.lengths.__getitem__)
+            for first in range(0, len(pool_rows), self.batch_size):
+                yield pool_rows[first : first + self.batch_size]
 
 
 def share_of(batch: Sequence[int], part: int, parts: int) -> Sequence[int]:

@@ -64,7 +64,7 @@ class Checkpoints:
         """
         target = self.directory / f"{_PREFIX}{checkpoint.step:08d}"
         part = self.directory / f"{_UNFINISHED}{os.getpid()}"
-        made = [folder for folder in (self.directory, *self.directory.parents) if not folder.exists()]
+        created = [folder for folder in (self.directory, *self.directory.parents) if not folder.exists()]
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._sweep(part)
@@ -73,8 +73,8 @@ class Checkpoints:
                 save_file({key: value.contiguous() for key, value in tensors.items()}, part / f"{name}.safetensors")
             state = {"step": checkpoint.step, "identity": dict(self.identity), **checkpoint.state}
             (part / _STATE).write_text(json.dumps(state), encoding="utf-8")
-            sums = {path.name: _checksum(path) for path in sorted(part.iterdir())}
-            (part / _CHECKSUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+            checksums = {path.name: _checksum(path) for path in sorted(part.iterdir())}
+            (part / _CHECKSUMS).write_text(json.dumps(checksums, indent=1), encoding="utf-8")
             for path in (*part.iterdir(), part):
                 _flush(path)
             shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step
@@ -82,23 +82,23 @@ class Checkpoints:
             _flush(self.directory)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(part, ignore_errors=True)
-            for folder in made:
+            for folder in created:
                 if folder.is_dir():
                     folder.rmdir()
             reason = getattr(error, "strerror", None) or str(error)
             raise AdapterError(
                 f"checkpoint: {target} cannot be written: {reason}; the earlier ones are as they were"
             ) from None
-        upto = [path for path in self._all() if path <= target]
-        for other in {*self._all()}.difference(upto[-self.keep :]):
+        up_to = [path for path in self._all() if path <= target]
+        for other in {*self._all()}.difference(up_to[-self.keep :]):
             shutil.rmtree(other, ignore_errors=True)
         return target
 
-    def newest(self, tell: Callable[[str], None] = lambda line: None) -> Checkpoint | None:
+    def newest(self, on_warning: Callable[[str], None] = lambda line: None) -> Checkpoint | None:
         """The newest one that is whole.
 
         Args:
-            tell: called with a line about each damaged one that is passed over.
+            on_warning: called with a line about each damaged one that is passed over.
 
         Raises:
             ConfigError: it was written under other settings.
@@ -109,13 +109,13 @@ class Checkpoints:
                 checkpoint = _read(path)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
                 instead = "the run begins anew, for there is none before" if path == paths[0] else "the one before"
-                tell(f"checkpoint: {path} is damaged ({error}) and passed over: {instead}")
+                on_warning(f"checkpoint: {path} is damaged ({error}) and passed over: {instead}")
                 continue
             self._require_same(checkpoint.state["identity"], path)
             return checkpoint
         return None
 
-    def there(self) -> bool:
+    def exist(self) -> bool:
         """Whether there is one, whole or not."""
         return bool(self._all())
 
@@ -128,29 +128,29 @@ class Checkpoints:
 
     def _sweep(self, part: Path) -> None:
         """What a process that was killed while writing has left."""
-        for left in (part, *self.directory.glob(f"{_UNFINISHED}*")):
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in (part, *self.directory.glob(f"{_UNFINISHED}*")):
+            shutil.rmtree(leftover, ignore_errors=True)
 
-    def _require_same(self, before: Mapping[str, Any], path: Path) -> None:
-        before = {f"text.{name}": value for name, value in FORMER_TEXT.items()} | dict(before)
-        now = json.loads(json.dumps(dict(self.identity)))
-        changed = sorted(name for name in now if before.get(name) != now[name])
+    def _require_same(self, saved: Mapping[str, Any], path: Path) -> None:
+        saved = {f"text.{name}": value for name, value in FORMER_TEXT.items()} | dict(saved)
+        current = json.loads(json.dumps(dict(self.identity)))
+        changed = sorted(name for name in current if saved.get(name) != current[name])
         if changed:
             name = changed[0]
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
             raise ConfigError(
-                f"{path}: was written with {name} {before.get(name)}, now it is {now.get(name)}{more}; "
+                f"{path}: was written with {name} {saved.get(name)}, now it is {current.get(name)}{more}; "
                 "resume with the settings of the run, or give another output"
             )
 
 
 def _read(path: Path) -> Checkpoint:
-    sums = json.loads((path / _CHECKSUMS).read_text(encoding="utf-8"))
-    for name, wanted in sums.items():
-        if _checksum(path / name) != wanted:
+    checksums = json.loads((path / _CHECKSUMS).read_text(encoding="utf-8"))
+    for name, expected in checksums.items():
+        if _checksum(path / name) != expected:
             raise ValueError(f"{name} is not what was written")
     state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-    groups = [name for name in sums if name.endswith(".safetensors")]
+    groups = [name for name in checksums if name.endswith(".safetensors")]
     tensors = {name.removesuffix(".safetensors"): load_file(path / name) for name in groups}
     return Checkpoint(state.pop("step"), tensors, state)
 

@@ -93,11 +93,11 @@ def convert_original(
             "give --adapter.start, --adapter.end and --adapter.levels"
         )
     model.load_trained_state_dict(original.tensors(modality))
-    kept = {"torch_dtype": recipe.model.torch_dtype, "attn_implementation": recipe.model.attn_implementation}
+    model_settings = {"torch_dtype": recipe.model.torch_dtype, "attn_implementation": recipe.model.attn_implementation}
     model.save_pretrained(
         recipe.output,
         {
-            "model": kept,
+            "model": model_settings,
             "text": recipe.text.model_dump(mode="json"),
             "generation": recipe.generation.model_dump(mode="json"),
             "converted_from": Path(path).name,
@@ -109,12 +109,12 @@ def convert_original(
 def _require_sizes(original: OriginalCheckpoint, model: PerceptualLM, modality: str) -> None:
     """See that the file's sizes are those of the backbones."""
     anatomy = model.anatomy
-    for part, what, there, here in (
+    for part, what, saved, actual in (
         (model.source, "width D", original.width, anatomy.width),
         (model.source, "word-embedding width W", original.embedding_width, anatomy.embedding_width),
         (model.encoders[modality].name, "width E", original.encoder_width, model.perception.widths[modality]),
     ):
-        if there is not None and there != here:
+        if saved is not None and saved != actual:
             raise AdapterError(
-                f"{original.where}: was trained for {what} {there}, {part} has {here}; name the one it was trained on"
+                f"{original.where}: was trained for {what} {saved}, {part} has {actual}; name the one it was trained on"
             )

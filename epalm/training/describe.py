@@ -68,13 +68,13 @@ def _describe_adapter(source: str) -> Description:
     card = saved.card
     facts = card.model_dump(mode="json")
     facts["tensors"] = {name: list(tensor.shape) for name, tensor in saved.tensors.items()}
-    held = card.language_model.quantization
+    quantization = card.language_model.quantization
     lines = [
         ("adapter", source),
         ("preset", card.adapter.preset),
         ("language model", f"{card.language_model.source or 'live'} ({card.language_model.family})"),
-        *([("held in", held)] if held != "none" else []),
-        *((f"{name} encoder", encoder.source or _ready(encoder)) for name, encoder in card.encoders.items()),
+        *([("held in", quantization)] if quantization != "none" else []),
+        *((f"{name} encoder", encoder.source or _feature_source(encoder)) for name, encoder in card.encoders.items()),
         *((f"{name} levels", f"{encoder.used_levels}") for name, encoder in card.encoders.items()),
         *(("frames of a clip", f"{encoder.frames}") for encoder in card.encoders.values() if encoder.frames),
         *(("of long sounds", encoder.long_sounds) for encoder in card.encoders.values() if encoder.long_sounds),
@@ -87,9 +87,9 @@ def _describe_adapter(source: str) -> Description:
         ("learned", f"{' and '.join(card.metadata.get('tasks', ())) or 'unknown'}"),
         ("trained", f"{card.trained_parameters:,} parameters, {card.trained_share:.4%} of all"),
     ]
-    told = [f"{name:<16} {fact}" for name, fact in lines if card.encoders or name != "window"]
-    told += [f"  {name:<40} {tuple(tensor.shape)}" for name, tensor in saved.tensors.items()]
-    return Description("\n".join(told), facts)
+    text_lines = [f"{name:<16} {fact}" for name, fact in lines if card.encoders or name != "window"]
+    text_lines += [f"  {name:<40} {tuple(tensor.shape)}" for name, tensor in saved.tensors.items()]
+    return Description("\n".join(text_lines), facts)
 
 
 def _describe_recipe(source: str, recipe: Recipe) -> Description:
@@ -113,7 +113,7 @@ def _describe_recipe(source: str, recipe: Recipe) -> Description:
     return Description(f"recipe {source}: {recipe.adapter.preset}\n{summary}", facts)
 
 
-def _ready(encoder: EncoderCard) -> str:
+def _feature_source(encoder: EncoderCard) -> str:
     return f"none: ready features{f' of {encoder.features_by}' if encoder.features_by else ''}"
 
 

@@ -72,8 +72,8 @@ def build_features(
     if recipe.data.validation is None:
         require_rows(recipe.data)
     training = training_rows(recipe.data, recipe.perceives, require_answers=False)
-    trained = list(training.rows)
-    scored = validation_rows(recipe.data, recipe.perceives, require_answers=False).rows
+    rows = list(training.rows)
+    to_score = validation_rows(recipe.data, recipe.perceives, require_answers=False).rows
     dtype = recipe.model.dtype()
     model = PerceptualLM.build(
         weightless_language_model(recipe.model.language_model),
@@ -92,9 +92,9 @@ def build_features(
         model, recipe.data, views=views, skip_bad=skip_bad, place=default_place(), every_token=every_token
     )
     started = time.perf_counter()
-    perceived.perceive([row.media for row in scored], on_progress)
-    perceived.perceive([row.media for row in trained], on_progress, training=True)
-    _, skipped = without_bad_media(trained, perceived, recipe.data.most_bad_media, training.where)
+    perceived.perceive([row.media for row in to_score], on_progress)
+    perceived.perceive([row.media for row in rows], on_progress, training=True)
+    _, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, training.where)
     seconds = time.perf_counter() - started
     stores = [kept.store.folder for kept in perceived.kept.values() if isinstance(kept, CachedFeatures)]
     return BuiltFeatures(tuple(report_on(folder) for folder in stores), skipped, seconds)

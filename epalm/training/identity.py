@@ -43,8 +43,8 @@ def run_identity(
 
 
 def digest_of(rows: Sequence[Row]) -> str:
-    """Hexadecimal SHA-256 of all that is learned from rows, or asked of them, in their order."""
-    found = hashlib.sha256()
+    """Hexadecimal SHA-256 of all that rows teach, or ask, in their order."""
+    sha256 = hashlib.sha256()
     for row in rows:
-        found.update(repr((row.id, sorted(row.media.items()), row.question, row.targets, row.weights)).encode())
-    return found.hexdigest()
+        sha256.update(repr((row.id, sorted(row.media.items()), row.question, row.targets, row.weights)).encode())
+    return sha256.hexdigest()

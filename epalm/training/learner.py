@@ -56,7 +56,7 @@ class Learner:
         settings: TrainingSettings,
         steps: int,
     ) -> None:
-        self.bare, self.accelerator, self.tasks, self.perceived = model, accelerator, tasks, perceived
+        self.unwrapped, self.accelerator, self.tasks, self.perceived = model, accelerator, tasks, perceived
         self.settings, self.steps = settings, steps
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), eps=settings.adam_epsilon)
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -101,16 +101,16 @@ class Learner:
         settings = self.settings
         pairs = self._encoded(step, rows)
         # The legacy mask lets the slot see padding: then every part has that of the whole batch.
-        columns = max(sum(map(len, pair)) for pair in pairs) if self.bare.config.mask == "legacy" else 0
-        share = torch.zeros((), device=self.bare.device)
+        columns = max(sum(map(len, pair)) for pair in pairs) if self.unwrapped.config.mask == "legacy" else 0
+        share = torch.zeros((), device=self.unwrapped.device)
         for part in self.own_parts:
             # Every process takes part in every step; where it has no row, what it does weighs nothing.
             places = share_of(range(len(rows)), part, self.parts)
             weight = self._weight([pairs[place] for place in places], pairs)
             places = places or range(1)
-            some = [pairs[place] for place in places]
+            part_pairs = [pairs[place] for place in places]
             with nullcontext() if part == self.own_parts[-1] else self.accelerator.no_sync(self.model):
-                loss = weight * self._loss(step, some, [media[place] for place in places], columns)
+                loss = weight * self._loss(step, part_pairs, [media[place] for place in places], columns)
                 # Processes' gradients are averaged, and here they are to be summed.
                 self.scaler.scale(loss * self.accelerator.num_processes).backward()
             share += loss.detach()
@@ -123,32 +123,32 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         return share
 
-    def note(self, step: int, rows: Sequence[Row]) -> bool:
+    def replay(self, step: int, rows: Sequence[Row]) -> bool:
         """Have the lower layers keep of an earlier step what they kept then; nothing is computed.
 
         On the CPU a text that is kept may differ by a rounding from one that is not.
 
         Args:
-            step: counts from 0; to be noted one after the other.
+            step: counts from 0; to be replayed one after the other.
             rows: of the whole batch.
 
         Returns:
-            Whether there is more to be noted.
+            Whether there is more to be replayed.
         """
-        kept = self.lower_layers
-        if kept is None or kept.full or self.bare.device.type != "cpu":
+        cache = self.lower_layers
+        if cache is None or cache.full or self.unwrapped.device.type != "cpu":
             return False
         pairs = self._encoded(step, rows)
         for part in self.own_parts:
             places = share_of(range(len(rows)), part, self.parts) or range(1)
             batch = collate([pairs[place] for place in places], self.tasks.pad_id)
-            kept.claim(*predicting(batch.input_ids, batch.attention_mask))
+            cache.claim(*predicting(batch.input_ids, batch.attention_mask))
         return True
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """What the optimizer keeps for each trained tensor, by its number and a name."""
         state = self.optimizer.state_dict()["state"]
-        return {f"{number}.{name}": value for number, one in state.items() for name, value in one.items()}
+        return {f"{number}.{name}": value for number, slots in state.items() for name, value in slots.items()}
 
     def state(self) -> dict[str, Any]:
         """Rates, schedule and loss scale, for JSON."""
@@ -160,13 +160,13 @@ class Learner:
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Be as `optimizer_tensors` and `state` told it."""
-        kept: dict[int, dict[str, Tensor]] = {}
+        slots: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             number, _, name = key.partition(".")
-            kept.setdefault(int(number), {})[name] = value
+            slots.setdefault(int(number), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         groups = [group | {"lr": rate} for group, rate in zip(groups, state["rates"], strict=True)]
-        self.optimizer.load_state_dict({"state": kept, "param_groups": groups})
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.schedule.last_epoch = state["schedule"]
         self.scaler.load_state_dict(state["scaler"])
 
@@ -175,11 +175,11 @@ class Learner:
         draws = random.Random(f"{self.settings.seed} {step}")
         return [self.tasks.encode(row, draws) for row in rows]
 
-    def _weight(self, some: Sequence[Encoded], whole: Sequence[Encoded]) -> float:
+    def _weight(self, part: Sequence[Encoded], whole: Sequence[Encoded]) -> float:
         """What the loss of some rows counts for in that of the batch."""
         if self.settings.loss_scale == "original":
-            return len(some) / len(whole)
-        return self._labels(some) / self._labels(whole)
+            return len(part) / len(whole)
+        return self._labels(part) / self._labels(whole)
 
     def _labels(self, pairs: Sequence[Encoded]) -> int:
         """Tokens that are learned, as `collate` labels them."""
@@ -190,7 +190,7 @@ class Learner:
     def _loss(self, step: int, pairs: Sequence[Encoded], media: Sequence[Media], columns: int) -> Tensor:
         """Of some rows of a batch, padded to so many columns at least."""
         batch = collate(pairs, self.tasks.pad_id, loss_on=self.settings.loss_on, least=columns)
-        require_known_tokens(batch.input_ids, self.bare)
+        require_known_tokens(batch.input_ids, self.unwrapped)
         output = self.model(
             batch.input_ids,
             attention_mask=batch.attention_mask,

@@ -115,7 +115,7 @@ def train(
         if checkpoints and (saved := checkpoints.newest(on_warning)):
             run.restore(saved)
         with model.compiled_layers() if settings.compile else nullcontext():
-            return run.through(requests, checkpoints, on_step, score)
+            return run.run(requests, checkpoints, on_step, score)
 
 
 class _Run:
@@ -148,13 +148,13 @@ class _Run:
             self.accelerator.init_trackers("epalm")
         self.learner = Learner(model, self.accelerator, tasks, perceived, settings, self.steps)
         self.step, self.losses = 0, list[float]()
-        self.looked, self.look_at = time.perf_counter(), 1
-        """When losses were looked at, and the step after which they are next."""
+        self.last_read, self.next_read = time.perf_counter(), 1
+        """When losses were read, and the step after which they are next."""
         self.pending: list[tuple[Tensor, float]] = []
-        """Of the steps that have not been looked at yet: this process's share of the loss, and the rate."""
+        """Of the steps that have not been read yet: this process's share of the loss, and the rate."""
         self.selection = Selection(settings.patience)
 
-    def through(
+    def run(
         self,
         requests: StopRequests,
         checkpoints: Checkpoints | None,
@@ -163,7 +163,7 @@ class _Run:
     ) -> TrainingLog:
         """All steps that are left."""
         started, settings = time.perf_counter(), self.settings
-        self.looked, self.look_at = started, self.step + 1
+        self.last_read, self.next_read = started, self.step + 1
         batches = self.batches.after(self.step)
         self.model.train()
         if score is not None and self._is_scored() and not self.selection.has(self.step):
@@ -173,14 +173,14 @@ class _Run:
             scores = score is not None and self._is_scored()
             # Scores and what comes after the last step may take long: whatever happens there, all is learned.
             saves = scores or self.step == self.steps or self.step % settings.checkpoint_every == 0
-            stops = (saves or self.step >= self.look_at) and self._look(requests, on_step)
+            stops = (saves or self.step >= self.next_read) and self._read_losses(requests, on_step)
             if checkpoints is not None and (saves or stops):
                 self._save(checkpoints)
                 if stops:
                     raise self._stopped(requests, checkpoints)
             if score is not None and scores:
                 self._select(score)
-        if checkpoints is not None and score is not None and self._look(requests, on_step):
+        if checkpoints is not None and score is not None and self._read_losses(requests, on_step):
             raise self._stopped(requests, checkpoints)
         if self.selection.best is not None:
             self.model.load_trained_state_dict(self.selection.best)
@@ -195,11 +195,11 @@ class _Run:
         self.model.load_trained_state_dict(saved.tensors["adapter"])
         self.learner.restore(saved.tensors["optimizer"], saved.state["learner"])
         best = saved.tensors.get("best")
-        kept = None if best is None else {name: tensor.to(self.model.device) for name, tensor in best.items()}
-        self.selection = Selection.of_dict(self.settings.patience, saved.state["selection"], kept)
+        best_tensors = None if best is None else {name: tensor.to(self.model.device) for name, tensor in best.items()}
+        self.selection = Selection.of_dict(self.settings.patience, saved.state["selection"], best_tensors)
         self.step, self.losses = saved.step, list(saved.state["losses"])
         for step, numbers in zip(range(self.step), self.batches.after(0), strict=False):
-            if not self.learner.note(step, [self.rows[number] for number in numbers]):
+            if not self.learner.replay(step, [self.rows[number] for number in numbers]):
                 break
         restore_random_states(saved.state["random"], self.accelerator.process_index)
 
@@ -210,20 +210,20 @@ class _Run:
         self.pending.append((self.learner.learn(self.step, rows, media), rate))
         self.step += 1
 
-    def _look(self, requests: StopRequests, on_step: Callable[[int, int, float], None] | None) -> bool:
+    def _read_losses(self, requests: StopRequests, on_step: Callable[[int, int, float], None] | None) -> bool:
         """Read the losses that are pending, and whether any process was asked to stop.
 
         It waits for the device and for the other processes, which all look after the same steps: by how long theirs
         took. A CPU alone has nothing to wait for.
         """
         device, processes = self.model.device, self.accelerator.num_processes
-        asked, taken = float(requests.number > 0), time.perf_counter() - self.looked
-        mine = torch.stack([*(share for share, _ in self.pending), *torch.tensor([asked, taken], device=device)])
-        *losses, stops, taken = self.accelerator.reduce(mine, reduction="sum").tolist()
+        stop, elapsed = float(requests.number > 0), time.perf_counter() - self.last_read
+        own = torch.stack([*(share for share, _ in self.pending), *torch.tensor([stop, elapsed], device=device)])
+        *losses, stops, elapsed = self.accelerator.reduce(own, reduction="sum").tolist()
         rates, steps = [rate for _, rate in self.pending], 1
         if processes > 1 or device.type != "cpu":
-            steps = round(_SECONDS_BETWEEN_LOOKS / max(taken / processes / max(1, len(losses)), 1e-3))
-        self.looked, self.look_at = time.perf_counter(), self.step + min(max(1, steps), _STEPS_BETWEEN_LOOKS)
+            steps = round(_SECONDS_BETWEEN_LOOKS / max(elapsed / processes / max(1, len(losses)), 1e-3))
+        self.last_read, self.next_read = time.perf_counter(), self.step + min(max(1, steps), _STEPS_BETWEEN_LOOKS)
         self.pending.clear()
         for loss, rate in zip(losses, rates, strict=True):
             step = len(self.losses) + 1
@@ -252,9 +252,9 @@ class _Run:
     def _select(self, score: Callable[[], float]) -> None:
         """Score the adapter as it is now, and keep it if it is the best so far."""
         self.model.eval()
-        reached = score()
-        self.selection.offer(self.step, reached, self.model.trained_state_dict())
-        self.accelerator.log({"score": reached}, step=self.step)
+        value = score()
+        self.selection.offer(self.step, value, self.model.trained_state_dict())
+        self.accelerator.log({"score": value}, step=self.step)
         self.model.train()
 
     def _save(self, checkpoints: Checkpoints) -> None:
@@ -282,7 +282,7 @@ def check_rows(rows: Sequence[Row], tasks: Tasks, model: PerceptualLM, where: st
         UnsupportedModelError: the language model has no tokenizer.
     """
     if not rows:
-        raise DataError("training: there are no rows to learn from")
+        raise DataError("training: there are no rows to train on")
     for row in rows:
         if not row.targets or row.counts_as_wrong:
             raise DataError(f"{name_of(row, where)}: has no answer or caption to train on")

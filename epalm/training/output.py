@@ -34,7 +34,7 @@ def require_resumable(output: Path, resume: bool) -> None:
     Raises:
         ConfigError: it is not, or there is none.
     """
-    unfinished = Checkpoints(output / CHECKPOINTS).there()
+    unfinished = Checkpoints(output / CHECKPOINTS).exist()
     if resume and not unfinished:
         raise ConfigError(f"--resume: there is no unfinished run in {output}; leave it out to begin one")
     if unfinished and not resume:
@@ -49,7 +49,7 @@ def require_writable(output: Path) -> None:
     Raises:
         ConfigError: it is not.
     """
-    made: list[Path] = []
+    created: list[Path] = []
     try:
         names = {path.name for path in output.iterdir()} if os.path.isdir(output) else set()  # noqa: PTH112
         others = {name for name in names if not name.startswith(UNFINISHED)} - {CHECKPOINTS, LOGS, *FILES}
@@ -62,7 +62,7 @@ def require_writable(output: Path) -> None:
         for folder in (*reversed(output.parents), output):  # made, tried and taken away again
             if not os.path.isdir(folder):  # noqa: PTH112
                 folder.mkdir()
-                made.append(folder)
+                created.append(folder)
         with tempfile.TemporaryDirectory(dir=output, prefix=UNFINISHED):
             pass
     except (FileExistsError, NotADirectoryError) as error:
@@ -70,5 +70,5 @@ def require_writable(output: Path) -> None:
     except OSError as error:
         raise ConfigError(f"output: {output} cannot be written: {error.strerror}") from None
     finally:
-        for folder in reversed(made):
+        for folder in reversed(created):
             folder.rmdir()

@@ -19,10 +19,10 @@ from accelerate.utils import gather_object
 
 def random_states(accelerator: Accelerator) -> list[dict[str, Any]]:
     """Those of all processes, in their order; every process must call it."""
-    mine = {"python": random.getstate(), "numpy": _numpy_state(), "torch": _text(torch.get_rng_state())}
+    own = {"python": random.getstate(), "numpy": _numpy_state(), "torch": _text(torch.get_rng_state())}
     if torch.cuda.is_available():
-        mine["cuda"] = _text(torch.cuda.get_rng_state())
-    return list(gather_object([mine])) if accelerator.num_processes > 1 else [mine]
+        own["cuda"] = _text(torch.cuda.get_rng_state())
+    return list(gather_object([own])) if accelerator.num_processes > 1 else [own]
 
 
 def restore_random_states(states: Sequence[dict[str, Any]], process: int) -> None:

@@ -30,14 +30,14 @@ class RowSource:
 
 
 def require_rows(data: DataSettings) -> None:
-    """See that there is something to learn from, before anything is read.
+    """See that there is something to train on, before anything is read.
 
     Raises:
         ConfigError: there is not, or the data set, a split, or where it lies is unknown.
     """
     if data.train is None and (data.dataset is None or data.train_split is None):
         ways = "--data.train ROWS.jsonl" if data.dataset is None else "--data.train_split SPLIT"
-        raise ConfigError(f"data.train: no rows to learn from; give {ways}")
+        raise ConfigError(f"data.train: no rows to train on; give {ways}")
     splits = [
         split
         for manifest, split in ((data.train, data.train_split), (data.validation, data.validation_split))
@@ -118,14 +118,14 @@ def _rows(
             find_media=not data.features,
             on_note=notes.append,
         )
-        found = RowSource(tuple(rows), str(manifest), tuple(notes), (manifest,))
+        source = RowSource(tuple(rows), str(manifest), tuple(notes), (manifest,))
     elif data.dataset is not None and data.root is not None and split is not None:
-        found = _published(data.dataset, data.root, split, skip_missing=data.skip_missing)
+        source = _published(data.dataset, data.root, split, skip_missing=data.skip_missing)
     else:
         return RowSource()
     if perceives:
-        require_perceived(found.rows, perceives, found.where)
-    return found
+        require_perceived(source.rows, perceives, source.where)
+    return source
 
 
 def _published(name: str, root: Path, splits: str, *, skip_missing: bool) -> RowSource:
@@ -134,12 +134,12 @@ def _published(name: str, root: Path, splits: str, *, skip_missing: bool) -> Row
     notes: list[str] = []
     files: dict[Path, None] = {}
     for split in splits.split("+"):
-        found = usable_split(
+        split_rows = usable_split(
             name, root, split, skip_missing=skip_missing, remedy="leave their rows out with --data.skip_missing true"
         )
-        rows += found.rows
-        files |= dict.fromkeys(found.files)
-        notes.append(f"{name} {split}: {describe_split(name, found)}")
+        rows += split_rows.rows
+        files |= dict.fromkeys(split_rows.files)
+        notes.append(f"{name} {split}: {describe_split(name, split_rows)}")
     return RowSource(tuple(rows), f"{root}: {name} {splits}", tuple(notes), tuple(files))
 
 
@@ -149,8 +149,8 @@ def require_learned(perceives: Collection[str], source: RowSource) -> None:
     Raises:
         ConfigError: no row brings one of the modalities that are perceived.
     """
-    brought = {name for row in source.rows for name in row.media}
-    unlearned = [name for name in perceives if name not in brought]
+    modalities = {name for row in source.rows for name in row.media}
+    unlearned = [name for name in perceives if name not in modalities]
     if unlearned and source.rows:
         raise ConfigError(
             f"model.encoders.{unlearned[0]}: no row of {source.where} brings {unlearned[0]}, so nothing of it would be "

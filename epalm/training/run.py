@@ -37,7 +37,7 @@ from epalm.training.checkpoints import Checkpoints
 from epalm.training.identity import digest_of, run_identity
 from epalm.training.loop import TrainingLog, check_rows, check_settings, train
 from epalm.training.output import CHECKPOINTS, LOGS, named_output, require_resumable, require_writable
-from epalm.training.published import beside
+from epalm.training.published import comparison_line
 from epalm.training.rows import require_learned, require_rows, training_rows, validation_rows
 from epalm.training.scores import require_metric, score_on_the_way
 from epalm.training.skipping import Skipped, without_bad_media
@@ -87,7 +87,7 @@ class RunResult:
             *([self.skipped.as_text()] if self.skipped.rows else []),
             *self.notes,
             *([self.evaluation.as_text()] if self.evaluation else []),
-            *([beside(self.published, self.evaluation)] if self.evaluation and self.published.scores else []),
+            *([comparison_line(self.published, self.evaluation)] if self.evaluation and self.published.scores else []),
             f"adapter written to {self.output}{', its predictions and scores beside it' if self.evaluation else ''}",
         ]
         return "\n".join(lines)
@@ -116,7 +116,7 @@ def run_recipe(
 
     Raises:
         AdapterError: the adapter or a checkpoint cannot be written.
-        ConfigError: rows to learn from or `output` are missing or cannot be used, a backbone is wrong, or there is an
+        ConfigError: training data or `output` are missing or cannot be used, a backbone is wrong, or there is an
             unfinished run and `resume` is not asked for, or the other way round; or the processes were not launched
             as they must be.
         DataError: a manifest is wrong, or a row does not suit the backbones; rows are named by number.
@@ -159,7 +159,7 @@ def run_recipe(
     rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, training.where)
     left_out = f"{skipped.rows} ({digest_of(rows)[:8]})"  # a mended file would give every batch other rows
     checkpoints = replace(checkpoints, identity={**identity, "data.rows left out": left_out})
-    scored = partial(score_on_the_way, answerer, validation, recipe.training.metric, on_progress)
+    score = partial(score_on_the_way, answerer, validation, recipe.training.metric, on_progress)
     log = train_on(
         model,
         rows,
@@ -167,7 +167,7 @@ def run_recipe(
         perceived,
         on_progress,
         checkpoints=checkpoints,
-        score=scored if recipe.training.validate_every else None,
+        score=score if recipe.training.validate_every else None,
         on_warning=on_warning,
         log_directory=output / LOGS,
         where=training.where,

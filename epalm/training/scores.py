@@ -18,12 +18,12 @@ def require_metric(metric: str | None, tasks: Tasks, validation: RowSource) -> N
     """
     with_answers = [row for row in validation.rows if row.targets]
     by_task = {task: [row for row in with_answers if row.task == task] for task in {row.task for row in with_answers}}
-    known = {name for task, rows in by_task.items() for name in tasks[task].metrics_for(rows)}
-    if not known:
+    metrics = {name for task, rows in by_task.items() for name in tasks[task].metrics_for(rows)}
+    if not metrics:
         raise ConfigError(f"training.validate_every: no row of {validation.where} has an answer to score by")
-    if metric is not None and metric not in known:
-        told = ", ".join(sorted(known))
-        raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {told}")
+    if metric is not None and metric not in metrics:
+        names = ", ".join(sorted(metrics))
+        raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {names}")
     if metric is not None and (why := get_metric(metric).why_not()) is not None:
         raise ConfigError(f"training.metric: {metric} cannot be computed here: {why}")
 

@@ -16,9 +16,9 @@ def require_trackers(names: Sequence[str]) -> None:
     Raises:
         ConfigError: there is none of that name, or its package is not installed.
     """
-    known = [str(name) for name in LOGGER_TYPE_TO_CLASS]
+    trackers = [str(name) for name in LOGGER_TYPE_TO_CLASS]
     for name in names:
-        if name not in known:
-            raise ConfigError(f"training.report_to: there is no tracker '{name}'{nearest(name, known)}")
+        if name not in trackers:
+            raise ConfigError(f"training.report_to: there is no tracker '{name}'{nearest(name, trackers)}")
         if name not in map(str, get_available_trackers()):
             raise ConfigError(f"training.report_to: {name} is not installed; install it: pip install {name}")

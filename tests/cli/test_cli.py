@@ -53,8 +53,8 @@ def test_four_colours_are_learned_saved_loaded_and_told_apart(place: Path, backb
     for name in tiny.COLOURS:  # each alone, from the files, without the recipe
         assert epalm("ask", "adapter", f"pictures/{name}.png", "which?").out == f"{name[0]}\n"
     done = epalm("evaluate", "adapter", "--data", "questions.jsonl", "--json", "s.json", "--predictions", "p.jsonl")
-    told, note = done.out.splitlines()
-    assert told == "question_answering (4 rows): exact_match 100.00 [100.00, 100.00]"
+    printed, note = done.out.splitlines()
+    assert printed == "question_answering (4 rows): exact_match 100.00 [100.00, 100.00]"
     assert note == "in brackets: bootstrap 95 % intervals"
     assert json.loads(Path("s.json").read_text())["scores"] == result["validation"]["scores"]
     predictions = [json.loads(line) for line in Path("p.jsonl").read_text().splitlines()]
@@ -80,10 +80,10 @@ def test_a_run_starts_from_an_adapter(place: Path, backbones: Path, epalm: Comma
         assert json.loads(Path("second.json").read_text())["first_loss"] < 0.5 * losses["first_loss"]
     kept = json.loads(Path("second/adapter_config.json").read_text())["metadata"]
     assert kept["training"]["start_from"] == [str(place / "adapters" / "first")]
-    said = refused("train", "learn.yaml", *data, "--output", "third", "--training.start_from", "adapters/frist")
-    assert "adapters/frist: no such directory" in said
-    said = refused("train", "learn.yaml", *data, "--output", "third", "--training.start_from", "3")
-    assert "training.start_from" in said
+    message = refused("train", "learn.yaml", *data, "--output", "third", "--training.start_from", "adapters/frist")
+    assert "adapters/frist: no such directory" in message
+    message = refused("train", "learn.yaml", *data, "--output", "third", "--training.start_from", "3")
+    assert "training.start_from" in message
     assert not Path("third").exists()
 
 
@@ -154,7 +154,7 @@ def test_bare_command_and_help(epalm: Command) -> None:
         done = epalm(*arguments)
         assert done.code == 0
         assert all(command in done.out for command in ("train", "evaluate", "caption", "ask", "info", "score", "data"))
-    told = " ".join(epalm("train", "--help").out.split())
+    printed = " ".join(epalm("train", "--help").out.split())
     for needed in (
         "--output DIR",
         "--recipe RECIPE",
@@ -164,7 +164,7 @@ def test_bare_command_and_help(epalm: Command) -> None:
         "epalm train --settings",
         '"answer"',
     ):
-        assert needed in told
+        assert needed in printed
     assert "--generation.num_beams 1" in " ".join(epalm("evaluate", "--help").out.split())
 
 
@@ -192,8 +192,8 @@ def test_the_share_of_a_recipe_is_that_of_the_model_it_builds(
 ) -> None:
     for encoder in ("vit", "other-vit"):  # saved without and with its pooler
         settings = ("--adapter.preset", preset, "--model.encoders.image", backbones / encoder)
-        told = epalm("info", "recipe.yaml", *settings, "--json")
-        facts = json.loads(told.out)
+        printed = epalm("info", "recipe.yaml", *settings, "--json")
+        facts = json.loads(printed.out)
         assert facts["recipe"]["adapter"]["preset"] == preset
         options = ("--data.train", "questions.jsonl", "--output", encoder, "--training.steps", 1)
         assert epalm("train", "recipe.yaml", *settings, *options).code == 0
@@ -205,15 +205,15 @@ def test_the_share_of_a_recipe_is_that_of_the_model_it_builds(
 
 
 def test_info_of_an_adapter(adapter: Path, backbones: Path, epalm: Command) -> None:
-    told = epalm("info", adapter)
-    assert told.code == 0
+    printed = epalm("info", adapter)
+    assert printed.code == 0
     for fact in (
         str(backbones / "opt"),
         str(backbones / "vit"),
         "layers 0 to 2 of 3",
         "learned          question_answering",
     ):
-        assert fact in told.out
+        assert fact in printed.out
     facts = json.loads(epalm("info", adapter, "--json").out)
     assert facts["tensors"]["prompt.weight"] == [1, 24]
     assert facts["metadata"]["training"]["steps"] == 4
@@ -223,7 +223,7 @@ def test_info_of_an_adapter(adapter: Path, backbones: Path, epalm: Command) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["tran"], "No such command 'tran'"),
         (["train", "--outptu", "x"], "no such option --outptu; did you mean '--output'?"),
@@ -259,10 +259,10 @@ def test_info_of_an_adapter(adapter: Path, backbones: Path, epalm: Command) -> N
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_is_refused_in_one_line(
-    place: Path, refused: Refused, arguments: list[str], said: str
+    place: Path, refused: Refused, arguments: list[str], message: str
 ) -> None:
     before = set(place.iterdir())
-    assert said in refused(*arguments)
+    assert message in refused(*arguments)
     assert set(place.iterdir()) == before
 
 
@@ -296,7 +296,7 @@ def test_words_behind_two_dashes_are_no_settings(adapter: Path, epalm: Command) 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", "found nothing"),
         ("- a\n- b\n", "found a list"),
@@ -307,12 +307,12 @@ def test_words_behind_two_dashes_are_no_settings(adapter: Path, epalm: Command) 
         ("training: {steps: 1}\ntraining: {steps: 2}\n", "'training' is given twice"),
     ],
 )
-def test_a_wrong_recipe_is_refused(place: Path, refused: Refused, text: str, said: str) -> None:
+def test_a_wrong_recipe_is_refused(place: Path, refused: Refused, text: str, expected: str) -> None:
     Path("wrong.yaml").write_text(text)
     for command in (("train", "wrong.yaml"), ("info", "wrong.yaml")):
-        message = refused(*command)
-        assert message.startswith("epalm: wrong.yaml: ")
-        assert said in message
+        printed = refused(*command)
+        assert printed.startswith("epalm: wrong.yaml: ")
+        assert expected in printed
 
 
 def test_a_picture_as_a_recipe_and_a_recipe_as_an_adapter(place: Path, refused: Refused) -> None:
@@ -323,7 +323,7 @@ def test_a_picture_as_a_recipe_and_a_recipe_as_an_adapter(place: Path, refused: 
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([], "there are no rows in it"),
         ([{"image": "pictures/red.png", "caption": "a"}, {"image": "pictures/red.png"}], "row 2: has no caption"),
@@ -335,10 +335,10 @@ def test_a_picture_as_a_recipe_and_a_recipe_as_an_adapter(place: Path, refused: 
     ],
 )  # fmt: skip
 def test_wrong_rows_are_refused_before_training(
-    place: Path, refused: Refused, rows: list[dict[str, Any]], said: str
+    place: Path, refused: Refused, rows: list[dict[str, Any]], message: str
 ) -> None:
     tiny.write_lines(Path("wrong.jsonl"), rows)
-    assert said in refused("train", "recipe.yaml", "--data.train", "wrong.jsonl", "--output", "out")
+    assert message in refused("train", "recipe.yaml", "--data.train", "wrong.jsonl", "--output", "out")
     assert not Path("out").exists()
 
 
@@ -432,15 +432,15 @@ def test_backbones_that_have_moved(place: Path, backbones: Path, epalm: Command,
     train = ("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output", "out")
     assert epalm(*train, "--model.encoders.image", "eye").code == 0
     caption = ("caption", place / "out", place / "pictures" / "red.png")
-    said = epalm(*caption).out
+    first = epalm(*caption).out
     os.chdir("pictures")  # the adapter names its backbones in full
-    assert epalm(*caption).out == said
+    assert epalm(*caption).out == first
     (place / "eye").rename(place / "moved")
     assert (
         f"was trained on {place / 'eye'}, which is not there; name another place with --model.encoders.image"
         in refused(*caption)
     )
-    assert epalm(*caption, "--model.encoders.image", "../moved").out == said
+    assert epalm(*caption, "--model.encoders.image", "../moved").out == first
     assert f"there is no directory {place / 'eye'} for image" in refused(*caption, "--model.encoders.image", "../eye")
 
 
@@ -571,8 +571,8 @@ def test_a_run_that_is_stopped_in_the_middle_and_resumed(
 
 def test_a_modality_of_which_nothing_would_be_learned(place: Path, backbones: Path, refused: Refused) -> None:
     train = ("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output", "out")
-    said = refused(*train, "--model.encoders.audio", "toyworld/ast")
-    assert "model.encoders.audio: no row of questions.jsonl brings audio, so nothing of it would be learned" in said
+    message = refused(*train, "--model.encoders.audio", "toyworld/ast")
+    assert "model.encoders.audio: no row of questions.jsonl brings audio, so nothing of it would be learned" in message
     assert "model.encoders: 'smell' is none of image, video, audio" in refused(*train, "--model.encoders.smell", "x")
     assert "unknown data set 'nonsense'" in refused(*train, "--data.dataset", "nonsense")
     assert "data.dataset: no split of GQA is used" in refused(*train, "--data.dataset", "gqa", "--data.root", "nowhere")

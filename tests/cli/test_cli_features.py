@@ -128,9 +128,9 @@ def test_training_builds_what_it_needs_and_uses_what_is_there(place: Path, epalm
         for file in ("adapter_model.safetensors", "adapter_config.json"):
             assert Path(name, file).read_bytes() == Path("first", file).read_bytes()
     assert len(shards("here")) == 1
-    told = epalm("features", "info")
-    assert told.code == 0
-    assert "items      4 of (2, 16), float32, known by content" in told.out
+    done = epalm("features", "info")
+    assert done.code == 0
+    assert "items      4 of (2, 16), float32, known by content" in done.out
     (facts,) = json.loads(epalm("features", "info", "here", "--json").out)
     assert facts["facts"]["device"] == "cpu"
     assert facts["made_by"].endswith("vit")
@@ -152,11 +152,11 @@ def test_every_token_is_built_into_a_store_of_its_own(place: Path, epalm: Comman
     build = ("features", "build", "recipe.yaml", "--data.train", "questions.jsonl", "--data.store", "here")
     assert epalm(*build).code == 0
     (summaries,) = Path("here").iterdir()
-    done = epalm(*build, "--tokens", "--json", "told.json")
+    done = epalm(*build, "--tokens", "--json", "built.json")
     assert done.code == 0, done.err
-    (told,) = json.loads(Path("told.json").read_text())["stores"]
-    assert (told["items"], told["shape"][::2], told["facts"]["tokens"]) == (4, [2, 16], "every")
-    every, (shard,) = FeatureStore(Path(told["store"])), FeatureStore(summaries).shards
+    (store,) = json.loads(Path("built.json").read_text())["stores"]
+    assert (store["items"], store["shape"][::2], store["facts"]["tokens"]) == (4, [2, 16], "every")
+    every, (shard,) = FeatureStore(Path(store["store"])), FeatureStore(summaries).shards
     assert every.folder != summaries
     assert every.description.shape[1] > 1
     tokens, features = every.read(every.find(shard.keys)), FeatureStore(summaries).read(np.arange(4))
@@ -203,7 +203,7 @@ def test_damage_is_told_and_mended(place: Path, epalm: Command) -> None:
 
 def test_refusals(place: Path, refused: Refused) -> None:
     build = ("features", "build", "recipe.yaml")
-    assert "no rows to learn from" in refused(*build)
+    assert "no rows to train on" in refused(*build)
     assert "data.store: is false" in refused(*build, "--data.train", "questions.jsonl", "--data.store", "false")
     assert "there is nothing to build" in refused(*build, "--adapter.preset", "text_only")
     assert "there is no feature store" in refused("features", "info", "nowhere")
@@ -216,7 +216,7 @@ def test_refusals(place: Path, refused: Refused) -> None:
 
 
 @pytest.fixture
-def brought(place: Path, backbones: Path, epalm: Command) -> Path:
+def own_features(place: Path, backbones: Path, epalm: Command) -> Path:
     """`mine`, features of three levels of the four pictures, and `ready.yaml`, which trains on them."""
     features = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
     np.savez("mine.npz", ids=[f"pictures/{name}.png" for name in tiny.COLOURS], features=features)
@@ -246,7 +246,7 @@ def test_features_that_are_refused_leave_nothing(place: Path, epalm: Command, re
     assert epalm(*bring, "fine.npz", "--output", "mine").code == 0
 
 
-def test_training_and_scoring_on_features_of_ones_own(brought: Path, epalm: Command, refused: Refused) -> None:
+def test_training_and_scoring_on_features_of_ones_own(own_features: Path, epalm: Command, refused: Refused) -> None:
     done = epalm(*READY, "--data.validation", "captions.jsonl")
     assert done.code == 0, done.err
     card = json.loads(Path("out/adapter_config.json").read_text())["encoders"]["image"]
@@ -255,11 +255,11 @@ def test_training_and_scoring_on_features_of_ones_own(brought: Path, epalm: Comm
     assert "| image encoder | ready features of my eye |" in Path("out/README.md").read_text()
     score = ("evaluate", "out", "--data", "questions.jsonl")
     assert epalm(*score, "--data.features.image", "mine").code == 0
-    tiny.save_pictures(brought / "pictures")
+    tiny.save_pictures(own_features / "pictures")
     for ask in (score, ("caption", "out", "pictures/red.png"), ("ask", "out", "pictures/red.png", "what?")):
         message = refused(*ask)
         assert "was trained on ready image features; name an encoder (model.encoders), or where features are" in message
-    (brought / "new.png").write_bytes(b"")
+    (own_features / "new.png").write_bytes(b"")
     assert "new.png: has no ready features" in refused("caption", "out", "new.png", "--data.features.image", "mine")
     assert epalm("caption", "out", "pictures/red.png", "--data.features.image", "mine").code == 0
 
@@ -268,12 +268,12 @@ def test_features_take_the_place_of_an_encoder(place: Path, backbones: Path, epa
     """A store that was built serves without the encoder, which may then be named again."""
     assert epalm(*TRAIN, "seen", "--data.store", "store").code == 0
     (folder,) = Path("store").iterdir()
-    said = {}
+    predictions = {}
     for name, settings in (("seen", ()), ("read", ("--data.features.image", folder))):
-        told = ("--predictions", f"{name}.jsonl", "--generation.num_beams", 2)
-        assert epalm("evaluate", "seen", "--data", "questions.jsonl", *told, *settings).code == 0
-        said[name] = Path(f"{name}.jsonl").read_text()
-    assert said["seen"] == said["read"]
+        options = ("--predictions", f"{name}.jsonl", "--generation.num_beams", 2)
+        assert epalm("evaluate", "seen", "--data", "questions.jsonl", *options, *settings).code == 0
+        predictions[name] = Path(f"{name}.jsonl").read_text()
+    assert predictions["seen"] == predictions["read"]
     values = tiny.recipe_values(backbones)
     del values["model"]["encoders"]
     Path("ready.yaml").write_text(json.dumps(values | {"data": {"features": {"image": str(folder)}}}))
@@ -288,11 +288,11 @@ def test_features_take_the_place_of_an_encoder(place: Path, backbones: Path, epa
     assert "new/red.png: has no ready features" in refused(*READY[:2], "--data.train", "new.jsonl", *READY[4:])
 
 
-def test_features_that_do_not_fit(brought: Path, backbones: Path, epalm: Command, refused: Refused) -> None:
+def test_features_that_do_not_fit(own_features: Path, backbones: Path, epalm: Command, refused: Refused) -> None:
     assert epalm(*READY).code == 0
     score = ("evaluate", "out", "--data", "questions.jsonl", "--data.features.image")
     names = [f"pictures/{name}.png" for name in tiny.COLOURS]
-    for name, shape, made_by, said in (
+    for name, shape, made_by, message in (
         ("wide", (4, 3, 6), "my eye", "wide: does not fit the image features: width is 6"),
         ("flat", (4, 5), "my eye", "flat: holds 1 levels, 2 are wanted"),
         ("others", (4, 3, 5), "his eye", "others: holds features of his eye; those of my eye are wanted"),
@@ -306,7 +306,7 @@ def test_features_that_do_not_fit(brought: Path, backbones: Path, epalm: Command
     ):
         np.savez(f"{name}.npz", ids=names, features=np.zeros(shape, np.float32))
         assert epalm("features", "import", f"{name}.npz", "--output", name, "--made-by", made_by).code == 0
-        assert said in refused(*score, name)
+        assert message in refused(*score, name)
     assert "nowhere: no feature store" in refused(*score, "nowhere")
     both = ("--model.encoders.image", backbones / "vit")
     assert "data.features.image: there is an encoder for it as well" in refused(*READY, *both)
@@ -315,7 +315,7 @@ def test_features_that_do_not_fit(brought: Path, backbones: Path, epalm: Command
     assert "data.features: 'smell' is none of image, video, audio" in refused(*READY, *smell)
 
 
-def test_rows_without_features(brought: Path, epalm: Command, refused: Refused) -> None:
+def test_rows_without_features(own_features: Path, epalm: Command, refused: Refused) -> None:
     rows = [*tiny.questions(), {"image": "pictures/pink.png", "caption": "pink"}]
     tiny.write_lines(Path("questions.jsonl"), rows)
     assert "pictures/pink.png: has no ready features; add them, or name an encoder" in refused(*READY)

@@ -16,9 +16,9 @@ def test_score(tmp_path, epalm, refused):
     assert bleu.startswith("bleu_1 58.41 [")
     assert rouge.startswith("rouge_l 50.00 [0.00, 100.00]")
     assert tokeniser == "tokeniser: ptb-like (epalm)"
-    told = json.loads((tmp_path / "scores.json").read_text())
-    assert told["scores"]["rouge_l"] == {"value": 50.0, "low": 0.0, "high": 100.0}
-    assert told["tokenizer"] == "ptb-like (epalm)"
+    result = json.loads((tmp_path / "scores.json").read_text())
+    assert result["scores"]["rouge_l"] == {"value": 50.0, "low": 0.0, "high": 100.0}
+    assert result["tokenizer"] == "ptb-like (epalm)"
     assert "unknown metric 'cidr'; did you mean 'cider'?" in refused(*command, "--metric", "cidr")
     assert "unknown tokeniser 'x'; choose from auto, java, python" in refused(*command[:-1], "x")
     predictions.write_text(json.dumps([{"image_id": 1, "caption": "a red dog"}]))
@@ -30,8 +30,8 @@ def test_references_that_are_no_texts(tmp_path, refused):
     predictions, references = tmp_path / "predictions.json", tmp_path / "references.json"
     predictions.write_text('{"20": "imageId"}')
     references.write_text('{"20": {"imageId": "n1", "question": "Is it red?", "isBalanced": true}}')
-    told = refused("score", predictions, references, "--metric", "exact_match")
-    assert told.startswith(f"epalm: {references}: the reference for 20 is a question without an answer; ")
+    result = refused("score", predictions, references, "--metric", "exact_match")
+    assert result.startswith(f"epalm: {references}: the reference for 20 is a question without an answer; ")
     references.write_text('{"20": [1, 2]}')
-    told = refused("score", predictions, references, "--metric", "exact_match")
-    assert told == f"epalm: {references}: the reference for 20 holds int where text should be\n"
+    result = refused("score", predictions, references, "--metric", "exact_match")
+    assert result == f"epalm: {references}: the reference for 20 holds int where text should be\n"

@@ -102,12 +102,12 @@ def test_batches_and_order_change_no_answer(films: Path, adapter: Path) -> None:
 
 
 def test_every_file_is_perceived_once_by_each_sense_it_serves(films: Path, adapter: Path) -> None:
-    told: list[tuple[str, int, int]] = []
+    progress: list[tuple[str, int, int]] = []
     model = Answerer.load(adapter).model
     perceived = PerceivedFiles.of_model(model)
     media = [row.media for row in read_manifest(films / "rows.jsonl")]
-    perceived.perceive(media, lambda *news: told.append(news))
-    assert sorted(told) == [("perceiving audio", 6, 6), ("perceiving video", 6, 6)]
+    perceived.perceive(media, lambda *call: progress.append(call))
+    assert sorted(progress) == [("perceiving audio", 6, 6), ("perceiving video", 6, 6)]
     assert {name: tensor.shape[0] for name, tensor in perceived.of(media[:4]).items()} == {"audio": 4, "video": 4}
     assert list(perceived.of(media[4:6])) == ["video"]
 
@@ -117,10 +117,10 @@ def test_captions_of_files_with_sounds(films: Path, adapter: Path, epalm: Comman
     low, high = films / "low.wav", films / "high.wav"
     done = epalm("caption", adapter, first, second, "--audio", low, "--audio", high, "--json")
     assert done.code == 0, done.err
-    said = json.loads(done.out)
+    answers = json.loads(done.out)
     expected = Answerer.load(adapter).caption([{"video": first, "audio": low}, {"video": second, "audio": high}])
     files = [(str(first), str(low)), (str(second), str(high))]
-    assert said == [{"file": f, "audio": a, "caption": c} for (f, a), c in zip(files, expected, strict=True)]
+    assert answers == [{"file": f, "audio": a, "caption": c} for (f, a), c in zip(files, expected, strict=True)]
     assert "--audio: given 1 times for 2 files" in refused("caption", adapter, first, second, "--audio", low)
     assert "is a second sound" not in refused("ask", adapter, "none.mkv", "which?", "--audio", low)
     assert "clip.txt: cannot tell whether it is" in refused("ask", adapter, "clip.txt", "which?")
@@ -129,9 +129,9 @@ def test_captions_of_files_with_sounds(films: Path, adapter: Path, epalm: Comman
 
 
 def test_what_it_holds_is_told(films: Path, adapter: Path, epalm: Command) -> None:
-    told = epalm("info", adapter).out
+    printed = epalm("info", adapter).out
     for name in ("audio", "video"):
-        assert f"connector.{name}.0.weight" in told
+        assert f"connector.{name}.0.weight" in printed
     planned = epalm("info", films / "recipe.yaml")
     assert planned.code == 0, planned.err
     trained = json.loads((adapter / "adapter_config.json").read_text())["trained_parameters"]
@@ -153,8 +153,8 @@ def test_adapters_apart_answer_by_the_kind_of_file(
         alone = epalm("ask", own, file, "which?").out
         assert epalm("ask", "see", file, "which?", "--adapter", "hear").out == alone
         assert epalm("ask", "hear", file, "which?", "--adapter=see").out == alone
-    said = epalm("caption", "see", "red.mp4", "low.wav", "--adapter", "hear").out.splitlines()
-    assert said == [f"red.mp4: {epalm('caption', 'see', 'red.mp4').out.strip()}",
+    answers = epalm("caption", "see", "red.mp4", "low.wav", "--adapter", "hear").out.splitlines()
+    assert answers == [f"red.mp4: {epalm('caption', 'see', 'red.mp4').out.strip()}",
                     f"low.wav: {epalm('caption', 'hear', 'low.wav').out.strip()}"]  # fmt: skip
     assert "perceives audio, as hear does" in refused("ask", "hear", "low.wav", "?", "--adapter", "hear")
     assert "perceive apart; give one of them, or train one adapter on both" in refused(

@@ -323,7 +323,7 @@ def test_where_the_data_are_must_be_said(
     assert "unknown data set 'gqq'; did you mean 'gqa'?" in refused(*call, "--data.root", "r", "--data.dataset", "gqq")
     assert "no such directory" in refused(*call, "--data.root", "nowhere")
     message = refused(*there, "--data.train_split", "null")
-    assert "data.train: no rows to learn from; give --data.train_split SPLIT" in message
+    assert "data.train: no rows to train on; give --data.train_split SPLIT" in message
     plain = ("train", "--data.root", "root", "--output", "b")
     assert "root is of a published data set, and none is named" in refused(*plain)
 

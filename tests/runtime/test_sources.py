@@ -39,8 +39,8 @@ def test_a_hub_that_cannot_be_reached_is_told_at_once(tmp_path, monkeypatch, ref
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")
         monkeypatch.setattr("epalm.runtime.sources.getproxies", dict)
         started = time.monotonic()
-        said = refused("info", "coco_base")
+        message = refused("info", "coco_base")
         assert time.monotonic() - started < 5
-        assert "facebook/opt-2.7b: no such directory, not fetched before, and 127.0.0.1 cannot be reached" in said
+        assert "facebook/opt-2.7b: no such directory, not fetched before, and 127.0.0.1 cannot be reached" in message
         monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *names: str(tmp_path / "config.json"))
         assert resolve_source("facebook/opt-2.7b") == "facebook/opt-2.7b"

@@ -1,6 +1,6 @@
-"""What every process runs for `test_processes.py` and `test_sharding.py`: short trainings with scores, told as JSON.
+"""What every process runs for `test_processes.py` and `test_sharding.py`: short trainings with scores, written as JSON.
 
-    processes_script.py TOLD RECIPE...
+    processes_script.py RESULTS RECIPE...
 
 A recipe that ends in `@N` is ended after step N, and gone on with.
 """
@@ -22,15 +22,15 @@ class Ended(Exception):
 
 
 def ending_at(step: int) -> Callable[[str, int, int], None]:
-    def tell(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int) -> None:
         if what.startswith("training") and done == step:
             raise Ended
 
-    return tell
+    return report
 
 
 def main() -> None:
-    told = []
+    results = []
     for name in sys.argv[2:]:
         path, _, step = name.partition("@")
         recipe = read_recipe(path)
@@ -43,8 +43,8 @@ def main() -> None:
         result = run_recipe(recipe, resume=bool(step), java=False)
         assert result.evaluation is not None
         predictions = [(each.row.id, each.text) for each in result.evaluation.predictions]
-        told.append({"losses": result.log.losses, "predictions": predictions, "scores": result.evaluation.scores})
-    Path(f"{sys.argv[1]}.{processes().process_index}").write_text(json.dumps(told))
+        results.append({"losses": result.log.losses, "predictions": predictions, "scores": result.evaluation.scores})
+    Path(f"{sys.argv[1]}.{processes().process_index}").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -109,10 +109,10 @@ def test_a_file_that_is_not_there_is_one_of_them(
 
 def test_an_evaluation_never_skips(bad: dict[str, str], place: Path, epalm: Command) -> None:
     tiny.write_lines(Path("held.jsonl"), [{"image": name, "caption": "b"} for name in ("0.png", "text.jpg")])
-    for held, said in (("held.jsonl", "text.jpg: not a picture"), ("rows.jsonl", "empty.png: the file is empty")):
+    for held, message in (("held.jsonl", "text.jpg: not a picture"), ("rows.jsonl", "empty.png: the file is empty")):
         done = epalm(*TRAIN, *SKIP, "--data.validation", held)
         assert done.code == 2
-        assert said in done.err
+        assert message in done.err
         assert not Path("adapter").exists()
     assert epalm(*TRAIN, *SKIP).code == 0
     done = epalm("evaluate", "adapter", "--data", "held.jsonl")
@@ -124,7 +124,7 @@ def test_an_evaluation_never_skips(bad: dict[str, str], place: Path, epalm: Comm
 
 def test_settings_that_do_not_go_together(place: Path, backbones: Path, refused: Any) -> None:
     train = ("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output", "adapter")
-    for settings, said in (
+    for settings, message in (
         (("--data.views", "null"), "data: views null is a new view at every visit, and none can be kept"),
         (("--data.augment", "crop"), "data: augment crop makes random views; set views"),
         (("--data.mask_sounds", "true"), "data: mask_sounds makes random views; set views"),
@@ -133,7 +133,7 @@ def test_settings_that_do_not_go_together(place: Path, backbones: Path, refused:
         (("--data.views", 0), "data.views: Input should be greater than or equal to 1"),
         (("--data.most_bad_media", 1.5), "data.most_bad_media: Input should be less than or equal to 1"),
     ):
-        assert said in refused(*train, *settings)
+        assert message in refused(*train, *settings)
     Path("heard.yaml").write_text(
         yaml.safe_dump(tiny.recipe_values(backbones) | {"model": {"encoders": {"audio": "a"}}})
     )

@@ -56,11 +56,11 @@ class Killed(Exception):
 def killed_at(step: int) -> Callable[[str, int, int], None]:
     """Progress that ends the run when it is told of that step."""
 
-    def tell(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int) -> None:
         if what.startswith("training") and done == step:
             raise Killed
 
-    return tell
+    return report
 
 
 # -- a run -----------------------------------------------------------------------------------------------------------
@@ -86,12 +86,12 @@ def test_resumed_it_keeps_the_lower_layers_of_the_same_texts(
     recipe: MakeRecipe, place: Path, monkeypatch: pytest.MonkeyPatch, step: int, room: int, texts: int
 ) -> None:
     """And so ends bit equal, though a text that is kept may differ by a rounding from one that has no room."""
-    seen: list[LowerLayers] = []
+    caches: list[LowerLayers] = []
 
     class Seen(LowerLayers):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            seen.append(self)
+            caches.append(self)
 
     monkeypatch.setattr(augmented_lm, "LowerLayers", Seen)
     monkeypatch.setattr(lower_layers, "MOST_BYTES", room * 24 * 4)  # tokens
@@ -103,12 +103,12 @@ def test_resumed_it_keeps_the_lower_layers_of_the_same_texts(
         "training__batch_size": 3,
     }
     whole = run_recipe(recipe("whole", **changes))
-    kept = seen[-1]
+    cache = caches[-1]
     with pytest.raises(Killed):
         run_recipe(recipe("out", **changes), killed_at(step))
     result = run_recipe(recipe("out", **changes), resume=True)
-    assert (kept.full, len(kept._claimed)) == (True, texts)
-    assert seen[-1]._claimed == kept._claimed
+    assert (cache.full, len(cache._claimed)) == (True, texts)
+    assert caches[-1]._claimed == cache._claimed
     assert result.log.losses == whole.log.losses
     assert (place / "out" / WEIGHTS).read_bytes() == (place / "whole" / WEIGHTS).read_bytes()
 
@@ -317,11 +317,11 @@ def test_asked_for_at_the_very_end_the_stop_is_heeded(recipe: MakeRecipe, place:
 def test_a_setting_that_cannot_be_is_refused_before_anything_is_perceived(
     recipe: MakeRecipe, place: Path, changes: dict[str, Any], message: str
 ) -> None:
-    told: list[str] = []
+    calls: list[str] = []
     scored = {"training__validate_every": 2, "data__validation": place / "questions.jsonl"}
     with pytest.raises(ConfigError, match=message):
-        run_recipe(recipe("out", **scored | changes), lambda what, done, total: told.append(what))
-    assert not told
+        run_recipe(recipe("out", **scored | changes), lambda what, done, total: calls.append(what))
+    assert not calls
     assert not (place / "out").exists()
 
 

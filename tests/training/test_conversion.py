@@ -69,8 +69,8 @@ def test_the_recorded_checkpoint_gives_its_numbers(tmp_path: Path, epalm: Callab
     with torch.no_grad():
         logits = model(tensors["in.input_ids"], tensors["in.attention_mask"], features=tensors["in.features"]).logits
     torch.testing.assert_close(logits, tensors["out.logits"], rtol=0, atol=1e-5)
-    ids, given = tensors["in.input_ids"][:1, :5], tensors["in.features"][:1]
-    new = model.generate(ids, features=given, num_beams=3, max_new_tokens=9)
+    ids, features = tensors["in.input_ids"][:1, :5], tensors["in.features"][:1]
+    new = model.generate(ids, features=features, num_beams=3, max_new_tokens=9)
     assert torch.equal(new, tensors["out.beam3"][:, 5:])
 
 
@@ -176,7 +176,7 @@ def changed(name: str, tensor: Tensor) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ([1, 2], "it has no 'model' with tensors"),
         ({"state_dict": {}}, "it has no 'model' with tensors"),
@@ -192,14 +192,14 @@ def changed(name: str, tensor: Tensor) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_files_that_are_none(
-    place: Path, backbones: Path, refused: Callable[..., str], content: Any, said: str
+    place: Path, backbones: Path, refused: Callable[..., str], content: Any, expected: str
 ) -> None:
     if isinstance(content, bytes):
         Path("wrong.pth").write_bytes(content)
     else:
         torch.save(content, "wrong.pth")
     message = refused("convert", "wrong.pth", "--output", "adapter", *backbones_of(backbones))
-    assert said in message
+    assert expected in message
     assert "wrong.pth" in message
     assert not Path("adapter").exists()
     assert not Path("run").exists()

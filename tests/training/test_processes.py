@@ -52,28 +52,28 @@ def runs(tmp_path_factory: pytest.TempPathFactory, backbones: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(runs: Path) -> dict[int, list[list[dict[str, Any]]]]:
+def results(runs: Path) -> dict[int, list[list[dict[str, Any]]]]:
     """What each process told of every run, by the number of processes."""
     names = ("plain", "original", "parts", "unclipped")
-    told = {}
+    results = {}
     for processes in (1, 2):
         recipes = [str(runs / f"{name}-{processes}.yaml") for name in names]
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        command = [sys.executable, *(launch if processes > 1 else ()), str(SCRIPT), str(runs / "told"), *recipes]
+        command = [sys.executable, *(launch if processes > 1 else ()), str(SCRIPT), str(runs / "results"), *recipes]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": ROOT}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
-        told[processes] = [json.loads((runs / f"told.{process}").read_text()) for process in range(processes)]
-    return told
+        results[processes] = [json.loads((runs / f"results.{process}").read_text()) for process in range(processes)]
+    return results
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", range(4), ids=["plain", "original", "parts", "unclipped"])
 def test_two_processes_come_to_what_one_does(
-    runs: Path, told: dict[int, list[list[dict[str, Any]]]], run: int, request: pytest.FixtureRequest
+    runs: Path, results: dict[int, list[list[dict[str, Any]]]], run: int, request: pytest.FixtureRequest
 ) -> None:
     name = request.node.callspec.id
-    (alone,), (first, second) = told[1], told[2]
+    (alone,), (first, second) = results[1], results[2]
     assert first[run] == second[run]  # both know all losses and all predictions
     assert first[run]["losses"] == pytest.approx(alone[run]["losses"], abs=1e-5)
     one, two = (load_file(runs / f"{name}-{processes}" / WEIGHTS) for processes in (1, 2))
@@ -85,7 +85,7 @@ def test_two_processes_come_to_what_one_does(
 
 
 @pytest.mark.slow
-def test_two_machines_come_to_what_one_process_does(runs: Path, told: dict[int, list[list[dict[str, Any]]]]) -> None:
+def test_two_machines_come_to_what_one_process_does(runs: Path, results: dict[int, list[list[dict[str, Any]]]]) -> None:
     """Both launchers are on this machine, and know of each other by address and port alone."""
     values = yaml.safe_load((runs / "plain-2.yaml").read_text())
     values["output"] = str(runs / "plain-machines")
@@ -112,15 +112,17 @@ def test_two_machines_come_to_what_one_process_does(runs: Path, told: dict[int, 
     assert [launcher.returncode for launcher in launchers] == [0, 0], errors[0][-2000:] + errors[1][-2000:]
     first, second = (json.loads((runs / f"machines.{process}").read_text())[0] for process in range(2))
     assert first == second
-    assert first["losses"] == pytest.approx(told[1][0][0]["losses"], abs=1e-5)
-    assert first["predictions"] == told[1][0][0]["predictions"]
+    assert first["losses"] == pytest.approx(results[1][0][0]["losses"], abs=1e-5)
+    assert first["predictions"] == results[1][0][0]["predictions"]
     one, two = (load_file(runs / name / WEIGHTS) for name in ("plain-1", "plain-machines"))
     assert all(torch.allclose(one[key], two[key], atol=1e-5, rtol=0) for key in one)
 
 
 @pytest.mark.slow
-def test_parts_of_a_batch_come_to_what_the_whole_does(runs: Path, told: dict[int, list[list[dict[str, Any]]]]) -> None:
-    ((plain, _, parts, _),) = told[1]
+def test_parts_of_a_batch_come_to_what_the_whole_does(
+    runs: Path, results: dict[int, list[list[dict[str, Any]]]]
+) -> None:
+    ((plain, _, parts, _),) = results[1]
     assert parts["losses"] == pytest.approx(plain["losses"], abs=1e-5)
     one, two = (load_file(runs / f"{name}-1" / WEIGHTS) for name in ("plain", "parts"))
     assert all(torch.allclose(one[key], two[key], atol=1e-5, rtol=0) for key in one)

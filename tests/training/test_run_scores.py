@@ -34,11 +34,11 @@ def recipe(place: Path, backbones: Path) -> MakeRecipe:
 
 
 def test_what_decides_must_be_computable(recipe: MakeRecipe, place: Path) -> None:
-    for metric, said in (
+    for metric, message in (
         ("spider", r"^training\.metric: spider cannot be computed here: there is no Java runtime"),
         ("CIDEr", r"^training\.metric: 'CIDEr' is not among the scores of .*: bleu_1, .*, cider, "),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             run_recipe(recipe("out", validate_every=2, metric=metric))
     assert not (place / "out").exists()
 
@@ -66,14 +66,14 @@ def test_predictions_and_scores_lie_beside_the_adapter(recipe: MakeRecipe, place
     assert result.evaluation is not None
     assert scores["scores"] == result.evaluation.scores
     assert scores["data"] == str(place / "captions.jsonl")
-    told = json.loads((place / "out" / "settings.json").read_text())
+    saved = json.loads((place / "out" / "settings.json").read_text())
     evaluation = score_rows(Answerer.load(place / "out"), read_manifest(place / "captions.jsonl"))
     write_evaluation(place / "again", evaluation, Answerer.load(place / "out"), str(place / "out"), "captions", [])
     again = json.loads((place / "again" / "settings.json").read_text())
-    assert told["adapter"] == again["adapter"]
-    assert told["seed"] == again["seed"] == 0
+    assert saved["adapter"] == again["adapter"]
+    assert saved["seed"] == again["seed"] == 0
     assert (place / "again" / "predictions.jsonl").read_bytes() == (place / "out" / "predictions.jsonl").read_bytes()
-    (file,) = told["data"]["files"]
+    (file,) = saved["data"]["files"]
     assert file["path"] == str(place / "captions.jsonl")
     assert len(file["sha256"]) == 64
     run_recipe(settings)

@@ -69,24 +69,26 @@ NAMES = ("plain", STOPPED, "levels", "blocks", "ranked", "int8")
 
 
 @pytest.fixture(scope="module")
-def told(runs: Path) -> dict[int, list[list[dict[str, Any]]]]:
+def results(runs: Path) -> dict[int, list[list[dict[str, Any]]]]:
     """What each process told of every run, by the number of processes."""
-    told = {}
+    results = {}
     for processes in (1, 2):
         recipes = [str(runs / f"{name}-{processes}.yaml") for name in NAMES]
         if processes == 2:
             recipes[NAMES.index(STOPPED)] += "@7"
             recipes.append(str(runs / f"{NAMES[0]}-{WHOLE}.yaml"))
-        launched(processes, SCRIPT, runs / "told", *recipes)
-        told[processes] = [json.loads((runs / f"told.{process}").read_text()) for process in range(processes)]
-    return told
+        launched(processes, SCRIPT, runs / "results", *recipes)
+        results[processes] = [json.loads((runs / f"results.{process}").read_text()) for process in range(processes)]
+    return results
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_halves_come_to_what_the_whole_does(runs: Path, told: dict[int, list[list[dict[str, Any]]]], name: str) -> None:
+def test_halves_come_to_what_the_whole_does(
+    runs: Path, results: dict[int, list[list[dict[str, Any]]]], name: str
+) -> None:
     run = NAMES.index(name)
-    (alone,), (first, second) = told[1], told[2]
+    (alone,), (first, second) = results[1], results[2]
     assert first[run] == second[run]
     assert first[run]["losses"] == pytest.approx(alone[run]["losses"], abs=1e-5)
     one, two = (load_file(runs / f"{name}-{processes}" / WEIGHTS) for processes in (1, 2))
@@ -101,15 +103,15 @@ def test_halves_come_to_what_the_whole_does(runs: Path, told: dict[int, list[lis
 
 
 @pytest.mark.slow
-def test_halves_come_to_the_very_bits_of_two_wholes(runs: Path, told: dict[int, list[list[dict[str, Any]]]]) -> None:
-    for run in told[2]:
+def test_halves_come_to_the_very_bits_of_two_wholes(runs: Path, results: dict[int, list[list[dict[str, Any]]]]) -> None:
+    for run in results[2]:
         assert run[0] == run[-1]
     halves, wholes = (runs / f"{NAMES[0]}-{way}" / WEIGHTS for way in (2, WHOLE))
     assert halves.read_bytes() == wholes.read_bytes()
 
 
 @pytest.mark.slow
-def test_a_saved_adapter_answers_on_halves(runs: Path, told: object, epalm: Callable[..., Any]) -> None:
+def test_a_saved_adapter_answers_on_halves(runs: Path, results: object, epalm: Callable[..., Any]) -> None:
     adapter, rows = runs / "plain-2", runs / "rows.jsonl"  # trained on halves, and like any other
     options = ["evaluate", adapter, "--data", rows, "--no-java", "--generation.batch_size", 2, "--predictions"]
     assert epalm(*options, runs / "one.jsonl").code == 0
@@ -165,6 +167,6 @@ def test_what_accelerate_would_make_of_a_model_is_refused(
     place: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
-    told = refused("train", "recipe.yaml", "--data.train", "captions.jsonl", "--output", "out")
-    assert f"{name} is turned on in accelerate's configuration (ACCELERATE_USE_{name.upper()})" in told
-    assert "--model.shard true" in told
+    results = refused("train", "recipe.yaml", "--data.train", "captions.jsonl", "--output", "out")
+    assert f"{name} is turned on in accelerate's configuration (ACCELERATE_USE_{name.upper()})" in results
+    assert "--model.shard true" in results

@@ -108,12 +108,12 @@ def test_steps_and_epochs(recipe: MakeRecipe) -> None:
 
 def test_every_step_is_told(recipe: MakeRecipe) -> None:
     steps: list[tuple[int, int, float]] = []
-    told: list[tuple[str, int, int]] = []
-    _, log = run(recipe(), on_step=lambda *news: steps.append(news), on_progress=lambda *news: told.append(news))
+    progress: list[tuple[str, int, int]] = []
+    _, log = run(recipe(), on_step=lambda *step: steps.append(step), on_progress=lambda *call: progress.append(call))
     assert [step for step, _, _ in steps] == [1, 2, 3, 4]
     assert {total for _, total, _ in steps} == {4}
     assert tuple(loss for _, _, loss in steps) == log.losses
-    assert told == [("perceiving image", 4, 4)]
+    assert progress == [("perceiving image", 4, 4)]
     assert log.seconds > 0
 
 
@@ -158,11 +158,11 @@ def test_everything_decays_where_it_is_asked_for(recipe: MakeRecipe) -> None:
 
 def test_prompt_has_its_own_rate_and_does_not_decay(recipe: MakeRecipe) -> None:
     start = weights(load_model(recipe()))
-    one = {"training__steps": 1, "training__batch_size": 4, "training__warmup": 0.0}
-    still, _ = run(recipe(training__prompt_learning_rate=1e-12, **one))
+    single_step = {"training__steps": 1, "training__batch_size": 4, "training__warmup": 0.0}
+    still, _ = run(recipe(training__prompt_learning_rate=1e-12, **single_step))
     assert torch.allclose(weights(still)["prompt.weight"], start["prompt.weight"], atol=1e-9)
     assert not torch.allclose(weights(still)["connector.image.0.weight"], start["connector.image.0.weight"], atol=1e-3)
-    plain, decayed = (weights(run(recipe(training__weight_decay=decay, **one))[0]) for decay in (0.0, 10.0))
+    plain, decayed = (weights(run(recipe(training__weight_decay=decay, **single_step))[0]) for decay in (0.0, 10.0))
     assert torch.equal(plain["prompt.weight"], decayed["prompt.weight"])
     assert torch.equal(plain["connector.image.0.bias"], decayed["connector.image.0.bias"])
     shrunk = plain["connector.image.0.weight"] - 0.2 * start["connector.image.0.weight"]  # rate 0.02 times decay 10
@@ -183,8 +183,8 @@ def test_rows_that_cannot_be_trained_on(recipe: MakeRecipe, place: Path) -> None
     model = load_model(recipe())
     tasks, settings, picture = Tasks(model.tokenizer), recipe().training, {"image": place / "pictures" / "red.png"}
     before = weights(model)
-    for rows, said in (
-        ([], "there are no rows to learn from"),
+    for rows, message in (
+        ([], "there are no rows to train on"),
         ([Row(picture, "what?", number=7)], "row 7: has no answer or caption to train on"),
         ([Row({"audio": Path("a.wav")}, None, ("a",), number=2)], "row 2: brings audio, but the model perceives image"),
         ([Row(picture, None, ("a" * 64,), number=3)], "row 3: its text with the answer is 66 tokens long"),
@@ -194,7 +194,7 @@ def test_rows_that_cannot_be_trained_on(recipe: MakeRecipe, place: Path) -> None
         ),
         ([Row(picture, "q", ("b" * 80,))], r"red\.png: its text with the answer is 84 tokens long"),
     ):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             train(model, rows, tasks, settings)
     with pytest.raises(MediaError, match=r"none\.png: no such file"):
         train(model, [Row({"image": Path("none.png")}, None, ("a",))], tasks, settings)
@@ -217,20 +217,20 @@ def test_smoothed_losses() -> None:
 def test_the_best_adapter_of_a_run_is_the_one_that_stays(recipe: MakeRecipe) -> None:
     settings = recipe(training__steps=12, training__validate_every=2)
     scores = iter([1.0, 5.0, 5.0, 2.0, 3.0, 4.0])
-    seen: list[dict[str, torch.Tensor]] = []
+    scored: list[dict[str, torch.Tensor]] = []
     model = load_model(settings)
 
     def score() -> float:
         assert not model.training
-        seen.append(weights(model))
+        scored.append(weights(model))
         return next(scores)
 
     tasks = Tasks(model.tokenizer)
     log = train(model, read_manifest("questions.jsonl"), tasks, settings.training, score=score)
     assert log.scores == ((2, 1.0), (4, 5.0), (6, 5.0), (8, 2.0), (10, 3.0), (12, 4.0))
     assert log.chosen_step == 4  # the first of equals
-    assert all(torch.equal(tensor, seen[1][name]) for name, tensor in weights(model).items())
-    assert not torch.equal(seen[1]["prompt.weight"], seen[5]["prompt.weight"])
+    assert all(torch.equal(tensor, scored[1][name]) for name, tensor in weights(model).items())
+    assert not torch.equal(scored[1]["prompt.weight"], scored[5]["prompt.weight"])
 
 
 def test_patience_ends_a_run(recipe: MakeRecipe) -> None:
@@ -248,9 +248,9 @@ def test_trackers_are_told(recipe: MakeRecipe, place: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     _, log = run(recipe(training__report_to=["tensorboard"]), log_directory=place / "logs")
     (file,) = (path for path in (place / "logs").rglob("*") if path.is_file())
-    told = events.EventAccumulator(str(file)).Reload()
-    assert [event.value for event in told.Scalars("loss")] == pytest.approx(log.losses)
-    assert [event.step for event in told.Scalars("rate")] == [1, 2, 3, 4]
+    logged = events.EventAccumulator(str(file)).Reload()
+    assert [event.value for event in logged.Scalars("loss")] == pytest.approx(log.losses)
+    assert [event.step for event in logged.Scalars("rate")] == [1, 2, 3, 4]
     with pytest.raises(ConfigError, match=r"there is no tracker 'tensorbord'; did you mean 'tensorboard'\?"):
         run(recipe(training__report_to=["tensorbord"]))
 
