@@ -1,5 +1,5 @@
 """The command line, thin over the package."""
 
-from epalm.cli.main import run
+from epalm.cli.main import main, run
 
-__all__ = ["run"]
+__all__ = ["main", "run"]

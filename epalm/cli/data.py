@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from epalm.cli.options import JsonFile
+from epalm.cli.results import check_results, write_json
 from epalm.errors import DataError
-from epalm.runtime.outputs import check_writable, write_whole
+from epalm.runtime.outputs import check_writable
 
 data_app = typer.Typer(
     help="Published data sets: what is there, what is missing, and rows to train on.",
@@ -19,7 +20,6 @@ data_app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set; `epalm data list` names them.")]
 Place = Annotated[Path, typer.Argument(metavar="DIR", help="Where it was put; its files may lie anywhere below.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON, too.")]
 _CHECK_HELP = """\b
 epalm data check coco_captions /data/coco"""
 _ROWS_HELP = """\b
@@ -53,8 +53,9 @@ def check(
     """Say what of a data set is there, what is missing and where it is to be had."""
     from epalm.data.check import check_dataset
 
+    check_results([("--json", json_file)], {})
     result = check_dataset(name, folder, split or ())
-    _write_json(json_file, result.as_dict())
+    write_json(json_file, result.as_dict())
     typer.echo(result.as_text())
     if not result.usable and not split:
         raise DataError(f"{folder}: {name}: no split can be used")
@@ -121,6 +122,7 @@ def score(
     """Score anyone's predictions, with bootstrap 95 % intervals."""
     from epalm.metrics.scoring_files import score_files
 
+    check_results([("--json", json_file)], {"PREDICTIONS": predictions, "REFERENCES": references})
     result = score_files(
         predictions,
         references,
@@ -128,11 +130,5 @@ def score(
         only_predicted=only_predicted,
         tokenizer=tokenizer,
     )
-    _write_json(json_file, {"predictions": str(predictions), "references": str(references), **result.as_dict()})
+    write_json(json_file, {"predictions": str(predictions), "references": str(references), **result.as_dict()})
     typer.echo(result.as_text())
-
-
-def _write_json(path: Path | None, result: dict[str, Any]) -> None:
-    if path is not None:
-        check_writable(path, "--json")
-        write_whole(path, [json.dumps(result, indent=2), "\n"], "--json")

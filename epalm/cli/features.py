@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from epalm.cli.options import JsonFile
+from epalm.cli.results import check_results, write_json
 from epalm.errors import DataError
-from epalm.runtime.outputs import check_writable, write_whole
 
 features_app = typer.Typer(
     help="What encoders gave, on disk: built ahead by any number of processes, or brought from elsewhere.",
@@ -21,7 +22,6 @@ features_app = typer.Typer(
 Place = Annotated[
     Path | None, typer.Argument(metavar="[DIR]", help="A store, or a directory of stores; without, the user's cache.")
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON, too.")]
 _BUILD_HELP = """\b
 epalm features build toy_image --data.train rows.jsonl
 accelerate launch $(which epalm) features build recipe.yaml --data.store /shared/features
@@ -49,8 +49,7 @@ def build(
     from epalm.recipe import read_recipe
 
     settings = read_recipe(recipe, context.obj)
-    if json_file is not None:
-        check_writable(json_file, "--json")
+    check_results([("--json", json_file)], {"data.train": settings.data.train})
     from epalm.runtime.processes import all_processes
     from epalm.runtime.progress import show_progress
     from epalm.training.feature_building import build_features
@@ -59,7 +58,7 @@ def build(
     with show_progress() if is_main else nullcontext() as on_progress:
         result = build_features(settings, on_progress, every_token=tokens)
     if is_main:
-        _write_json(json_file, result.as_dict())
+        write_json(json_file, result.as_dict())
         typer.echo(result.as_text())
 
 
@@ -124,8 +123,3 @@ def _stores(folder: Path | None) -> list[Path]:
     if not stores:
         raise DataError(f"{place}: there is no feature store; `epalm features build` makes one")
     return stores
-
-
-def _write_json(path: Path | None, result: dict[str, Any]) -> None:
-    if path is not None:
-        write_whole(path, [json.dumps(result, indent=2), "\n"], "--json")

@@ -20,6 +20,9 @@ def test_score(tmp_path, epalm, refused):
     assert result["scores"]["rouge_l"] == {"value": 50.0, "low": 0.0, "high": 100.0}
     assert result["tokenizer"] == "ptb-like (epalm)"
     assert "unknown metric 'cidr'; did you mean 'cider'?" in refused(*command, "--metric", "cidr")
+    before = predictions.read_bytes()
+    assert "--json: " + str(predictions) + " is where PREDICTIONS is" in refused(*command, "--json", predictions)
+    assert predictions.read_bytes() == before
     assert "unknown tokeniser 'x'; choose from auto, java, python" in refused(*command[:-1], "x")
     predictions.write_text(json.dumps([{"image_id": 1, "caption": "a red dog"}]))
     assert "lacks 1 of 2 ids" in refused(*command)

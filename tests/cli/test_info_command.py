@@ -1,0 +1,45 @@
+"""`epalm info`: what it tells of a recipe and of an adapter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+
+
+@pytest.mark.parametrize("preset", ["epalm_pt", "epalm", "epalm_ada", "text_only"])
+def test_the_share_of_a_recipe_is_that_of_the_model_it_builds(
+    place: Path, backbones: Path, epalm: Command, preset: str
+) -> None:
+    for encoder in ("vit", "other-vit"):  # saved without and with its pooler
+        settings = ("--adapter.preset", preset, "--model.encoders.image", backbones / encoder)
+        printed = epalm("info", "recipe.yaml", *settings, "--json")
+        facts = json.loads(printed.out)
+        assert facts["recipe"]["adapter"]["preset"] == preset
+        options = ("--data.train", "questions.jsonl", "--output", encoder, "--training.steps", 1)
+        assert epalm("train", "recipe.yaml", *settings, *options).code == 0
+        card = json.loads(Path(encoder, "adapter_config.json").read_text())
+        assert facts["trained_parameters"] == card["trained_parameters"]
+        assert facts["trained_share"] == card["trained_share"]
+        assert f"{card['trained_share']:.4%}" in epalm("info", "recipe.yaml", *settings).out
+        assert f"{card['trained_share']:.4%}" in epalm("info", encoder).out
+
+
+def test_info_of_an_adapter(adapter: Path, backbones: Path, epalm: Command) -> None:
+    printed = epalm("info", adapter)
+    assert printed.code == 0
+    for fact in (
+        str(backbones / "opt"),
+        str(backbones / "vit"),
+        "layers 0 to 2 of 3",
+        "learned          question_answering",
+    ):
+        assert fact in printed.out
+    facts = json.loads(epalm("info", adapter, "--json").out)
+    assert facts["tensors"]["prompt.weight"] == [1, 24]
+    assert facts["metadata"]["training"]["steps"] == 4
