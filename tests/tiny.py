@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -63,6 +64,19 @@ def save_language_model(folder: Path, family: str = "opt", seed: int = 0, **chan
                 embedding.weight.mul_(8)  # logits far enough apart for one answer to become certain
     model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_steep_model(folder: Path, slope: float) -> Path:
+    """An OPT whose gradients are large: its head multiplies them by `slope`, small hidden states by 300."""
+    save_language_model(folder, tie_word_embeddings=False)
+    weights = load_file(folder / "model.safetensors")
+    for name, weight in weights.items():
+        if name == "lm_head.weight":
+            weight.mul_(slope)
+        elif any(part in name for part in ("embed_", "out_proj", "fc2")):
+            weight.mul_(1e-3)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
     return folder
 
 

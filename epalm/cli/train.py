@@ -56,9 +56,11 @@ def train(
     from epalm.runtime.processes import is_main_process
     from epalm.training import run_recipe
 
-    with show_progress() if is_main_process() else nullcontext() as on_progress:
-        result = run_recipe(full_recipe, on_progress, resume=resume, on_warning=warn, java=not no_java)
-    if is_main_process():
+    is_main = is_main_process()
+    on_warning = warn if is_main else lambda line: None
+    with show_progress() if is_main else nullcontext() as on_progress:
+        result = run_recipe(full_recipe, on_progress, resume=resume, on_warning=on_warning, java=not no_java)
+    if is_main:
         write_json(json_file, result.as_dict())
         typer.echo(result.as_text())
 

@@ -4,11 +4,17 @@ Each process takes its share of a batch in as many parts as `accumulation` says.
 of the batch's labels, so that the sum over parts and processes is the loss of the whole batch. Drawn answers and views
 do not depend on who takes which row, and nor does padding where it is seen.
 
+Where the language model is held in float16, the loss is scaled so that small gradients are not lost. A gradient that
+is then beyond float16's range changes nothing: the same step is tried again at half the scale. So a step always learns
+from the rows of its number, and counts when it has.
+
 Shapes: B batch, T text tokens, K levels, E encoder width.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -29,7 +35,11 @@ from epalm.recipe import TrainingSettings
 from epalm.tasks import Tasks
 from epalm.tasks.admission import require_known_tokens
 from epalm.training.batches import share_of
+from epalm.training.divergence import gradient_error, holds_float16
 from epalm.training.schedule import rate_factors
+
+_FEWEST_TRIES = 17
+"""Before a gradient is given up: from GradScaler's first loss scale, 65,536, down to 1."""
 
 
 class Learner:
@@ -70,8 +80,7 @@ class Learner:
             # Without devices named: inputs go where they are needed, and until then the CPU looks at them. Of several
             # modalities a batch may lack one, and then it trains no connector for it.
             self.model = DistributedDataParallel(model, find_unused_parameters=len(model.levels) > 1)
-        half = next(model.language_model.parameters()).dtype == torch.float16
-        self.scaler = torch.amp.GradScaler(model.device.type, enabled=half)
+        self.scaler = torch.amp.GradScaler(model.device.type, enabled=holds_float16(model))
         self.lower_layers = model.lower_layers() if settings.cache_lower_layers else None
         self.parts = accelerator.num_processes * settings.accumulation
         first = accelerator.process_index * settings.accumulation
@@ -92,13 +101,30 @@ class Learner:
             media: the files of each row that are perceived.
 
         Returns:
-            This process's share of the loss, on the model's device: the sum over processes is the loss.
+            This process's share of the loss, on the model's device: the sum over processes is the loss. Where it is
+            not finite in float16, nothing has changed.
 
         Raises:
+            ConfigError: the gradient is beyond float16's range at every loss scale.
             MediaError: a file cannot be read.
             UnsupportedModelError: the tokenizer is another model's.
         """
-        settings = self.settings
+        for tries in itertools.count(1):
+            scale = self.scaler.get_scale()
+            share = self._compute_gradients(step, rows, media)
+            self._apply_gradients()
+            if self.scaler.get_scale() >= scale:
+                self.schedule.step()
+                break
+            # Gradients have been summed over processes, and so none of them has changed anything.
+            if not math.isfinite(self.accelerator.reduce(share, reduction="sum").item()):
+                break
+            if tries >= _FEWEST_TRIES and scale <= 1:
+                raise gradient_error(step + 1, tries)
+        return share
+
+    def _compute_gradients(self, step: int, rows: Sequence[Row], media: Sequence[Media]) -> Tensor:
+        """Forwards and backwards; this process's share of the loss."""
         pairs = self._encoded(step, rows)
         # The legacy mask lets the slot see padding: then every part has that of the whole batch.
         columns = max(sum(map(len, pair)) for pair in pairs) if self.unwrapped.config.mask == "legacy" else 0
@@ -114,14 +140,16 @@ class Learner:
                 # Processes' gradients are averaged, and here they are to be summed.
                 self.scaler.scale(loss * self.accelerator.num_processes).backward()
             share += loss.detach()
-        if settings.clip is not None:
+        return share
+
+    def _apply_gradients(self) -> None:
+        """Take the optimizer's step; nothing changes, and the loss scale falls, where a gradient is not finite."""
+        if self.settings.clip is not None:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.trained, settings.clip)
+            torch.nn.utils.clip_grad_norm_(self.trained, self.settings.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return share
 
     def replay(self, step: int, rows: Sequence[Row]) -> bool:
         """Have the lower layers keep of an earlier step what they kept then; nothing is computed.

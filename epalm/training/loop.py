@@ -28,6 +28,7 @@ from epalm.tasks import Tasks
 from epalm.tasks.admission import name_of, require_perceived, require_room, require_tokenizer
 from epalm.training.batches import Batches
 from epalm.training.checkpoints import Checkpoint, Checkpoints
+from epalm.training.divergence import loss_error, require_finite
 from epalm.training.learner import Learner, parameter_groups
 from epalm.training.randomness import random_states, restore_random_states
 from epalm.training.schedule import total_steps
@@ -52,6 +53,8 @@ class TrainingLog:
     """Steps after which the adapter was scored, and the scores."""
     chosen_step: int | None = None
     """The step whose adapter was kept, where the best one was chosen."""
+    changed: bool = True
+    """Whether any trained value is another than before."""
 
     def smoothed(self, window: int = 20) -> list[float]:
         """Running mean of the losses."""
@@ -87,7 +90,7 @@ def train(
         perceived: features of the rows' files; None: the model's own encoders perceive every file once.
         on_progress: told of perceiving.
         on_step: called with step, steps and loss after every step.
-        on_warning: told of damaged checkpoints.
+        on_warning: told of damaged checkpoints, and of a run that has changed nothing.
         checkpoints: where the run is saved on the way; it goes on from what lies there. With them Ctrl-C and SIGTERM
             end the run in order.
         score: how good the model is now, more being better; called every `settings.validate_every` steps, and the best
@@ -97,8 +100,9 @@ def train(
 
     Raises:
         AdapterError: a checkpoint cannot be written.
-        ConfigError: the model cannot be trained as `settings` say, or a checkpoint is of a run with others.
-        DataError: there are no rows, a row cannot be trained on, or a loss is not a finite number.
+        ConfigError: the model cannot be trained as `settings` say, or a checkpoint is of a run with others; or
+            gradients are beyond the range of float16, which the language model is held in.
+        DataError: there are no rows, a row cannot be trained on, or a loss or a trained value is not a finite number.
         MediaError: a file cannot be read.
         TrainingStopped: the run was asked to stop, and has been saved.
         UnsupportedModelError: the language model's tokenizer is missing or another model's.
@@ -115,7 +119,13 @@ def train(
         if checkpoints and (saved := checkpoints.newest(on_warning)):
             run.restore(saved)
         with model.compiled_layers() if settings.compile else nullcontext():
-            return run.run(requests, checkpoints, on_step, score)
+            log = run.run(requests, checkpoints, on_step, score)
+    if not log.changed:
+        on_warning(
+            f"training: nothing was learned: in {len(log.losses)} steps no trained value has changed; either "
+            f"training.learning_rate {settings.learning_rate:g} is too small to move one, or no gradient reaches them"
+        )
+    return log
 
 
 class _Run:
@@ -132,6 +142,8 @@ class _Run:
         log_directory: Path | None,
     ) -> None:
         self.model, self.rows, self.settings, self.media = model, rows, settings, media
+        self.beginning = {name: value.to("cpu", copy=True) for name, value in model.trained_state_dict().items()}
+        """What is trained, as the run finds it, though it be resumed."""
         # Captions are longer than answers: apart, neither is padded to the other's length.
         kinds = [(row.task, frozenset(files)) for row, files in zip(rows, media, strict=True)]
         lengths = [_length(row) for row in rows] if settings.group_by_length else None
@@ -174,6 +186,8 @@ class _Run:
             # Scores and what comes after the last step may take long: whatever happens there, all is learned.
             saves = scores or self.step == self.steps or self.step % settings.checkpoint_every == 0
             stops = (saves or self.step >= self.next_read) and self._read_losses(requests, on_step)
+            if saves or stops:
+                require_finite(self.model, self.step)
             if checkpoints is not None and (saves or stops):
                 self._save(checkpoints)
                 if stops:
@@ -187,8 +201,10 @@ class _Run:
         self.model.eval()
         for tracker in self.accelerator.trackers:  # `end_training` would also part the processes
             tracker.finish()
-        scored = self.selection
-        return TrainingLog(tuple(self.losses), time.perf_counter() - started, tuple(scored.scores), scored.best_step)
+        seconds, selection = time.perf_counter() - started, self.selection
+        trained = self.model.trained_state_dict().items()
+        changed = any(not torch.equal(value.cpu(), self.beginning[name]) for name, value in trained)
+        return TrainingLog(tuple(self.losses), seconds, tuple(selection.scores), selection.best_step, changed)
 
     def restore(self, saved: Checkpoint) -> None:
         """Be where the run was when `saved` was written."""
@@ -220,16 +236,15 @@ class _Run:
         stop, elapsed = float(requests.number > 0), time.perf_counter() - self.last_read
         own = torch.stack([*(share for share, _ in self.pending), *torch.tensor([stop, elapsed], device=device)])
         *losses, stops, elapsed = self.accelerator.reduce(own, reduction="sum").tolist()
-        rates, steps = [rate for _, rate in self.pending], 1
+        steps = 1
         if processes > 1 or device.type != "cpu":
             steps = round(_SECONDS_BETWEEN_LOOKS / max(elapsed / processes / max(1, len(losses)), 1e-3))
         self.last_read, self.next_read = time.perf_counter(), self.step + min(max(1, steps), _STEPS_BETWEEN_LOOKS)
-        self.pending.clear()
-        for loss, rate in zip(losses, rates, strict=True):
+        pending, self.pending = self.pending, []
+        for loss, (_, rate) in zip(losses, pending, strict=True):
             step = len(self.losses) + 1
             if not math.isfinite(loss):
-                remedy = "lower training.learning_rate" if step > 1 else "try model.torch_dtype float32"
-                raise DataError(f"training: the loss is {loss} at step {step}; {remedy}")
+                raise loss_error(loss, step, self.model)
             self.losses.append(loss)
             self.accelerator.log({"loss": loss, "rate": rate}, step=step)
             if on_step is not None:

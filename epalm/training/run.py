@@ -72,6 +72,7 @@ class RunResult:
             "seconds": round(self.log.seconds, 2),
             "trained_parameters": self.summary.trained,
             "trained_share": self.summary.share,
+            **({} if self.log.changed else {"unchanged": True}),
             **({"skipped": self.skipped.as_dict()} if self.skipped.rows else {}),
             **({"data": list(self.notes)} if self.notes else {}),
             **({"validation": self.evaluation.as_dict()} if self.evaluation else {}),
@@ -110,7 +111,8 @@ def run_recipe(
         recipe: the settings.
         on_progress: told of everything that takes time.
         resume: go on with the run that was stopped in `output`.
-        on_warning: told of damaged checkpoints, and what is odd about the language model's end tokens.
+        on_warning: told of damaged checkpoints, of what is odd about the language model's end tokens, and of a run that
+            has changed nothing.
         java: whether the scores in the end may start Java programs; those on the way do only where `training.metric`
             takes one.
 
@@ -118,8 +120,9 @@ def run_recipe(
         AdapterError: the adapter or a checkpoint cannot be written.
         ConfigError: training data or `output` are missing or cannot be used, a backbone is wrong, or there is an
             unfinished run and `resume` is not asked for, or the other way round; or the processes were not launched
-            as they must be.
-        DataError: a manifest is wrong, or a row does not suit the backbones; rows are named by number.
+            as they must be; or gradients are beyond float16's range.
+        DataError: a manifest is wrong, or a row does not suit the backbones; rows are named by number. Or a loss is not
+            a finite number.
         MediaError: a file cannot be read, and must not be skipped, or too many cannot.
         TrainingStopped: Ctrl-C or SIGTERM ended the run in order.
         UnsupportedModelError: a backbone cannot be served.
