@@ -44,16 +44,25 @@ ALONE = Processes()
 
 def all_processes() -> Processes:
     """Those that `accelerate launch` or torchrun started, on this machine and others, or this one alone."""
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1 or torch.distributed.is_initialized()
-    if not launched:
+    if os.environ.get("WORLD_SIZE", "1") == "1" and not torch.distributed.is_initialized():
         return ALONE
     state = processes()
     return Processes(state.process_index, state.num_processes)
 
 
 def processes() -> PartialState:
-    """All of them, and which one this is; they talk to each other by their GPUs, or without such by gloo."""
-    return PartialState(cpu=without_gpu())
+    """All of them, and which one this is; they talk to each other by their GPUs, or without such by gloo.
+
+    Raises:
+        ConfigError: the environment tells of several, and not how they find each other.
+    """
+    try:
+        return PartialState(cpu=without_gpu())
+    except (ValueError, torch.distributed.DistError) as error:
+        raise ConfigError(
+            f"processes: the environment does not tell how they were launched ({' '.join(str(error).split())}); start "
+            "them with accelerate launch or torchrun, or unset WORLD_SIZE, RANK and LOCAL_RANK"
+        ) from None
 
 
 def without_gpu() -> bool:

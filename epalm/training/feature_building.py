@@ -15,6 +15,7 @@ from epalm.models import PerceptualLM
 from epalm.models.backbones import load_encoders
 from epalm.recipe import Recipe
 from epalm.runtime.processes import own_device, require_own_devices
+from epalm.runtime.torch_defaults import torch_defaults
 from epalm.training.describe import weightless_language_model
 from epalm.training.rows import require_rows, training_rows, validation_rows
 from epalm.training.skipping import Skipped, without_bad_media
@@ -44,6 +45,7 @@ class BuiltFeatures:
         )
 
 
+@torch_defaults()
 def build_features(
     recipe: Recipe, on_progress: OnProgress | None = None, *, every_token: bool = False
 ) -> BuiltFeatures:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import is_initialized
 from accelerate.utils import set_seed
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from epalm.errors import DataError, TrainingStopped
 from epalm.models import PerceptualLM
 from epalm.recipe import TrainingSettings
 from epalm.runtime.processes import without_gpu
+from epalm.runtime.torch_defaults import torch_defaults
 from epalm.tasks import Tasks
 from epalm.tasks.admission import name_of, require_perceived, require_room, require_tokenizer
 from epalm.training.batches import Batches
@@ -65,6 +67,7 @@ class TrainingLog:
         return means
 
 
+@torch_defaults()
 def train(
     model: PerceptualLM,
     rows: Sequence[Row],
@@ -152,7 +155,9 @@ class _Run:
         self.accelerator = Accelerator(
             device_placement=False,  # the model is where the recipe says
             cpu=without_gpu(),
-            mixed_precision="no",  # what is held in which precision is the recipe's to say, not the launcher's
+            # What is held in which precision is the recipe's to say, not the launcher's. What a caller has set up
+            # stays, and does nothing: it is for models that accelerate prepares.
+            mixed_precision=None if is_initialized() else "no",
             log_with=list(settings.report_to) or None,
             project_dir=log_directory,
         )

@@ -30,6 +30,7 @@ from epalm.runtime.processes import (
     require_plain_launch,
     wait_for_everyone,
 )
+from epalm.runtime.torch_defaults import torch_defaults
 from epalm.tasks import Tasks
 from epalm.tasks.admission import count_embeddings
 from epalm.tasks.template import FORMER_TEXT
@@ -94,6 +95,7 @@ class RunResult:
         return "\n".join(lines)
 
 
+@torch_defaults()
 def run_recipe(
     recipe: Recipe,
     on_progress: OnProgress | None = None,
@@ -189,6 +191,7 @@ def run_recipe(
     return RunResult(output, log, model.summary(), skipped, evaluation, notes, recipe.published)
 
 
+@torch_defaults()
 def load_model(recipe: Recipe, on_warning: Callable[[str], None] | None = None) -> PerceptualLM:
     """The model of a recipe as training begins, seeded.
 

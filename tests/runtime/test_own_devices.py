@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 
 from epalm.errors import ConfigError
 from epalm.runtime.processes import own_device, processes, require_own_devices
@@ -69,3 +70,21 @@ def test_each_takes_a_gpu_that_it_sees(monkeypatch: pytest.MonkeyPatch) -> None:
         assert own_device(torch.device("cuda")) == torch.device("cuda", own)
         assert own_device(torch.device("cuda", 1)) == torch.device("cuda", 1)
         assert own_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": ""}, {"LOCAL_RANK": "0"}, {"ACCELERATE_USE_CPU": "maybe"}]
+)
+def test_an_environment_that_tells_half(
+    refused: Refused, place: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "")  # accelerate sets some of them, and has them taken away by this
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    message = refused("train", "recipe.yaml", "--data.train", "questions.jsonl", "--output", "out")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert message.startswith("epalm: processes: the environment does not tell how they were launched (")
+    assert not Path("out").exists()
