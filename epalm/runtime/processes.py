@@ -6,7 +6,8 @@ Alone, a process is the main one and does everything.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -56,18 +57,30 @@ def processes() -> PartialState:
     Raises:
         ConfigError: the environment tells of several, and not how they find each other.
     """
-    try:
+    with refusing_environment():
         return PartialState(cpu=without_gpu())
+
+
+@contextmanager
+def refusing_environment() -> Iterator[None]:
+    """Inside this context accelerate may be set up.
+
+    Raises:
+        ConfigError: it cannot make anything of the environment variables that launchers set.
+    """
+    try:
+        yield
     except (ValueError, torch.distributed.DistError) as error:
         raise ConfigError(
             f"processes: the environment does not tell how they were launched ({' '.join(str(error).split())}); start "
-            "them with accelerate launch or torchrun, or unset WORLD_SIZE, RANK and LOCAL_RANK"
+            "them with accelerate launch or torchrun, or unset WORLD_SIZE, RANK, LOCAL_RANK and what begins with "
+            "ACCELERATE_"
         ) from None
 
 
 def without_gpu() -> bool:
     """Whether a run here is one of CPUs, as accelerate must be told."""
-    return not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
 def require_plain_launch() -> None:

@@ -24,7 +24,7 @@ from epalm.data.rows import Row
 from epalm.errors import DataError, TrainingStopped
 from epalm.models import PerceptualLM
 from epalm.recipe import TrainingSettings
-from epalm.runtime.processes import without_gpu
+from epalm.runtime.processes import refusing_environment, without_gpu
 from epalm.runtime.torch_defaults import torch_defaults
 from epalm.tasks import Tasks
 from epalm.tasks.admission import name_of, require_perceived, require_room, require_tokenizer
@@ -152,15 +152,16 @@ class _Run:
         lengths = [_length(row) for row in rows] if settings.group_by_length else None
         self.batches = Batches(kinds, settings.batch_size, settings.seed, lengths)
         self.steps = total_steps(settings, len(self.batches))
-        self.accelerator = Accelerator(
-            device_placement=False,  # the model is where the recipe says
-            cpu=without_gpu(),
-            # What is held in which precision is the recipe's to say, not the launcher's. What a caller has set up
-            # stays, and does nothing: it is for models that accelerate prepares.
-            mixed_precision=None if is_initialized() else "no",
-            log_with=list(settings.report_to) or None,
-            project_dir=log_directory,
-        )
+        with refusing_environment():
+            self.accelerator = Accelerator(
+                device_placement=False,  # the model is where the recipe says
+                cpu=without_gpu(),
+                # What is held in which precision is the recipe's to say, not the launcher's. What a caller has set up
+                # stays, and does nothing: it is for models that accelerate prepares.
+                mixed_precision=None if is_initialized() else "no",
+                log_with=list(settings.report_to) or None,
+                project_dir=log_directory,
+            )
         if settings.report_to:
             self.accelerator.init_trackers("epalm")
         self.learner = Learner(model, self.accelerator, tasks, perceived, settings, self.steps)
