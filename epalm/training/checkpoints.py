@@ -26,7 +26,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from epalm.errors import AdapterError, ConfigError
-from epalm.tasks.template import FORMER_TEXT
 
 _CHECKSUMS = "checksums.json"
 _STATE = "state.json"
@@ -53,6 +52,8 @@ class Checkpoints:
     directory: Path
     identity: Mapping[str, Any] = field(default_factory=dict)
     """The settings that decide what the run comes to, by dotted name; a run with others must not go on from here."""
+    former: Mapping[str, Any] = field(default_factory=dict)
+    """What settings count as, by dotted name, in checkpoints that do not name them: those came later."""
     keep: int = 2
     """How many are kept."""
 
@@ -101,19 +102,17 @@ class Checkpoints:
             on_warning: called with a line about each damaged one that is passed over.
 
         Raises:
-            ConfigError: it was written under other settings.
+            ConfigError: it was written under other settings, or by a later version under one that this has not.
         """
-        paths = self._all()
-        for path in reversed(paths):
-            try:
-                checkpoint = _read(path)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-                instead = "the run begins anew, for there is none before" if path == paths[0] else "the one before"
-                on_warning(f"checkpoint: {path} is damaged ({error}) and passed over: {instead}")
-                continue
+        path, checkpoint = self._newest_whole(on_warning)
+        if checkpoint is not None:
             self._require_same(checkpoint.state["identity"], path)
-            return checkpoint
-        return None
+        return checkpoint
+
+    def begun_with(self) -> Mapping[str, Any]:
+        """The identity of the run that is there, as it was written; empty where there is none."""
+        _, checkpoint = self._newest_whole(lambda line: None)
+        return {} if checkpoint is None else checkpoint.state["identity"]
 
     def exist(self) -> bool:
         """Whether there is one, whole or not."""
@@ -131,9 +130,18 @@ class Checkpoints:
         for leftover in (part, *self.directory.glob(f"{_UNFINISHED}*")):
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def _require_same(self, saved: Mapping[str, Any], path: Path) -> None:
-        saved = {f"text.{name}": value for name, value in FORMER_TEXT.items()} | dict(saved)
-        current = json.loads(json.dumps(dict(self.identity)))
+    def _newest_whole(self, on_warning: Callable[[str], None]) -> tuple[Path, Checkpoint | None]:
+        paths = self._all()
+        for path in reversed(paths):
+            try:
+                return path, _read(path)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+                instead = "the run begins anew, for there is none before" if path == paths[0] else "the one before"
+                on_warning(f"checkpoint: {path} is damaged ({error}) and passed over: {instead}")
+        return self.directory, None
+
+    def _require_same(self, identity: Mapping[str, Any], path: Path) -> None:
+        saved, current = json.loads(json.dumps([{**self.former, **identity}, dict(self.identity)]))
         changed = sorted(name for name in current if saved.get(name) != current[name])
         if changed:
             name = changed[0]
@@ -141,6 +149,13 @@ class Checkpoints:
             raise ConfigError(
                 f"{path}: was written with {name} {saved.get(name)}, now it is {current.get(name)}{more}; "
                 "resume with the settings of the run, or give another output"
+            )
+        # What has a space in its name is no setting: rows that are known late, or not at all in such a run.
+        unknown = sorted(name for name in identity if name not in current and " " not in name)
+        if unknown:
+            raise ConfigError(
+                f"{path}: was written with {unknown[0]} {identity[unknown[0]]}, which this version of epalm does not "
+                "know; resume with the version that began the run, or give another output"
             )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from epalm.data.rows import Row
 from epalm.models import PerceptualLM
 from epalm.recipe import Recipe
+from epalm.tasks.template import FORMER_TEXT
 from epalm.training.views import VIEW_SETTINGS
 
 _NO_MATTER = (
@@ -19,6 +20,7 @@ _NO_MATTER = (
     ("training", "report_to"),
 )
 """Settings that change how a run is carried out, and not what it comes to."""
+_FORMER = {f"text.{name}": value for name, value in FORMER_TEXT.items()}
 
 
 def run_identity(
@@ -40,6 +42,35 @@ def run_identity(
         groups["data"]["rows to score"] = digest_of(to_score)
         groups["generation"] = recipe.generation.model_dump(mode="json", exclude={"batch_size"})
     return {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
+
+
+def former_values() -> dict[str, Any]:
+    """What a setting counts as in a checkpoint that does not name it, by dotted name.
+
+    There was no such setting when the checkpoint was written, and its default does what was done then, unless
+    `FORMER_TEXT` says otherwise.
+    """
+    groups = Recipe().model_dump(mode="json", include={"model", "adapter", "text", "data", "training", "generation"})
+    values = {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
+    return values | _FORMER
+
+
+def as_begun(recipe: Recipe, begun_with: Mapping[str, Any]) -> Recipe:
+    """The recipe of a run that is gone on with, in the way it was begun.
+
+    Of settings that have come to do otherwise than what was done before there were any (`FORMER_TEXT`), one that
+    `recipe` leaves open is what it was when the run began. One that is set in `recipe` stays, and if it is another, the
+    checkpoint will not be gone on from.
+
+    Args:
+        recipe: as it is read today.
+        begun_with: the identity of the run; empty: there is none.
+    """
+    if not begun_with:
+        return recipe
+    text = {name.removeprefix("text."): begun_with.get(name, value) for name, value in _FORMER.items()}
+    open_settings = {name: value for name, value in text.items() if name not in recipe.text.model_fields_set}
+    return recipe.model_copy(update={"text": recipe.text.model_copy(update=open_settings)})
 
 
 def digest_of(rows: Sequence[Row]) -> str:

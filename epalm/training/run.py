@@ -33,9 +33,8 @@ from epalm.runtime.processes import (
 from epalm.runtime.torch_defaults import torch_defaults
 from epalm.tasks import Tasks
 from epalm.tasks.admission import count_embeddings
-from epalm.tasks.template import FORMER_TEXT
 from epalm.training.checkpoints import Checkpoints
-from epalm.training.identity import digest_of, run_identity
+from epalm.training.identity import as_begun, digest_of, former_values, run_identity
 from epalm.training.loop import TrainingLog, check_rows, check_settings, train
 from epalm.training.output import CHECKPOINTS, LOGS, named_output, require_resumable, require_writable
 from epalm.training.published import comparison_line
@@ -138,7 +137,8 @@ def run_recipe(
     wait_for_everyone()
     require_resumable(output, resume)
     require_trackers(recipe.training.report_to)
-    recipe = _as_begun(recipe, Checkpoints(output / CHECKPOINTS))
+    checkpoints = Checkpoints(output / CHECKPOINTS, former=former_values())
+    recipe = as_begun(recipe, checkpoints.begun_with())
     skip_bad = recipe.data.on_bad_media == "skip"
     perceives = recipe.perceives if recipe.adapter.connector != "none" else ()
     training, validation = training_rows(recipe.data, perceives), validation_rows(recipe.data, perceives)
@@ -150,7 +150,7 @@ def run_recipe(
     if not recipe.training.start_from:
         require_learned(perceives, training)
     identity = run_identity(recipe, model, rows, to_score)
-    checkpoints = Checkpoints(output / CHECKPOINTS, identity)
+    checkpoints = replace(checkpoints, identity=identity)
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
     views = training_views(recipe)
     perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
@@ -270,16 +270,6 @@ class TrainingProgress:
         self.smoothed = loss if math.isnan(self.smoothed) else 0.95 * self.smoothed + 0.05 * loss
         rate = self.batch_size * self.steps / max(1e-9, time.perf_counter() - self.started)
         self.on_progress(f"training: loss {self.smoothed:.3f}, {rate:.0f} rows/s", step, steps)
-
-
-def _as_begun(recipe: Recipe, checkpoints: Checkpoints) -> Recipe:
-    """`recipe`; of a run that was begun before there were some settings of text, with their former values."""
-    checkpoint = checkpoints.newest()
-    if checkpoint is None:
-        return recipe
-    known = {*checkpoint.state["identity"], *(f"text.{name}" for name in recipe.text.model_fields_set)}
-    former = {name: value for name, value in FORMER_TEXT.items() if f"text.{name}" not in known}
-    return recipe.model_copy(update={"text": recipe.text.model_copy(update=former)})
 
 
 def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
