@@ -36,7 +36,7 @@ from epalm.training.randomness import random_states, restore_random_states
 from epalm.training.schedule import total_steps
 from epalm.training.selection import Selection
 from epalm.training.stopping import StopRequests, heeding_signals
-from epalm.training.trackers import require_trackers
+from epalm.training.trackers import require_trackers, start_trackers
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 """Whoever asks for the end has an answer in about this time, and a step."""
@@ -163,7 +163,7 @@ class _Run:
                 project_dir=log_directory,
             )
         if settings.report_to:
-            self.accelerator.init_trackers("epalm")
+            start_trackers(self.accelerator)
         self.learner = Learner(model, self.accelerator, tasks, perceived, settings, self.steps)
         self.step, self.losses = 0, list[float]()
         self.last_read, self.next_read = time.perf_counter(), 1

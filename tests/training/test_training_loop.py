@@ -251,6 +251,9 @@ def test_trackers_are_told(recipe: MakeRecipe, place: Path) -> None:
     logged = events.EventAccumulator(str(file)).Reload()
     assert [event.value for event in logged.Scalars("loss")] == pytest.approx(log.losses)
     assert [event.step for event in logged.Scalars("rate")] == [1, 2, 3, 4]
+    (place / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match=r"^training\.report_to: a tracker cannot be started: .*file"):
+        run(recipe(training__report_to=["tensorboard"]), log_directory=place / "file")
     with pytest.raises(ConfigError, match=r"there is no tracker 'tensorbord'; did you mean 'tensorboard'\?"):
         run(recipe(training__report_to=["tensorbord"]))
 
