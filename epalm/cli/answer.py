@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from epalm.cli.errors import warn
 from epalm.cli.options import Adapter, AsJson, JsonFile, NoJava, Others, Sounds
 from epalm.cli.results import check_results, write_json
 from epalm.errors import ConfigError
 from epalm.runtime.progress import show_progress
 
 if TYPE_CHECKING:
-    from epalm.evaluation.asking import Asked
+    from epalm.evaluation.asking import BaseAnswerer
     from epalm.recipe import DataSettings
 
 _ROWS = ("data.dataset", "data.root", "data.validation_split", "data.skip_missing")
@@ -65,7 +66,7 @@ def evaluate(
 
     data_settings, settings = _data_settings(data, context.obj)
     rows = rows_to_score(data_settings, require_answers=predictions is None and output is None)
-    answerer = Answerer.load(adapter, settings)
+    answerer = Answerer.load(adapter, settings, on_warning=warn)
     with show_progress() if is_main_process() else nullcontext() as on_progress:
         evaluation = score_rows(answerer, rows.rows, on_progress, rows.where, java=not no_java)
     if not is_main_process():
@@ -135,11 +136,13 @@ def _data_settings(manifest: Path | None, overrides: dict[str, Any]) -> tuple[Da
     return data, {name: value for name, value in overrides.items() if name not in row_settings}
 
 
-def _load_answerer(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> Asked:
+def _load_answerer(adapter: str, others: list[str] | None, overrides: dict[str, Any]) -> BaseAnswerer:
     """What is to answer: one adapter, or several on one language model."""
     from epalm.evaluation import AdapterSet, Answerer
 
-    return AdapterSet.load([adapter, *others], overrides) if others else Answerer.load(adapter, overrides)
+    if others:
+        return AdapterSet.load([adapter, *others], overrides, on_warning=warn)
+    return Answerer.load(adapter, overrides, on_warning=warn)
 
 
 def _sounds_of(files: list[Path], sounds: list[Path] | None) -> Sequence[Path | None]:
