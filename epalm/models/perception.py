@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from epalm.encoders import PerceptualEncoder
-from epalm.errors import DataError
+from epalm.errors import DataError, is_out_of_memory
 from epalm.models.call_arguments import features_of, raw_inputs_of, require_shapes
 from epalm.models.cards import EncoderCard
 from epalm.models.connectors import LinearConnector
@@ -139,6 +139,7 @@ class Perception(nn.Module):
         encoder: PerceptualEncoder = self.encoders[modality]
         try:
             return encoder.features(inputs, self.levels[modality])
-        except (IndexError, RuntimeError, TypeError, ValueError):
-            require_shapes(modality, encoder, inputs)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            if not is_out_of_memory(error):
+                require_shapes(modality, encoder, inputs)
             raise
