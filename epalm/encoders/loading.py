@@ -150,9 +150,9 @@ def _tower_config(config: Any, modality: str | None) -> Any:
 def _tower(model: nn.Module, modality: str | None) -> PreTrainedModel:
     if not isinstance(model, PreTrainedModel):
         raise UnsupportedModelError(f"{type(model).__name__}: only Hugging Face models can serve as encoders")
-    wanted = _tower_config(model.config, modality)
-    if wanted is not model.config:
-        kind = "vision" if wanted is getattr(model.config, "vision_config", None) else "audio"
+    tower_config = _tower_config(model.config, modality)
+    if tower_config is not model.config:
+        kind = "vision" if tower_config is getattr(model.config, "vision_config", None) else "audio"
         tower = getattr(model, f"{kind}_model", None)
         if tower is None:
             raise UnsupportedModelError(f"{_live_name(model)}: has no {kind} tower of its own; give the tower itself")

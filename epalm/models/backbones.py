@@ -62,19 +62,19 @@ class SharedLanguageModel:
         Raises:
             ConfigError: it is held in another way.
         """
-        attention, held = self.model.config._attn_implementation, quantization_of(self.model)
+        attention, quantized_as = self.model.config._attn_implementation, quantization_of(self.model)
         place = self.device if device is None else torch.device(device)
-        same_place = place.type == self.device.type and place.index in (None, self.device.index)
-        for asked, found, same in (
+        is_there = place.type == self.device.type and place.index in (None, self.device.index)
+        for asked, actual, matches in (
             (dtype, self.model.dtype, dtype in (None, "auto", self.model.dtype)),
-            (place, self.device, same_place),
+            (place, self.device, is_there),
             (attn_implementation, attention, attn_implementation in (None, attention)),
-            (f"quantization {quantization}", f"quantization {held}", quantization in (None, held)),
+            (f"quantization {quantization}", f"quantization {quantized_as}", quantization in (None, quantized_as)),
             ("shard true", "whole", not shard or is_sharded(self.model)),
         ):
-            if not same:
+            if not matches:
                 raise ConfigError(
-                    f"language model {self.source}: is shared and stays {found}, {asked} was asked for; load it anew"
+                    f"language model {self.source}: is shared and stays {actual}, {asked} was asked for; load it anew"
                 )
 
 
@@ -104,33 +104,36 @@ def load_language_model(
             to change; or there is no such dtype or device.
         UnsupportedModelError: what is there cannot be served.
     """
-    wanted = None if dtype is None else usable_dtype(dtype, "torch_dtype", auto=True)
+    weights_dtype = None if dtype is None else usable_dtype(dtype, "torch_dtype", auto=True)
     if device is not None:
         device = usable_device(device)
     if quantization not in (None, *get_args(Quantization)):
         names = get_args(Quantization)
         raise ConfigError(f"quantization: there is no '{quantization}'{nearest(str(quantization), names)}")
     if isinstance(source, SharedLanguageModel):
-        source.require(wanted, device, attn_implementation, quantization, shard)
+        source.require(weights_dtype, device, attn_implementation, quantization, shard)
         return source.model, study(source.model, decoder_layers), source.source
-    held = quantization_of(source) if isinstance(source, nn.Module) else quantization
+    current = quantization_of(source) if isinstance(source, nn.Module) else quantization
     if shard:
-        require_shareable(held)
+        require_shareable(current)
     if isinstance(source, nn.Module):
         model: Any = source
         name = getattr(getattr(source, "config", None), "_name_or_path", None) or None
-        _require_way(name, held or "none", quantization)
+        _require_quantizable(name, current or "none", quantization)
         if attn_implementation is not None:
             try:
                 model.set_attn_implementation(attn_implementation)
             except (ValueError, ImportError) as error:
                 raise UnsupportedModelError(f"language model {name}: {' '.join(str(error).split())}") from None
-        if wanted not in (None, "auto"):
-            model = model.to(wanted)
+        if weights_dtype not in (None, "auto"):
+            model = model.to(weights_dtype)
     else:
-        wanted = best_dtype(device) if wanted == "auto" else wanted or torch.float32
-        attention = attn_implementation or best_attention(wanted, device)
-        model, name = _from_files(str(source), wanted, attention, quantization, device, decoder_layers), str(source)
+        weights_dtype = best_dtype(device) if weights_dtype == "auto" else weights_dtype or torch.float32
+        attention = attn_implementation or best_attention(weights_dtype, device)
+        model, name = (
+            _from_files(str(source), weights_dtype, attention, quantization, device, decoder_layers),
+            str(source),
+        )
     anatomy = study(model, decoder_layers)
     if quantization == "int8":
         to_int8(anatomy.layers)
@@ -188,10 +191,10 @@ def load_encoders(
     if device is not None:
         device = usable_device(device)
     loaded: dict[str, PerceptualEncoder] = {}
-    named: Iterable[tuple[str | None, Any]] = [(None, sources)]
+    by_modality: Iterable[tuple[str | None, Any]] = [(None, sources)]
     if isinstance(sources, Mapping | nn.ModuleDict):  # the latter is what a model keeps its own in
-        named = sources.items()
-    for name, source in named:
+        by_modality = sources.items()
+    for name, source in by_modality:
         if isinstance(source, PerceptualEncoder):
             encoder = source if device is None else source.to(device)
         else:
@@ -220,22 +223,22 @@ def require_use(
     Raises:
         ConfigError: there is none.
     """
-    for name, given, modalities in (
+    for name, value, modalities in (
         ("frames", frames, ["video"]),
         ("long_sounds", long_sounds, ["audio"]),
         ("statistics", statistics, ["image", "video"]),
     ):
-        if given is not None and not loaded.keys() & set(modalities):
-            told = " or ".join(modalities)
-            raise ConfigError(f"{name}: nothing here perceives {told}; leave it out, or name an encoder for it")
+        if value is not None and not loaded.keys() & set(modalities):
+            missing = " or ".join(modalities)
+            raise ConfigError(f"{name}: nothing here perceives {missing}; leave it out, or name an encoder for it")
 
 
-def _require_way(name: str | None, held: Quantization, wanted: Quantization | None) -> None:
-    """See that a live language model that is `held` so can be quantised as is `wanted`."""
-    if wanted in (None, held) or (held, wanted) == ("none", "int8"):
+def _require_quantizable(name: str | None, current: Quantization, requested: Quantization | None) -> None:
+    """See that a live language model whose quantization is `current` can be given the `requested` one."""
+    if requested in (None, current) or (current, requested) == ("none", "int8"):
         return
     raise ConfigError(
-        f"model.quantization: the live language model {name or ''} has {held} and cannot be given {wanted}; "
+        f"model.quantization: the live language model {name or ''} has {current} and cannot be given {requested}; "
         "name the files it comes from instead"
     )
 

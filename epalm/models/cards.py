@@ -157,25 +157,25 @@ def new_card(**fields: Any) -> AdapterCard:
     return AdapterCard(format=FORMAT, epalm_version=written_by, **fields)
 
 
-def check_fit(where: str, part: str, saved: Settings, given: Settings) -> None:
+def check_fit(where: str, part: str, saved: Settings, loaded: Settings) -> None:
     """See that a backbone is the one an adapter was trained on; what either side does not know is not compared.
 
     Raises:
         AdapterError: it is another; the first difference is named.
     """
-    difference = first_difference(saved, given)
+    difference = first_difference(saved, loaded)
     if difference is None:
         return
-    name, wanted, found = difference
+    name, expected, actual = difference
     if name == "fingerprint":
         raise AdapterError(f"{where}: trained on a {part} with other weights (the fingerprints differ)")
-    raise AdapterError(f"{where}: does not fit the {part}: {name} is {found}, the adapter was trained on {wanted}")
+    raise AdapterError(f"{where}: does not fit the {part}: {name} is {actual}, the adapter was trained on {expected}")
 
 
-def first_difference(one: Settings, other: Settings) -> tuple[str, Any, Any] | None:
+def first_difference(first: Settings, second: Settings) -> tuple[str, Any, Any] | None:
     """What two cards of backbones first differ in, and how, if they describe different weights."""
-    for name in type(one).model_fields:
-        values = getattr(one, name), getattr(other, name)
+    for name in type(first).model_fields:
+        values = getattr(first, name), getattr(second, name)
         if name not in _NOT_OF_THE_WEIGHTS and None not in values and values[0] != values[1]:
             return name, *values
     return None
@@ -184,18 +184,18 @@ def first_difference(one: Settings, other: Settings) -> tuple[str, Any, Any] | N
 def model_card(card: AdapterCard) -> str:
     """The README.md of an adapter, with the front matter that the Hugging Face Hub reads."""
     backbones = [card.language_model.source, *(encoder.source for encoder in card.encoders.values())]
-    named = [name for name in backbones if name]
+    sources = [source for source in backbones if source]
     modalities = sorted(card.encoders)
     front = ["---", "library_name: epalm", "tags:", "- epalm", *(f"- {modality}" for modality in modalities)]
-    hub_ids = [name for name in named if name.count("/") == 1 and not Path(name).exists() and name[0] not in "./~"]
+    hub_ids = [name for name in sources if name.count("/") == 1 and not Path(name).exists() and name[0] not in "./~"]
     hub_ids = [name for name in hub_ids if not name.startswith("toyworld/")]
     if hub_ids:
         front += ["base_model:", *(f"- {name}" for name in hub_ids)]
     adapter = card.adapter
-    spoken_by, held = card.language_model, card.language_model.quantization
-    rows = [("language model", (spoken_by.source or spoken_by.family) + ("" if held == "none" else f", in {held}"))]
+    lm, quantization = card.language_model, card.language_model.quantization
+    rows = [("language model", (lm.source or lm.family) + ("" if quantization == "none" else f", in {quantization}"))]
     rows += [
-        (f"{name} encoder", encoder.source or _ready(encoder) or encoder.family or "-")
+        (f"{name} encoder", encoder.source or _features_source(encoder) or encoder.family or "-")
         for name, encoder in card.encoders.items()
     ]
     rows += [
@@ -230,5 +230,5 @@ def model_card(card: AdapterCard) -> str:
     )
 
 
-def _ready(encoder: EncoderCard) -> str | None:
+def _features_source(encoder: EncoderCard) -> str | None:
     return encoder.features_by and f"ready features of {encoder.features_by}"

@@ -52,7 +52,7 @@ class OriginalCheckpoint:
     where: str
     settings: dict[str, Any]
     """Settings of the adapter that follow from the file, the mask included."""
-    tells_window: bool
+    has_window: bool
     """Whether it tells where the window begins and ends; else it is that of the backbones."""
     width: int
     """D."""
@@ -82,8 +82,8 @@ def read_original(path: str | Path) -> OriginalCheckpoint:
         raise AdapterError(f"{path}: is not laid out as an original checkpoint: it has no 'model' with tensors")
     linears = _connectors(path, tensors)
     names = _prompt_names(path, tensors)
-    known = {f"connector.{i}.{kind}" for i in range(linears) for kind in ("weight", "bias")} | names.keys()
-    if foreign := sorted(set(tensors) - known):
+    expected = {f"connector.{i}.{kind}" for i in range(linears) for kind in ("weight", "bias")} | names.keys()
+    if foreign := sorted(set(tensors) - expected):
         raise AdapterError(
             f"{path}: holds '{foreign[0]}'; only linear connectors and soft prompts of the input can be converted"
         )
@@ -91,7 +91,7 @@ def read_original(path: str | Path) -> OriginalCheckpoint:
     _require_shapes(path, tensors, first.shape, linears)
     settings: dict[str, Any] = {"mask": "legacy", "connector": "shared" if linears == 1 else "per_level"}
     config = content.get("config")
-    settings |= _told(config if isinstance(config, Mapping) else {})
+    settings |= _window_settings(config if isinstance(config, Mapping) else {})
     if linears > 1:
         settings["levels"] = linears
     embedding = tensors.get(f"{_PROMPT}.0.weight")
@@ -103,7 +103,7 @@ def read_original(path: str | Path) -> OriginalCheckpoint:
     return OriginalCheckpoint(
         where=str(path),
         settings=settings,
-        tells_window={"start", "end"} <= settings.keys(),
+        has_window={"start", "end"} <= settings.keys(),
         width=first.shape[0],
         encoder_width=first.shape[1],
         embedding_width=None if embedding is None else embedding.shape[1],
@@ -170,7 +170,7 @@ def _require_shapes(path: str | Path, tensors: Mapping[str, Tensor], shape: torc
             raise AdapterError(f"{path}: '{name}' has shape {list(tensor.shape)}, expected two dimensions")
 
 
-def _told(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Window and levels, as far as its configuration tells."""
+def _window_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The window and the levels, as far as its configuration holds them."""
     found = {ours: config.get(theirs) for theirs, ours in _SETTINGS.items()}
     return {name: value for name, value in found.items() if isinstance(value, int) and (value or name == "start")}

@@ -122,9 +122,9 @@ def new_parts(
         require_use(loaded, loading.frames, loading.long_sounds, loading.statistics)
         widths = _by_modality(encoder_width) | {name: card.width for name, card in feature_cards.items()}
         widths |= {name: encoder.width for name, encoder in loaded.items()}
-        known = _by_modality(encoder_levels) | {name: card.used_levels for name, card in feature_cards.items()}
-        known |= {name: encoder.levels for name, encoder in loaded.items()}
-        depths = {name: known.get(name) for name in widths}
+        available = _by_modality(encoder_levels) | {name: card.used_levels for name, card in feature_cards.items()}
+        available |= {name: encoder.levels for name, encoder in loaded.items()}
+        depths = {name: available.get(name) for name in widths}
         if not widths:
             raise ConfigError(f"connector '{config.connector}' needs an encoder, or encoder_width for ready features")
     tokenizer = load_tokenizer(language_model) if tokenizer is None else tokenizer
@@ -152,14 +152,14 @@ def saved_parts(
     check_fit(where, "language model", card.language_model, LanguageModelCard.of(lm, anatomy, source, layers))
     as_trained = replace(loading, **card.reading(loading.frames, loading.long_sounds, loading.statistics))
     loaded = as_trained.encoders(encoders) if card.encoders else {}
-    named = {name: each for name, each in card.encoders.items() if name not in loaded}
+    unloaded = {name: each for name, each in card.encoders.items() if name not in loaded}
     feature_cards = {
-        name: each for name, each in named.items() if not each.source and (each.features_by or not each.fingerprint)
+        name: each for name, each in unloaded.items() if not each.source and (each.features_by or not each.fingerprint)
     }
-    nameless = [name for name, each in named.items() if not each.source and name not in feature_cards]
+    nameless = [name for name, each in unloaded.items() if not each.source and name not in feature_cards]
     if nameless:
         raise AdapterError(f"{where}: trained on a live {nameless[0]} encoder that has no name; give encoders")
-    sources = {name: each.source for name, each in named.items() if each.source}
+    sources = {name: each.source for name, each in unloaded.items() if each.source}
     loaded |= as_trained.encoders(sources)
     if card.encoders:
         require_use(loaded, loading.frames, loading.long_sounds, loading.statistics)

@@ -40,20 +40,20 @@ class Int8Linear(nn.Module):
 
     def __init__(self, linear: nn.Linear | Conv1D) -> None:
         super().__init__()
-        floats: Tensor = linear.weight
+        weight: Tensor = linear.weight
         bias: Any = linear.bias
-        if not floats.is_floating_point() or is_traceable_wrapper_subclass(floats):
+        if not weight.is_floating_point() or is_traceable_wrapper_subclass(weight):
             raise ConfigError(
                 "model.quantization: the language model is quantised already, by its files or by whoever made it, and "
                 "cannot be given int8; leave it out"
             )
-        self.imprint = imprint(floats)
+        self.imprint = imprint(weight)
         """Of the weight as it was, for `fingerprint`."""
-        rows = (floats.T if isinstance(linear, Conv1D) else floats).detach().float()  # (O, I)
+        rows = (weight.T if isinstance(linear, Conv1D) else weight).detach().float()  # (O, I)
         self.scale: Tensor
         self.register_buffer("scale", rows.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _LARGEST)
-        whole = (rows / self.scale[:, None]).round().clamp(-_LARGEST, _LARGEST).to(torch.int8)
-        self.weight = nn.Parameter(whole.contiguous(), requires_grad=False)
+        rounded = (rows / self.scale[:, None]).round().clamp(-_LARGEST, _LARGEST).to(torch.int8)
+        self.weight = nn.Parameter(rounded.contiguous(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def convert_original(
         on_warning=on_warning,
     )
     _require_sizes(original, model, modality)
-    if not original.tells_window and not {"adapter.start", "adapter.end"} <= overrides.keys():
+    if not original.has_window and not {"adapter.start", "adapter.end"} <= overrides.keys():
         on_warning(
             f"{path} does not tell its window; layers {model.config.start} to {model.config.end} of "
             f"{len(model.anatomy.layers)} and {model.config.levels} levels are assumed; if it was trained with others, "

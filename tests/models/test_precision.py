@@ -45,10 +45,10 @@ def gradients(model: PerceptualLM) -> dict[str, Tensor]:
 def test_auto_follows_the_hardware() -> None:
     assert best_dtype("meta") == torch.float32  # a device that nothing is known of
     assert best_dtype("cpu") == best_dtype(None) == best_dtype(torch.device("cpu"))
-    told = bf16_in_proc()
-    if told is None or not torch.backends.mkldnn.is_available():
+    listed = bf16_in_proc()
+    if listed is None or not torch.backends.mkldnn.is_available():
         pytest.skip("nothing here tells what the CPU can do")
-    assert best_dtype("cpu") == (torch.bfloat16 if told else torch.float32)
+    assert best_dtype("cpu") == (torch.bfloat16 if listed else torch.float32)
 
 
 def test_only_bfloat16_on_the_cpu_asks_for_another_attention() -> None:
@@ -88,13 +88,13 @@ def test_what_no_weights_can_be_held_in_is_refused(backbones: Path, tmp_path: Pa
     lm, vit = str(backbones / "opt"), str(backbones / "vit")
     first = PerceptualLM.build(lm, vit)
     first.save_pretrained(tmp_path)
-    told = f"^{re.escape(message)}[^\n]*$"
+    message_pattern = f"^{re.escape(message)}[^\n]*$"
     for source in (lm, first.language_model, first):  # files, a live model, a shared one
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message_pattern):
             PerceptualLM.build(source, vit, **given)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message_pattern):
         PerceptualLM.from_pretrained(tmp_path, **given)
-    with pytest.raises(ConfigError, match=told.removeprefix("^torch_")):
+    with pytest.raises(ConfigError, match=message_pattern.removeprefix("^torch_")):
         load_encoder(vit, **{name.removeprefix("torch_"): value for name, value in given.items()})
 
 

@@ -88,9 +88,9 @@ def test_the_way_back_keeps_no_dequantised_weights() -> None:
 @torch.no_grad()
 def test_a_quantised_language_model_is_small_and_near(family: str) -> None:
     lm = new_language_model(FAMILIES[family]()).requires_grad_(False)
-    floats = copy.deepcopy(lm)
-    layers = sum(bytes_of(layer) for layer in study(floats).layers)
-    rest = bytes_of(floats) - layers
+    unquantised = copy.deepcopy(lm)
+    layers = sum(bytes_of(layer) for layer in study(unquantised).layers)
+    rest = bytes_of(unquantised) - layers
     model = PerceptualLM.build(lm, encoder_width=E, quantization="int8")
     assert quantization_of(lm) == "int8"
     assert not any(isinstance(part, nn.Linear | Conv1D) for layer in model.anatomy.layers for part in layer.modules())
@@ -98,11 +98,11 @@ def test_a_quantised_language_model_is_small_and_near(family: str) -> None:
     quantised = sum(bytes_of(layer) for layer in model.anatomy.layers)
     assert quantised < 0.4 * layers  # a quarter, and biases, norms and scales, which these narrow layers have many of
     assert bytes_of(lm) == rest + quantised
-    exact, near = floats(text()).logits, lm(text()).logits
+    exact, near = unquantised(text()).logits, lm(text()).logits
     assert (near - exact).norm() < 0.05 * exact.norm()
-    before, after = (LanguageModelCard.of(one, study(one), None, None) for one in (floats, lm))
+    before, after = (LanguageModelCard.of(one, study(one), None, None) for one in (unquantised, lm))
     assert after == before.model_copy(update={"quantization": "int8"})
-    counted = [PerceptualLM.build(one, encoder_width=E).summary().frozen for one in (floats, lm)]
+    counted = [PerceptualLM.build(one, encoder_width=E).summary().frozen for one in (unquantised, lm)]
     assert counted[0] == counted[1]
 
 
