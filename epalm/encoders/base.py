@@ -17,6 +17,7 @@ from transformers import AutoModel
 
 from epalm.encoders.anatomy import examine, first_output
 from epalm.errors import ConfigError, UnsupportedModelError
+from epalm.runtime.loading_errors import require_own_weights
 from epalm.runtime.locks import lock_of
 
 
@@ -65,9 +66,12 @@ class PerceptualEncoder(nn.Module, ABC):
     def load_backbone(cls, path: str, config: Any, **options: Any) -> tuple[nn.Module, list[str]]:
         """The encoder from a directory or hub id, and the names of its weights that the checkpoint lacks.
 
-        Raises what transformers raises. `options` are those of `from_pretrained`.
+        Raises what transformers raises, or an `EpalmError`. `options` are those of `from_pretrained`.
         """
-        backbone, report = AutoModel.from_pretrained(path, config=config, output_loading_info=True, **options)
+        backbone, report = AutoModel.from_pretrained(
+            path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+        require_own_weights(path, backbone, report)
         return backbone, list(report["missing_keys"])
 
     @classmethod

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
@@ -22,11 +21,15 @@ from epalm.encoders.registry import find_encoder
 from epalm.encoders.statistics import Statistics, use_statistics
 from epalm.encoders.video import VideoEncoder
 from epalm.errors import ConfigError, UnsupportedModelError
+from epalm.runtime.checkpoint_files import first_damage, is_gguf, not_a_model
 from epalm.runtime.devices import usable_device, usable_dtype
+from epalm.runtime.loading_errors import explained
 from epalm.runtime.sources import resolve_source
 
 # Poolers and heads lie behind the levels and mask tokens serve pretraining alone: checkpoints of other tasks lack them.
 _NEVER_READ = ("pooler.", "head.", "classifier.", "embeddings.mask_token", "masked_spec_embed")
+
+_JSON_FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 
 def load_encoder(
@@ -75,7 +78,7 @@ def load_encoder(
     if isinstance(source, nn.Module):
         backbone = _tower(source, modality)
         if attn_implementation is not None:
-            with _explained(_live_name(source)):
+            with _explained(_live_name(source), _live_name(source)):
                 backbone.set_attn_implementation(attn_implementation)
         backbone = backbone.to(device=device, dtype=dtype)
         name = getattr(source, "name_or_path", None) or None
@@ -85,17 +88,16 @@ def load_encoder(
             use_statistics(encoder, statistics)
         return encoder
     name, path = str(source), resolve_source(source)
-    if path.startswith(("/", ".", "~")) and not Path(path).is_dir():
-        raise ConfigError(f"{name}: no such directory")
-    with _explained(name):
+    _require_files(name, Path(path), ("config.json",) if processor is not None else _JSON_FILES)
+    with _explained(name, path):
         # Code from a repository is never run, and never asked for on the terminal.
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     config = _tower_config(config, modality)
     encoder_class = _class_for(config, MODEL_MAPPING.get(type(config), None), name)
     if processor is None:
-        with _explained(f"{name}: no processor; give load_encoder(..., processor=...) if it has none"):
+        with _explained(f"{name}: no processor; give load_encoder(..., processor=...) if it has none", path):
             processor = encoder_class.load_processor(path)
-    with _explained(name):
+    with _explained(name, path):
         backbone, missing = encoder_class.load_backbone(
             path,
             config,
@@ -215,20 +217,23 @@ def _still_random_extras(encoder: PerceptualEncoder, missing: list[str]) -> None
             parameter.zero_()
 
 
+def _require_files(name: str, path: Path, json_files: Sequence[str]) -> None:
+    """See that what lies in a directory can be an encoder, before anything reads it; of a hub id nothing is known."""
+    if is_gguf(path):
+        raise UnsupportedModelError(f"{name}: is a GGUF file; encoders are read from directories of transformers alone")
+    if not path.is_dir():
+        return
+    if reason := not_a_model(path) or first_damage(path, json_files):
+        raise ConfigError(f"{name}: {reason}")
+
+
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _explained(name: str, path: str) -> Iterator[None]:
     """Turn what transformers raises into one line, and keep its report on left-out weights off the screen."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{name}: {_one_line(error)}") from None
-    except (ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise UnsupportedModelError(f"{name}: {_one_line(error)}") from None
+        with explained(name, path, UnsupportedModelError):
+            yield
     finally:
         logging.set_verbosity(verbosity)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -187,13 +187,13 @@ def _saved_recipe(saved: SavedAdapter, overrides: Mapping[str, Any]) -> Recipe:
 
 
 def _require_backbones(saved: SavedAdapter, replaced: Collection[str]) -> None:
-    """See that the directories are there that an adapter names and nobody replaces."""
+    """See that the paths are there that an adapter names and nobody replaces."""
     sources = {"language_model": saved.card.language_model.source}
     sources |= {f"encoders.{name}": encoder.source for name, encoder in saved.card.encoders.items()}
     for name, source in sources.items():
         if source is None or name.split(".")[0] in replaced:
             continue
-        if Path(source).is_absolute() and not Path(source).is_dir():
+        if Path(source).is_absolute() and not Path(source).exists():
             raise AdapterError(
                 f"{saved.where}: was trained on {source}, which is not there; name another place with --model.{name}"
             )

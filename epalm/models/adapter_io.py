@@ -23,8 +23,9 @@ from torch import Tensor
 
 from epalm.errors import AdapterError, ConfigError
 from epalm.models.cards import FORMAT, AdapterCard, model_card
+from epalm.runtime.checkpoint_files import ADAPTER_CONFIG, damage
 
-CONFIG_FILE = "adapter_config.json"
+CONFIG_FILE = ADAPTER_CONFIG
 TENSOR_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
 UNFINISHED = ".unfinished-"
@@ -81,6 +82,8 @@ def read_adapter(source: str | Path) -> SavedAdapter:
     path = directory / TENSOR_FILE
     if not path.is_file():
         raise AdapterError(f"{where}: {TENSOR_FILE} is missing")
+    if reason := damage(path):
+        raise AdapterError(f"{where}: {TENSOR_FILE} {reason}")
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
@@ -118,13 +121,15 @@ def _download(source: str) -> Path:
 def _read_card(path: Path, where: str) -> AdapterCard:
     """Parse and validate the configuration."""
     if not path.is_file():
-        raise AdapterError(f"{where}: {CONFIG_FILE} is missing")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"{where}: {CONFIG_FILE} is not valid JSON ({_one_line(error)})") from None
-    if not isinstance(values, dict):
-        raise AdapterError(f"{where}: {CONFIG_FILE} does not hold an adapter's settings")
+        held = "; a whole model is there, name it as a backbone" if (path.parent / "config.json").is_file() else ""
+        raise AdapterError(f"{where}: {CONFIG_FILE} is missing{held}")
+    if reason := damage(path):
+        raise AdapterError(f"{where}: {CONFIG_FILE} {reason}")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if "peft_type" in values:
+        raise AdapterError(
+            f"{where}: is an adapter of PEFT ({values['peft_type']}) and gives no perception; name another"
+        )
     if values.get("format") != FORMAT:
         raise AdapterError(
             f"{where}: {CONFIG_FILE} has format {values.get('format')!r}, this version of epalm reads {FORMAT}"

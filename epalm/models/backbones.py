@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics, load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
 from epalm.models.config_check import check_config
+from epalm.models.language_model_files import LanguageModelFiles
 from epalm.models.precision import Precision, best_attention, best_dtype
 from epalm.models.quantised import (
     OF_BITSANDBYTES,
@@ -28,11 +28,11 @@ from epalm.models.quantised import (
 from epalm.models.selfcheck import PROVEN, examine
 from epalm.models.sharding import is_sharded, require_shareable, share_out
 from epalm.runtime.devices import usable_device, usable_dtype
-from epalm.runtime.sources import resolve_source
+from epalm.runtime.loading_errors import require_own_weights
 from epalm.settings.nearest import nearest
 
 Source = str | Path | nn.Module
-"""Hub id, local directory, `toyworld/...`, or a live model."""
+"""Hub id, local directory, `toyworld/...`, a GGUF file (of a language model), or a live model."""
 
 
 @dataclass(frozen=True)
@@ -150,17 +150,14 @@ def load_language_model(
 
 
 def load_tokenizer(source: Source | SharedLanguageModel) -> Any:
-    """The tokenizer that lies beside a language model, or None where there is none."""
+    """The tokenizer that lies beside a language model, or None where there is none.
+
+    Raises:
+        ConfigError: there is one, and it cannot be loaded.
+    """
     if isinstance(source, SharedLanguageModel):
         return source.tokenizer
-    if isinstance(source, nn.Module):
-        return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve_source(source), trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError):
-        return None
-    # Where files are missing transformers makes one that writes nothing, and whose end token is nobody's.
-    return tokenizer if tokenizer("a", add_special_tokens=False)["input_ids"] else None
+    return None if isinstance(source, nn.Module) else LanguageModelFiles.find(source).tokenizer()
 
 
 def load_encoders(
@@ -255,28 +252,21 @@ def _from_files(
     if quantization in OF_BITSANDBYTES:
         options["quantization_config"] = bitsandbytes_config(quantization, dtype)
         options["device_map"] = {"": device or "cpu"}
-    try:
-        path = resolve_source(source)
-    except ConfigError as error:
-        raise ConfigError(f"language model {error}") from None
-    with suppress(OSError, ValueError, KeyError):  # which are met again below
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        check_config(config, source, attn_implementation, decoder_layers)
-    try:
+    files = LanguageModelFiles.find(source)
+    if files.gguf_file and quantization in OF_BITSANDBYTES:
+        raise ConfigError(f"model.quantization: a GGUF file cannot be given {quantization}; choose int8 or none")
+    check_config(files.config(), source, attn_implementation, decoder_layers)
+    with files.reading():
         model, report = AutoModelForCausalLM.from_pretrained(
-            path,
+            files.path,
             dtype=dtype,
-            trust_remote_code=False,  # code from a repository is never run
             return_dict=True,  # whatever its configuration says: transformers' own code for it needs that
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            **files.options(weights=True),
             **options,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        # transformers' words for an architecture it knows that has no causal language model
-        unfit = "for this kind of AutoModel" in str(error)
-        kind = UnsupportedModelError if unfit else ConfigError
-        reason = "not a causal language model" if unfit else " ".join(str(error).split())
-        raise kind(f"language model {source}: {reason}") from None
+    require_own_weights(f"language model {source}", model, report)
     if report["missing_keys"]:
         # transformers fills them with random weights
         lacking = sorted(report["missing_keys"])

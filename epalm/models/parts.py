@@ -111,6 +111,7 @@ def new_parts(
     decoder_layers: str | None = None,
 ) -> Parts:
     """What an untrained model is made of; arguments and errors as in `PerceptualLM.build`."""
+    tokenizer = load_tokenizer(language_model) if tokenizer is None else tokenizer
     loading = loading.beside(language_model)
     lm, anatomy, source = loading.language_model(language_model, decoder_layers)
     loaded: dict[str, PerceptualEncoder] = {}
@@ -146,6 +147,7 @@ def saved_parts(
         raise AdapterError(f"{where}: trained on a live language model that has no name; give language_model")
     if isinstance(lm_source, str | Path):  # a live language model stays as it is
         loading = replace(loading, quantization=loading.quantization or card.language_model.quantization)
+    tokenizer = load_tokenizer(lm_source) if tokenizer is None else tokenizer
     loading = loading.beside(lm_source)
     layers = card.language_model.decoder_layers
     lm, anatomy, source = loading.language_model(lm_source, layers)
@@ -174,7 +176,6 @@ def saved_parts(
         name: each.used_levels if name in feature_cards or each.features_by else each.levels
         for name, each in card.encoders.items()
     }
-    tokenizer = load_tokenizer(lm_source) if tokenizer is None else tokenizer
     return Parts(
         lm, anatomy, loaded, widths, depths, card.adapter, source, layers, tokenizer, card.metadata, feature_cards
     )

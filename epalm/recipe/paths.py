@@ -17,10 +17,10 @@ _PATHS = (
 
 
 def settle_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """`values` with paths that start at `folder`, and directories of backbones and adapters in full.
+    """`values` with paths that start at `folder`, and those of backbones and adapters in full.
 
     Raises:
-        ConfigError: a backbone is written as a path, and there is no such directory.
+        ConfigError: a backbone is written as a path, and nothing is there.
     """
     settled = copy.deepcopy(dict(values))
     for *groups, name in _PATHS:
@@ -60,12 +60,12 @@ def _directory(source: str, folder: Path) -> str | None:
 
 
 def _find_backbones(sources: dict[str, Any], names: tuple[str, ...], folder: Path) -> None:
-    """Write directories in full, so that a saved adapter finds its backbones wherever it is used."""
+    """Write paths in full, so that a saved adapter finds its backbones wherever it is used."""
     for name in names:
         source = sources.get(name)
         if not isinstance(source, str):
             continue
-        if path := _directory(source, folder):
+        if source and os.path.exists(path := _in_full(source, folder)):  # noqa: PTH110  Path.exists raises on long paths
             sources[name] = path
         elif not source or source.startswith(("/", ".", "~")):
             missing = _in_full(source, folder) if source else "without a name"

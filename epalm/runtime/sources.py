@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from epalm.errors import ConfigError
+from epalm.runtime.checkpoint_files import is_gguf
 
 TOY_PREFIX = "toyworld/"
 _TOY_ROOT = Path(__file__).parents[1] / "toyworld" / "backbones"
@@ -17,15 +18,19 @@ _TOY_ROOT = Path(__file__).parents[1] / "toyworld" / "backbones"
 def resolve_source(name: str | Path) -> str:
     """What to hand to `from_pretrained` for `name`.
 
-    `toyworld/lm` and its like name the backbones inside this package; anything else is a local directory or a hub id
-    (at most `owner/name`).
+    `toyworld/lm` and its like name the backbones inside this package; anything else is a local directory, a GGUF file
+    or a hub id (at most `owner/name`).
 
     Raises:
         ConfigError: no toy backbone has that name (those there are get listed), it can be a directory only and there is
-            none, or it is on a hub that cannot be reached.
+            none, it is another file, or it is on a hub that cannot be reached.
     """
     name = str(name)
     if not name.startswith(TOY_PREFIX):
+        if os.path.isfile(file := os.path.expanduser(name)):  # noqa: PTH111, PTH113  Path.is_file raises on long names
+            if is_gguf(Path(file)):
+                return file
+            raise ConfigError(f"{name}: is a file; name the directory that it lies in")
         if (name.count("/") > 1 or name.startswith((".", "/", "~"))) and not Path(name).expanduser().is_dir():
             raise ConfigError(f"{name}: no such directory")
         if not os.path.isdir(os.path.expanduser(name)):  # noqa: PTH111, PTH112  Path.is_dir raises on long names

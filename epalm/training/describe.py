@@ -18,7 +18,9 @@ from epalm.models import PerceptualLM
 from epalm.models.adapter_io import read_adapter
 from epalm.models.cards import EncoderCard
 from epalm.models.config_check import require_causal
+from epalm.models.language_model_files import LanguageModelFiles
 from epalm.recipe import RECIPES, Recipe, read_recipe
+from epalm.runtime.checkpoint_files import damage
 from epalm.runtime.sources import resolve_source
 
 
@@ -124,7 +126,7 @@ def weightless_language_model(source: str, attention: str | None = None) -> Any:
         ConfigError: its configuration is not to be had.
         UnsupportedModelError: it is no causal language model.
     """
-    config = _config(source)
+    config = LanguageModelFiles.find(source).config()
     require_causal(config, source)
     try:
         with torch.device("meta"):
@@ -155,7 +157,7 @@ def _saved_tensors(folder: Path) -> set[str]:
             with safe_open(path, framework="pt") as tensors:
                 names |= set(tensors.keys())
         except (OSError, SafetensorError) as error:
-            raise ConfigError(f"{path}: damaged: {' '.join(str(error).split())}") from None
+            raise ConfigError(f"{path}: {damage(path) or ' '.join(str(error).split())}") from None
     return names
 
 

@@ -79,7 +79,7 @@ def test_wrong_adapters_are_refused(adapter: Path, backbones: Path, refused: Ref
         "ask", adapter, *ask, "--model.language_model", backbones / "llama"
     )
     (adapter / "adapter_model.safetensors").write_bytes(b"\0" * 20)
-    assert "adapter_model.safetensors is damaged" in refused("ask", adapter, *ask)
+    assert "adapter_model.safetensors is no safetensors file, or damaged" in refused("ask", adapter, *ask)
 
 
 def test_backbones_that_have_moved(place: Path, backbones: Path, epalm: Command, refused: Refused) -> None:

@@ -132,20 +132,45 @@ def test_processor_of_another_size(folders, tmp_path):
 def test_files_that_are_missing_or_damaged(folders, tmp_path):
     assert refusal(tmp_path / "nowhere").endswith("no such directory")
     assert refusal("toyworld/nothing").startswith("toyworld/nothing: no such toy backbone")
-    for number, (file, content) in enumerate(
+    for number, (file, content, reason) in enumerate(
         [
-            ("config.json", b"{"),
-            ("config.json", b"{}"),
-            ("preprocessor_config.json", b"{"),
-            ("model.safetensors", b"abc"),
+            ("config.json", b"{", "config.json is not valid JSON"),
+            ("config.json", b"{}", "its config.json names no model_type"),
+            ("preprocessor_config.json", b"{", "preprocessor_config.json is not valid JSON"),
+            ("preprocessor_config.json", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+            ("model.safetensors", b"abc", "model.safetensors is no safetensors file"),
+            ("model.safetensors", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
         ]
     ):
         folder = tmp_path / str(number)
         shutil.copytree(folders["vit"], folder)
         (folder / file).write_bytes(content)
-        assert refusal(folder).startswith(str(folder))
+        assert refusal(folder).startswith(f"{folder}: ")
+        assert reason in refusal(folder)
     (folder / "model.safetensors").unlink()
-    assert "model.safetensors" in refusal(folder)
+    assert "holds no weights; download model.safetensors" in refusal(folder)
+
+
+def test_weights_and_settings_of_different_encoders(folders, tmp_path):
+    shutil.copytree(folders["vit"], tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for changes, reason in (
+        ({"num_hidden_layers": LEVELS - 1}, f"its config.json has {LEVELS - 1} layers, its weights have more"),
+        ({"intermediate_size": 40}, "has shape [48] in its weights and [40] by its config.json"),
+        ({"model_type": "quux", "auto_map": {"AutoConfig": "code.Config"}}, "needs code of its own (auto_map)"),
+        ({"quantization_config": {"quant_method": "vptq"}}, "requires VPTQ"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | changes))
+        assert reason in refusal(tmp_path)
+
+
+def test_what_is_no_encoder_at_all(folders, tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    assert "holds a PEFT adapter (LORA) and no whole model" in refusal(tmp_path)
+    (tmp_path / "adapter_config.json").unlink()
+    (tmp_path / "model.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
+    assert "holds GGUF files" in refusal(tmp_path)
+    assert "encoders are read from directories of transformers alone" in refusal(tmp_path / "model.gguf")
 
 
 def test_an_architecture_nobody_knows(folders, tmp_path):

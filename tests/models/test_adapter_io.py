@@ -131,6 +131,9 @@ def test_metadata_that_json_cannot_hold_is_refused_and_forgotten(tmp_path: Path)
     assert model.metadata == {"y": 1}
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
 def change_card(directory: Path, **changes: Any) -> None:
     path = directory / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -152,17 +155,20 @@ def cut(path: Path, keep: int) -> None:
         (lambda d: (d / "adapter_config.json").unlink(), "adapter_config.json is missing"),
         (lambda d: (d / "adapter_model.safetensors").unlink(), "adapter_model.safetensors is missing"),
         (lambda d: (d / "adapter_config.json").write_text("{not json"), "adapter_config.json is not valid JSON"),
-        (lambda d: (d / "adapter_config.json").write_text("[]"), "does not hold an adapter's settings"),
+        (lambda d: (d / "adapter_config.json").write_text("[]"), "adapter_config.json holds no JSON object"),
         (lambda d: (d / "adapter_config.json").write_bytes(b"\xff\xfe"), "adapter_config.json is not valid JSON"),
         (lambda d: change_card(d, format=99), "has format 99, this version of epalm reads 1"),
         (lambda d: change_card(d, surprise=1), "unknown setting 'surprise'"),
         (lambda d: change_card(d, adapter={"prompt": "long"}), "adapter.prompt"),
-        (lambda d: cut(d / "adapter_model.safetensors", 300), "is damaged or incomplete"),
+        (lambda d: cut(d / "adapter_model.safetensors", 300), "adapter_model.safetensors is cut off after 300 of"),
+        (lambda d: cut(d / "adapter_model.safetensors", -4), "adapter_model.safetensors is cut off after"),
+        (lambda d: (d / "adapter_model.safetensors").write_bytes(b""), "adapter_model.safetensors is empty"),
         (
-            lambda d: cut(d / "adapter_model.safetensors", -4),
-            "damaged",
+            lambda d: (d / "adapter_model.safetensors").write_text(POINTER),
+            "adapter_model.safetensors is a Git LFS pointer",
         ),
-        (lambda d: (d / "adapter_model.safetensors").write_bytes(b""), "is damaged or incomplete"),
+        (lambda d: (d / "adapter_config.json").write_text(POINTER), "adapter_config.json is a Git LFS pointer"),
+        (lambda d: (d / "adapter_config.json").write_text('{"peft_type": "LORA"}'), "is an adapter of PEFT (LORA)"),
         (lambda d: change_tensors(d, lambda t: t.pop("prompt.inner.bias")), "'prompt.inner.bias' is missing"),
         (lambda d: change_tensors(d, lambda t: t.update(extra=torch.ones(1))), "'extra' does not belong"),
         (

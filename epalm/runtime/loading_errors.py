@@ -1,0 +1,128 @@
+"""What transformers raises while it reads a checkpoint -> one line: what, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import transformers
+from huggingface_hub import constants
+from huggingface_hub.errors import HFValidationError
+from torch import nn
+
+from epalm.errors import ConfigError, EpalmError, UnsupportedModelError
+from epalm.runtime.checkpoint_files import cached_folder, damage
+
+_LAYER = re.compile(r"(.+?)\.(\d+)\.")
+_UNKNOWN_TYPE = re.compile(r"model type `(.+?)` but Transformers does not recognize")
+
+
+@contextmanager
+def explained(name: str, path: str, kind: type[EpalmError]) -> Iterator[None]:
+    """Turn whatever is raised inside, while a checkpoint is read, into one line.
+
+    Args:
+        name: what the message calls the checkpoint.
+        path: the directory or hub id that is read.
+        kind: the class of errors that nothing more is known of; files that are not there are always a `ConfigError`.
+    """
+    try:
+        yield
+    except (EpalmError, MemoryError):
+        raise
+    except Exception as error:  # transformers passes on whatever the readers of the files raise
+        if _is_memory(error):
+            raise
+        raise _explanation(error, name, path, kind) from None
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception, or its name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def require_own_weights(name: str, model: nn.Module, report: Mapping[str, Any]) -> None:
+    """See that weights are those of the model that the configuration beside them describes.
+
+    Args:
+        name: what the message calls the checkpoint.
+        model: as it was loaded.
+        report: the loading info of `from_pretrained(..., ignore_mismatched_sizes=True)`.
+
+    Raises:
+        ConfigError: a weight has another shape, and was left random; or the weights go on behind the last layer.
+    """
+    if mismatched := sorted(report.get("mismatched_keys") or ()):
+        weight, saved, expected = mismatched[0]
+        raise ConfigError(
+            f"{name}: '{weight}' has shape {list(saved)} in its weights and {list(expected)} by its config.json; the "
+            "two are of different models"
+        )
+    lengths = {key: len(stack) for key, stack in model.named_modules() if isinstance(stack, nn.ModuleList)}
+    first: dict[str, int] = {}  # of every stack of layers that was left out, in part or as a whole
+    for key in report.get("unexpected_keys") or ():
+        if found := _LAYER.match(key):
+            first[found[1]] = min(int(found[2]), first.get(found[1], int(found[2])))
+    for saved_as, number in first.items():
+        for stack, length in lengths.items():
+            is_same = f".{stack}".endswith(f".{saved_as}") or f".{saved_as}".endswith(f".{stack}")
+            if is_same and 0 < number == length:
+                raise ConfigError(
+                    f"{name}: its config.json has {length} layers, its weights have more ('{saved_as}.{number}'); the "
+                    "two are of different models"
+                )
+
+
+def _explanation(error: Exception, name: str, path: str, kind: type[EpalmError]) -> EpalmError:
+    message = one_line(error)
+    if "trust_remote_code" in message:
+        return UnsupportedModelError(
+            f"{name}: needs code of its own (auto_map), which is never run; take a model that transformers itself has"
+        )
+    if unknown := _UNKNOWN_TYPE.search(message):
+        return UnsupportedModelError(
+            f"{name}: transformers {transformers.__version__} has no models of type '{unknown[1]}'; a newer version "
+            "may (pip install --upgrade transformers)"
+        )
+    if "Should have a `model_type` key" in message:
+        return UnsupportedModelError(f"{name}: its config.json names no model_type, so it is no model of transformers")
+    if message.startswith(("Can't load image processor", "Can't load feature extractor")):
+        return ConfigError(f"{name}: it holds no preprocessor_config.json; download it")
+    if "for this kind of AutoModel: AutoModelForCausalLM" in message:
+        return UnsupportedModelError(f"{name}: not a causal language model")
+    if "ignore_mismatched_sizes" in message:
+        return ConfigError(f"{name}: its weights have other shapes than by its config.json; both must be of one model")
+    if message.startswith("Error no file named model.safetensors"):
+        return ConfigError(f"{name}: holds no weights; download model.safetensors or pytorch_model.bin into it")
+    if isinstance(error, HFValidationError) or "Repo id must" in message:
+        return ConfigError(f"{name}: no such directory, and no id on the Hub, which is 'owner/name' without a revision")
+    if constants.HF_HUB_OFFLINE and cached_folder(path) is None:
+        fetched = ["/".join(each.name.split("--")[1:]) for each in Path(constants.HF_HUB_CACHE).glob("models--*")]
+        near = difflib.get_close_matches(path, fetched, n=1, cutoff=0.8)
+        advice = f"did you mean '{near[0]}'?" if near else "unset it, or name a directory"
+        return ConfigError(f"{name}: no such directory, not fetched before, and HF_HUB_OFFLINE is set; {advice}")
+    if reason := _cached_damage(path):
+        return ConfigError(f"{name}: {reason}")
+    if type(error).__name__ == "UnpicklingError":
+        return ConfigError(f"{name}: its weights are damaged, or more than tensors; code in a checkpoint is never run")
+    if isinstance(error, OSError | ImportError):
+        return ConfigError(f"{name}: {message}")
+    return kind(f"{name}: {message}")
+
+
+def _cached_damage(path: str) -> str | None:
+    """The first damaged file among those that were fetched from the Hub."""
+    folder = None if Path(path).is_dir() else cached_folder(path)
+    for file in () if folder is None else sorted(folder.iterdir()):
+        if file.suffix in (".json", ".safetensors", ".bin") and (reason := damage(file)):
+            # What the link points to: as long as that is there, the Hub's client takes the file for fetched.
+            return f"{file.name} {reason.split(';')[0]}; delete {file.resolve()}, and it is fetched again"
+    return None
+
+
+def _is_memory(error: Exception) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)
