@@ -248,13 +248,13 @@ def _from_files(
     device: str | torch.device | None,
     decoder_layers: str | None,
 ) -> PreTrainedModel:
+    files = LanguageModelFiles.find(source)
+    if files.gguf_file and quantization in OF_BITSANDBYTES:
+        raise ConfigError(f"model.quantization: a GGUF file cannot be given {quantization}; choose int8 or none")
     options: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     if quantization in OF_BITSANDBYTES:
         options["quantization_config"] = bitsandbytes_config(quantization, dtype)
         options["device_map"] = {"": device or "cpu"}
-    files = LanguageModelFiles.find(source)
-    if files.gguf_file and quantization in OF_BITSANDBYTES:
-        raise ConfigError(f"model.quantization: a GGUF file cannot be given {quantization}; choose int8 or none")
     check_config(files.config(), source, attn_implementation, decoder_layers)
     with files.reading():
         model, report = AutoModelForCausalLM.from_pretrained(

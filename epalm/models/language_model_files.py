@@ -121,16 +121,19 @@ class LanguageModelFiles:
         """
         if self.gguf_file is None:
             self.config()  # AutoTokenizer goes on without one
+        # Beside a GGUF file the directory's own is taken: transformers would mix it with the one in the file.
+        from_folder = any((Path(self.path) / name).exists() for name in ("tokenizer.json", _TOKENIZER_CONFIG))
+        files = LanguageModelFiles(self.source, self.path) if from_folder else self
         try:
             with self.reading():
-                tokenizer = AutoTokenizer.from_pretrained(self.path, **self.options())
+                tokenizer = AutoTokenizer.from_pretrained(self.path, **files.options())
         except EpalmError as error:
             reason = str(error).removeprefix(f"language model {self.source}: ")
         else:
             if _knows_words(tokenizer):
                 return tokenizer
             reason = "it has no vocabulary"
-        if (explanation := self._why_no_tokenizer(reason)) is None:
+        if (explanation := files._why_no_tokenizer(reason)) is None:
             return None
         raise ConfigError(f"language model {self.source}: its tokenizer cannot be loaded: {explanation}")
 

@@ -101,8 +101,9 @@ class PerceptualLM(AugmentedLM):
         """A new, untrained augmentation; `torch.manual_seed` before it makes it repeatable.
 
         Args:
-            language_model: hub id, local directory, `toyworld/lm`, or a live model (also on the `meta` device), which
-                gets frozen. A `PerceptualLM` shares its own, with its tokenizer: there is one in memory, held as it is.
+            language_model: hub id, local directory, GGUF file (package gguf), `toyworld/lm`, or a live model (also on
+                the `meta` device), which gets frozen. A `PerceptualLM` shares its own, with its tokenizer: there is one
+                in memory, held as it is.
             encoders: one encoder or several by modality: the same kinds of source, or a `PerceptualEncoder`. With
                 connector `none` they are not loaded.
             config: the settings, or a preset's name.

@@ -16,7 +16,7 @@ class ModelSettings(Settings):
     """The frozen backbones."""
 
     language_model: str = "toyworld/lm"
-    """Local directory or hub id of a causal language model, or `toyworld/lm`."""
+    """Local directory, GGUF file or hub id of a causal language model, or `toyworld/lm`."""
     encoders: dict[str, str] = Field(default_factory=lambda: {"image": "toyworld/vit"})
     """By modality, such as `image`: local directory or hub id of its encoder, or `toyworld/vit`."""
     frames: int | None = Field(default=None, ge=1, le=10_000)
