@@ -19,6 +19,7 @@ from epalm.encoders.anatomy import examine, first_output
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.runtime.loading_errors import require_own_weights
 from epalm.runtime.locks import lock_of
+from epalm.runtime.offloading import execution_device
 
 
 class PerceptualEncoder(nn.Module, ABC):
@@ -159,7 +160,7 @@ class PerceptualEncoder(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the backbone is."""
-        return next(self.backbone.parameters()).device
+        return execution_device(self.backbone)
 
     def with_own_processor(self) -> PerceptualEncoder:
         """The same encoder, weights and all, with a copy of the processor, for another thread to preprocess with."""
@@ -230,7 +231,7 @@ class PerceptualEncoder(nn.Module, ABC):
             raise ConfigError(f"{self.name}: needs {', '.join(self.input_names)}; got {', '.join(inputs) or 'nothing'}")
         weight = next(weight for weight in self.backbone.parameters() if weight.is_floating_point())
         return {
-            name: inputs[name].to(weight.device, weight.dtype if inputs[name].is_floating_point() else None)
+            name: inputs[name].to(self.device, weight.dtype if inputs[name].is_floating_point() else None)
             for name in self.input_names
         }
 

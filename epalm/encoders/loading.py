@@ -24,6 +24,7 @@ from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.runtime.checkpoint_files import first_damage, is_gguf, not_a_model
 from epalm.runtime.devices import usable_device, usable_dtype
 from epalm.runtime.loading_errors import explained
+from epalm.runtime.offloading import execution_device, is_dispatched
 from epalm.runtime.sources import resolve_source
 
 # Poolers and heads lie behind the levels and mask tokens serve pretraining alone: checkpoints of other tasks lack them.
@@ -80,7 +81,7 @@ def load_encoder(
         if attn_implementation is not None:
             with _explained(_live_name(source), _live_name(source)):
                 backbone.set_attn_implementation(attn_implementation)
-        backbone = backbone.to(device=device, dtype=dtype)
+        backbone = _moved(backbone, device, dtype)
         name = getattr(source, "name_or_path", None) or None
         encoder_class = _class_for(backbone.config, type(backbone), _live_name(source))
         encoder = _built(encoder_class, backbone, processor, name, modality, frames, long_sounds)
@@ -166,6 +167,23 @@ def _tower(model: nn.Module, modality: str | None) -> PreTrainedModel:
     if MODEL_MAPPING.get(type(model.config), None) is type(model):
         return model
     return getattr(model.base_model, "audio_model", model.base_model)  # CLAP's audio tower below its projection
+
+
+def _moved(model: PreTrainedModel, device: torch.device | None, dtype: torch.dtype | None) -> PreTrainedModel:
+    """A live encoder where it is asked for and as it is asked for.
+
+    Raises:
+        ConfigError: accelerate has placed its parts, and there they stay.
+    """
+    if not is_dispatched(model):
+        return model.to(device=device, dtype=dtype)
+    if device in (None, execution_device(model)) and dtype in (None, model.dtype):
+        return model
+    asked = "dtype" if dtype not in (None, model.dtype) else "device"
+    raise ConfigError(
+        f"{asked}: accelerate has placed the parts of {_live_name(model)} (on {execution_device(model)}, or "
+        "offloaded), and there they stay; leave it out"
+    )
 
 
 def _live_name(model: nn.Module) -> str:

@@ -31,6 +31,7 @@ from epalm.models.partly_trained import PartlyTrained
 from epalm.models.perception import Perception, Pixels, RawInputs
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
 from epalm.models.window import Window
+from epalm.runtime.offloading import execution_device
 from epalm.settings import AdapterConfig
 
 
@@ -75,7 +76,7 @@ class AugmentedParts(PartlyTrained):
         """The settings, with the window and the levels written out."""
 
         words = language_model.get_input_embeddings()
-        device = words.weight.device
+        device = execution_device(words)
         # Made on the CPU, so that a seed gives the same start on every device.
         with torch.device("meta" if device.type == "meta" else "cpu"):
             shared = config.connector == "shared"
@@ -124,9 +125,7 @@ class AugmentedParts(PartlyTrained):
     @property
     def device(self) -> torch.device:
         """Where the language model takes its inputs."""
-        words: Any = self.language_model.get_input_embeddings()
-        device: torch.device = words.weight.device
-        return device
+        return execution_device(self.language_model.get_input_embeddings())
 
     def encode(self, *, pixel_values: Pixels | None = None, inputs: RawInputs | None = None) -> dict[str, Tensor]:
         """Perceptual features of raw inputs, (B, K, E) by modality, as `forward` and `generate` take them.

@@ -29,6 +29,7 @@ from epalm.models.selfcheck import PROVEN, examine
 from epalm.models.sharding import is_sharded, require_shareable, share_out
 from epalm.runtime.devices import usable_device, usable_dtype
 from epalm.runtime.loading_errors import require_own_weights
+from epalm.runtime.offloading import execution_device, is_dispatched, is_offloaded
 from epalm.settings.nearest import nearest
 
 Source = str | Path | nn.Module
@@ -47,7 +48,7 @@ class SharedLanguageModel:
     @property
     def device(self) -> torch.device:
         """Where it takes its inputs."""
-        return self.model.get_input_embeddings().weight.device
+        return execution_device(self.model.get_input_embeddings())
 
     def require(
         self,
@@ -120,12 +121,15 @@ def load_language_model(
         model: Any = source
         name = getattr(getattr(source, "config", None), "_name_or_path", None) or None
         _require_quantizable(name, current or "none", quantization)
+        if is_dispatched(model):
+            _require_in_place(name, model, weights_dtype, device, current != quantization == "int8", shard)
+            device = None
         if attn_implementation is not None:
             try:
                 model.set_attn_implementation(attn_implementation)
             except (ValueError, ImportError) as error:
                 raise UnsupportedModelError(f"language model {name}: {' '.join(str(error).split())}") from None
-        if weights_dtype not in (None, "auto"):
+        if weights_dtype not in (None, "auto", getattr(model, "dtype", None)):
             model = model.to(weights_dtype)
     else:
         weights_dtype = best_dtype(device) if weights_dtype == "auto" else weights_dtype or torch.float32
@@ -238,6 +242,29 @@ def _require_quantizable(name: str | None, current: Quantization, requested: Qua
         f"model.quantization: the live language model {name or ''} has {current} and cannot be given {requested}; "
         "name the files it comes from instead"
     )
+
+
+def _require_in_place(
+    name: str | None,
+    model: Any,
+    dtype: torch.dtype | str | None,
+    device: torch.device | str | None,
+    to_be_quantized: bool,
+    shard: bool,
+) -> None:
+    """See that nothing is asked for that would move a live language model whose parts accelerate has placed."""
+    place = execution_device(model)
+    changes = {
+        "device": device is not None and torch.device(device) != place,
+        "torch_dtype": is_offloaded(model) and dtype not in (None, "auto", model.dtype),
+        "quantization": is_offloaded(model) and to_be_quantized,
+        "shard": shard,
+    }
+    if asked := next((setting for setting, is_asked in changes.items() if is_asked), None):
+        raise ConfigError(
+            f"{asked}: accelerate has placed the parts of the live language model {name or ''} (on {place}, or "
+            "offloaded), and there they stay; leave it out"
+        )
 
 
 def _from_files(

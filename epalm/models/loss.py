@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from epalm.errors import ConfigError, DataError
 from epalm.models.call_arguments import IGNORED
 from epalm.models.cross_entropy import cross_entropy, cross_entropy_after
+from epalm.runtime.offloading import execution_device
 
 LossScale = Literal["mean", "original"]
 _ORIGINAL_FACTOR = 0.1
@@ -125,12 +126,12 @@ def ends_in_its_head(language_model: Any) -> bool:
     head = language_model.get_output_embeddings()
     if type(head) is not nn.Linear or type(head.weight.data) is not Tensor:  # quantised, or shared out
         return False
-    if head.weight.is_meta or head.weight.dtype == torch.float16:
+    if execution_device(head).type == "meta" or head.weight.dtype == torch.float16:
         return False
     made: list[Tensor] = []
     hook = head.register_forward_hook(lambda module, args, output: made.append(output))
     try:
-        token = torch.zeros(1, 1, dtype=torch.long, device=language_model.get_input_embeddings().weight.device)
+        token = torch.zeros(1, 1, dtype=torch.long, device=execution_device(language_model.get_input_embeddings()))
         logits = language_model(input_ids=token, use_cache=False).logits
     finally:
         hook.remove()

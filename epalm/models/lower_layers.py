@@ -27,6 +27,7 @@ from epalm.models.anatomy import Anatomy
 from epalm.models.layer_forwards import Forward, replaced
 from epalm.models.layout import lay_out
 from epalm.runtime.locks import one_thread_at_a_time
+from epalm.runtime.offloading import execution_device
 
 MOST_BYTES = 4 * 2**30
 """Of main memory that may be kept, where nothing else is said."""
@@ -52,6 +53,7 @@ class LowerLayers:
         self.language_model, self.anatomy, self.start = language_model, anatomy, start
         self.most_bytes = MOST_BYTES if most_bytes is None else most_bytes
         self._words = language_model.get_input_embeddings()
+        self._device = execution_device(self._words)
         self.bytes = 0
         """How much is kept, or claimed."""
         self.full = False
@@ -74,12 +76,11 @@ class LowerLayers:
         self._claim(texts)
         fresh = self._computed([row for row in texts if row not in self._kept])
         self._kept |= {row: states for row, states in fresh.items() if row in self._claimed}
-        weight = self._words.weight
-        states = torch.zeros(*ids.shape, self.anatomy.width, dtype=weight.dtype)
+        states = torch.zeros(*ids.shape, self.anatomy.width, dtype=self._words.weight.dtype)
         for number, (row, first) in enumerate(rows):
             if row:
                 states[number, first : first + len(row)] = fresh[row] if row in fresh else self._kept[row]
-        return states.to(weight.device, non_blocking=True)
+        return states.to(self._device, non_blocking=True)
 
     @one_thread_at_a_time
     def claim(self, ids: Tensor, mask: Tensor) -> None:
@@ -126,14 +127,14 @@ class LowerLayers:
     @torch.no_grad()
     def _computed(self, rows: list[Row]) -> dict[Row, Tensor]:
         """The states of rows that are not there, (t, D) each, in main memory."""
-        alone = self._claimed if self._words.weight.device.type == "cpu" else set()
+        alone = self._claimed if self._device.type == "cpu" else set()
         passes = [*([row] for row in rows if row in alone), [row for row in rows if row not in alone]]
         return {row: states for texts in passes if texts for row, states in self._run(texts).items()}
 
     def _run(self, rows: list[Row]) -> dict[Row, Tensor]:
         """The states of some rows in one pass."""
         ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, _PADDING)
-        ids = ids.to(self._words.weight.device)
+        ids = ids.to(self._device)
         mask = (ids != _PADDING).long()
         layout = lay_out(self.anatomy, self._words(ids.clamp(min=0)), mask, None, 0)
         places = {"position_ids": layout.positions} if self.anatomy.takes_position_ids else {}

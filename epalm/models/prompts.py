@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from epalm.runtime.offloading import execution_device
+
 _NOISE = 0.1  # of the word embeddings' spread: enough to tell the P vectors apart
 _SAMPLED_WORDS = 4096
 
@@ -64,8 +66,9 @@ def _word_statistics(words: nn.Module) -> tuple[Tensor, Tensor]:
     A table on the `meta` device has no values; tensors on that device stand for them.
     """
     table: Tensor = words.weight  # type: ignore[assignment]
-    if table.is_meta:
+    device = execution_device(words)
+    if device.type == "meta":
         return torch.zeros(table.shape[1], device="meta"), torch.ones((), device="meta")
     stride = max(1, table.shape[0] // _SAMPLED_WORDS)
-    rows = words(torch.arange(0, table.shape[0], stride, device=table.device)).float().cpu()  # (words, W)
+    rows = words(torch.arange(0, table.shape[0], stride, device=device)).float().cpu()  # (words, W)
     return rows.mean(0), rows.std(0, correction=0).mean()

@@ -24,6 +24,7 @@ from epalm.models.layout import lay_out
 from epalm.models.loss import LabelledRows
 from epalm.models.reduced import reduced_copy
 from epalm.runtime.locks import lock_of
+from epalm.runtime.offloading import execution_device
 
 PROVEN = frozenset(
     {
@@ -70,7 +71,7 @@ def examine(language_model: PreTrainedModel, anatomy: Anatomy) -> None:
     Raises:
         UnsupportedModelError: something that must hold does not.
     """
-    if language_model.get_input_embeddings().weight.is_meta:
+    if execution_device(language_model.get_input_embeddings()).type == "meta":
         small = _small_copy(language_model, anatomy)
         if small is None:
             return
@@ -117,7 +118,7 @@ class _Examination:
     def __init__(self, language_model: PreTrainedModel, anatomy: Anatomy) -> None:
         self.model, self.anatomy = language_model, anatomy
         self.words = language_model.get_input_embeddings()
-        self.device = self.words.weight.device
+        self.device = execution_device(self.words)
         rows = self.words.weight.shape[0]
         self.ids = ((torch.arange(_TOKENS, device=self.device) + 1) * max(1, rows // 7) % rows).unsqueeze(0)  # (1, T)
         generator = torch.Generator().manual_seed(0)
@@ -226,7 +227,7 @@ class _Examination:
         """Whether an attention module keeps a causal pattern of its own that closes the first column somewhere."""
         for layer in self.anatomy.layers:
             for buffer in layer.buffers():
-                square = buffer.ndim == 4 and buffer.shape[-1] == buffer.shape[-2] > 1
+                square = not buffer.is_meta and buffer.ndim == 4 and buffer.shape[-1] == buffer.shape[-2] > 1
                 if square and buffer.dtype in (torch.bool, torch.uint8) and not buffer[..., 0].all():
                     return True
         return False

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from epalm.runtime.offloading import parameters_once
+
 
 @dataclass(frozen=True)
 class PartSummary:
@@ -58,7 +60,7 @@ class Summary:
 
 
 def _count(module: nn.Module) -> int:
-    return sum(map(_values, module.parameters()))
+    return sum(_values(parameter) for _, parameter in parameters_once(module))
 
 
 def _values(parameter: nn.Parameter) -> int:

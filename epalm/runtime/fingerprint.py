@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from epalm.runtime.offloading import kept_weights
 
 _MOST_ELEMENTS = 65_536
 _REMEMBERED = "remembered_fingerprint"
@@ -35,7 +38,7 @@ def fingerprint(module: nn.Module) -> str | None:
     imprints: dict[int, bytes] = {
         id(part.weight): cast(bytes, part.imprint) for part in module.modules() if hasattr(part, "imprint")
     }
-    for name, parameter in sorted(module.named_parameters()):
+    for name, parameter in sorted(kept_weights(module), key=itemgetter(0)):
         if parameter.is_meta or is_traceable_wrapper_subclass(parameter):
             return None
         digest.update(f"{name} ".encode() + (imprints.get(id(parameter)) or imprint(parameter)))
@@ -63,7 +66,7 @@ def imprint(weight: Tensor) -> bytes:
 def digest(module: nn.Module) -> str:
     """Hexadecimal SHA-256 of every bit of `module`'s parameters and buffers, their names, shapes and dtypes."""
     sha256 = hashlib.sha256()
-    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()], key=lambda pair: pair[0]):
+    for name, tensor in sorted(kept_weights(module, buffers=True), key=itemgetter(0)):
         sha256.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
         sha256.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy().data)
     return sha256.hexdigest()

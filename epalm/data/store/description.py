@@ -146,7 +146,7 @@ def describe_encoder(
         "levels": levels,
         "computed_in": computed,
         "attention": getattr(config, "_attn_implementation", None),
-        "device": weight.device.type,
+        "device": encoder.device.type,
     }
     if every_token:
         facts["tokens"] = "every"
