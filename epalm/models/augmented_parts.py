@@ -81,7 +81,14 @@ class AugmentedParts(PartlyTrained):
         with torch.device("meta" if device.type == "meta" else "cpu"):
             shared = config.connector == "shared"
             self.perception = Perception(
-                encoders, widths, depths, levels, width=anatomy.width, shared=shared, feature_cards=feature_cards
+                encoders,
+                widths,
+                depths,
+                levels,
+                used={name: self.window.used(count) for name, count in levels.items()},
+                width=anatomy.width,
+                shared=shared,
+                feature_cards=feature_cards,
             )
             self.prompt: PlainPrompt | MlpPrompt | None = None
             if config.prompt != "none":

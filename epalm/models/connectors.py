@@ -22,7 +22,7 @@ class LinearConnector(nn.ModuleList):
     def forward(self, features: Tensor) -> Tensor:
         """Project every level.
 
-        Input shape: (B, K, E). Output shape: (B, K, D), float32.
+        Input shape: (B, K, E). Output shape: (B, K, D), float32; levels beyond the last linear are left out.
         """
         features = features.to(next(self.parameters()), non_blocking=True)
         if len(self) == 1:

@@ -1,8 +1,9 @@
 """Checkpoints of the original eP-ALM code -> the trained tensors by the names they have here.
 
 A `.pth` holds a dict with `model`: `connector.{i}.weight` (D, E) and `.bias` (D), i = 0 for a shared linear, else one
-for each level, shallow to deep; `prompt_module.prefix_embedding.0.weight` (P, W) and, of an `mlp` prompt, `.1` and `.3`
-with `.weight` (W, W) and `.bias` (W). Its `config`, if it is there, tells the window.
+for each level, shallow to deep, whether it reaches a layer or not; `prompt_module.prefix_embedding.0.weight` (P, W)
+and, of an `mlp` prompt, `.1` and `.3` with `.weight` (W, W) and `.bias` (W). Its `config`, if it is there, tells the
+window.
 """
 
 from __future__ import annotations
@@ -62,11 +63,18 @@ class OriginalCheckpoint:
     """W, where there is a soft prompt."""
     _tensors: dict[str, Tensor]
 
-    def tensors(self, modality: str) -> dict[str, Tensor]:
-        """The trained tensors, float32, as an adapter of that modality names them."""
+    def tensors(self, modality: str, used_levels: int) -> dict[str, Tensor]:
+        """The trained tensors, float32, as an adapter of that modality names them.
+
+        Args:
+            modality: what it perceives.
+            used_levels: how many of its levels reach a layer; the linears of deeper ones are left out.
+        """
         front = f"connector.{modality}."
         return {
-            re.sub(r"^connector\.", front, name): tensor.float().contiguous() for name, tensor in self._tensors.items()
+            re.sub(r"^connector\.", front, name): tensor.float().contiguous()
+            for name, tensor in self._tensors.items()
+            if not (found := _CONNECTOR.fullmatch(name)) or int(found[1]) < used_levels
         }
 
 
@@ -93,6 +101,8 @@ def read_original(path: str | Path) -> OriginalCheckpoint:
     config = content.get("config")
     settings |= _window_settings(config if isinstance(config, Mapping) else {})
     if linears > 1:
+        if settings.get("levels", linears) != linears:
+            raise AdapterError(f"{path}: has {linears} linears, but its configuration says {settings['levels']} levels")
         settings["levels"] = linears
     embedding = tensors.get(f"{_PROMPT}.0.weight")
     if embedding is None:

@@ -36,8 +36,9 @@ class Perception(nn.Module):
         widths: E, by modality.
         depths: how many levels each encoder has, by modality; None where unknown.
         levels: K, by modality.
+        used: how many levels of each, the shallowest, reach the language model.
         width: D.
-        shared: one linear for all levels of a modality, or one for each.
+        shared: one linear for all levels of a modality, or one for each that is used.
         feature_cards: what is known of ready features, by modality.
     """
 
@@ -48,6 +49,7 @@ class Perception(nn.Module):
         depths: Mapping[str, int | None],
         levels: Mapping[str, int],
         *,
+        used: Mapping[str, int],
         width: int,
         shared: bool,
         feature_cards: Mapping[str, EncoderCard] | None = None,
@@ -58,7 +60,7 @@ class Perception(nn.Module):
         self.widths, self.depths, self.levels = dict(sorted(widths.items())), dict(depths), dict(levels)
         self.connector = nn.ModuleDict(
             {
-                name: LinearConnector(encoder_width, width, levels=self.levels[name], shared=shared)
+                name: LinearConnector(encoder_width, width, levels=used[name], shared=shared)
                 for name, encoder_width in self.widths.items()
             }
         )
@@ -87,7 +89,8 @@ class Perception(nn.Module):
     ) -> dict[str, Tensor]:
         """What enters the slots: (B, K, D) by modality, in the order of the slots.
 
-        Without any modality this is always empty: the blind floor may be given what the others are given.
+        Levels that reach no layer are left out where each has a linear of its own. Without any modality this is always
+        empty: the blind floor may be given what the others are given.
 
         Args:
             features: (B, K, E), where there is one modality, or by modality.

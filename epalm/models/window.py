@@ -48,11 +48,13 @@ class Window:
     def levels(self, config: AdapterConfig, encoder_levels: Mapping[str, int | None]) -> dict[str, int]:
         """K for every modality: as asked, else min(6, layers of the window, levels the encoder has).
 
+        With the original's mask more levels may be asked for than there are layers, as there; the deepest reach none.
+
         Raises:
             ConfigError: an encoder has fewer levels than asked for, or some levels would reach no layer.
         """
         width = self.end - self.start
-        if config.levels is not None and config.levels > width:
+        if config.levels is not None and config.levels > width and config.mask != "legacy":
             raise ConfigError(
                 f"adapter.levels: {config.levels} levels for the {width} layers of the window "
                 f"[{self.start}, {self.end}): the deepest would never be used"
@@ -63,6 +65,10 @@ class Window:
                 raise ConfigError(f"adapter.levels: {config.levels} levels, but the {modality} encoder has {available}")
             chosen[modality] = config.levels or min(_DEFAULT_LEVELS, width, available or _DEFAULT_LEVELS)
         return chosen
+
+    def used(self, levels: int) -> int:
+        """How many of K levels reach a layer, the shallowest of them."""
+        return min(levels, self.end - self.start)
 
     def schedule(self, levels: int) -> list[int]:
         """The level that each layer of the window gets, first to last."""

@@ -34,8 +34,8 @@ def convert_original(
         path: the `.pth`.
         overrides: dotted settings: `model.language_model`, one of `model.encoders`, `output`, and what the file does
             not tell or shall be otherwise.
-        on_warning: told which window was assumed, where neither the file nor a setting says it; and see
-            `PerceptualLM.build`.
+        on_warning: told which window was assumed, where neither the file nor a setting says it, and which levels reach
+            no layer; and see `PerceptualLM.build`.
 
     Returns:
         The model that was written.
@@ -92,7 +92,14 @@ def convert_original(
             f"{len(model.anatomy.layers)} and {model.config.levels} levels are assumed; if it was trained with others, "
             "give --adapter.start, --adapter.end and --adapter.levels"
         )
-    model.load_trained_state_dict(original.tensors(modality))
+    levels, used = model.levels[modality], model.window.used(model.levels[modality])
+    if used < levels:
+        left_out = "; their linears are left out" if recipe.adapter.connector == "per_level" else ""
+        on_warning(
+            f"{path} perceives {levels} levels, and its window, layers {model.config.start} to {model.config.end}, "
+            f"takes {used}: as in the original the {levels - used} deepest are never used{left_out}"
+        )
+    model.load_trained_state_dict(original.tensors(modality, used))
     model_settings = {"torch_dtype": recipe.model.torch_dtype, "attn_implementation": recipe.model.attn_implementation}
     model.save_pretrained(
         recipe.output,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from epalm.errors import ConfigError
 from epalm.models.window import Window
 from epalm.settings import AdapterConfig
 
@@ -42,3 +43,11 @@ def test_default_levels_are_the_least_of_six_the_window_and_the_encoder() -> Non
     assert wide.levels(AdapterConfig(), depths) == {"audio": 6, "image": 6, "video": 3}
     assert narrow.levels(AdapterConfig(), depths) == {"audio": 2, "image": 2, "video": 2}
     assert wide.levels(AdapterConfig(levels=3), depths) == {"audio": 3, "image": 3, "video": 3}
+
+
+def test_the_originals_mask_lets_the_deepest_levels_reach_no_layer() -> None:
+    window = Window(4, 6)
+    with pytest.raises(ConfigError, match="4 levels for the 2 layers of the window"):
+        window.levels(AdapterConfig(levels=4), {"image": 6})
+    assert window.levels(AdapterConfig(levels=4, mask="legacy"), {"image": 6}) == {"image": 4}
+    assert (window.schedule(4), window.used(4), window.used(1)) == ([0, 1], 2, 1)

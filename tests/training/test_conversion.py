@@ -107,6 +107,69 @@ def test_every_layout_becomes_an_adapter_with_the_legacy_settings(
     assert asked.ask("pictures/red.png", "which?") is not None
 
 
+@torch.no_grad()
+def forward_by_hand(
+    lm: OPTForCausalLM, ids: Tensor, prompt: Tensor, slots: list[Tensor], start: int, end: int
+) -> Tensor:
+    """The original's forward, layer by layer: ids (B, T), prompt (P, W), slots (B, D) for each layer of the window."""
+    decoder, batch = lm.model.decoder, len(ids)
+    text = decoder.embed_tokens(ids) + decoder.embed_positions.weight[2 : 2 + ids.shape[1]]
+    hidden = torch.cat([prompt.expand(batch, -1, -1), text], dim=1)  # (B, P + T, D)
+    for number, layer in enumerate(decoder.layers):
+        if start <= number < end:
+            rest = hidden if number == start else hidden[:, 1:]
+            hidden = torch.cat([slots[number - start].unsqueeze(1), rest], dim=1)
+        seen = torch.ones(hidden.shape[1], hidden.shape[1]).tril()
+        if number >= start:
+            seen[0] = 1  # the slot's own row sees everything
+        mask = torch.zeros_like(seen).masked_fill(seen == 0, torch.finfo(torch.float32).min)
+        output = layer(hidden, attention_mask=mask.expand(batch, 1, -1, -1))
+        hidden = output[0] if isinstance(output, tuple) else output
+    return lm.lm_head(decoder.final_layer_norm(hidden))
+
+
+@pytest.mark.parametrize("linears", [4, 1], ids=["per level", "shared"])
+def test_levels_that_reach_no_layer_are_left_out(place: Path, epalm: Callable[..., Any], linears: int) -> None:
+    """Level i - start for layer i, so that of four the two deepest are never used in a window of two layers."""
+    lm = tiny.save_language_model(place / "opt", num_hidden_layers=4)
+    torch.manual_seed(0)
+    sizes = {"num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 24, "patch_size": 8}
+    encoder = ViTModel(ViTConfig(hidden_size=E, image_size=tiny.SIDE, **sizes), add_pooling_layer=False)
+    encoder.save_pretrained("vit")
+    ViTImageProcessorPil(size={"height": tiny.SIDE, "width": tiny.SIDE}).save_pretrained("vit")
+    saved = checkpoint(linears)
+    saved["config"] |= {"start_layer_idx": 1, "end_layer_idx": 3, "injected_hidden_states": 4}
+    torch.save(saved, "original.pth")
+    done = epalm(
+        "convert", "original.pth", "--output", "adapter", "--model.language_model", lm, "--model.encoders.image", "vit",
+        "--model.device", "cpu",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert (
+        "original.pth perceives 4 levels, and its window, layers 1 to 3, takes 2: as in the original the 2" in done.err
+    )
+    assert ("their linears are left out" in done.err) == (linears > 1)
+
+    model = PerceptualLM.from_pretrained("adapter", attn_implementation="eager")
+    assert model.levels == {"image": 4}
+    assert len(model.trained_state_dict()) == 2 * min(linears, 2) + 1
+    pixels, ids = torch.randn(2, 3, tiny.SIDE, tiny.SIDE), torch.randint(0, 250, (2, 6))
+    with torch.no_grad():
+        # The last four blocks of five; the first and the second of them are used.
+        states = encoder.eval()(pixels, output_hidden_states=True).hidden_states[-4:]
+        slots = [
+            encoder.layernorm(states[k])[:, 0] @ saved["model"][f"connector.{k % linears}.weight"].T
+            + saved["model"][f"connector.{k % linears}.bias"]
+            for k in (0, 1)
+        ]
+        found = model(ids, pixel_values=pixels).logits
+    prompt = saved["model"]["prompt_module.prefix_embedding.0.weight"]
+    expected = forward_by_hand(
+        OPTForCausalLM.from_pretrained(lm, attn_implementation="eager"), ids, prompt, slots, 1, 3
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
 def test_a_best_score_of_numpys_is_read(
     place: Path, backbones: Path, epalm: Callable[..., Any], refused: Callable[..., str], core: str
