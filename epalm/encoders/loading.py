@@ -79,7 +79,7 @@ def load_encoder(
     if isinstance(source, nn.Module):
         backbone = _tower(source, modality)
         if attn_implementation is not None:
-            with _explained(_live_name(source), _live_name(source)):
+            with _explained(_live_name(source), None):
                 backbone.set_attn_implementation(attn_implementation)
         backbone = _moved(backbone, device, dtype)
         name = getattr(source, "name_or_path", None) or None
@@ -246,7 +246,7 @@ def _require_files(name: str, path: Path, json_files: Sequence[str]) -> None:
 
 
 @contextmanager
-def _explained(name: str, path: str) -> Iterator[None]:
+def _explained(name: str, path: str | None) -> Iterator[None]:
     """Turn what transformers raises into one line, and keep its report on left-out weights off the screen."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()

@@ -23,6 +23,7 @@ from numpy.dtypes import Float64DType
 from torch import Tensor
 
 from epalm.errors import AdapterError
+from epalm.runtime.checkpoint_files import damage
 
 _CONNECTOR = re.compile(r"connector\.(\d+)\.(weight|bias)")
 _PROMPT = "prompt_module.prefix_embedding"
@@ -124,6 +125,8 @@ def read_original(path: str | Path) -> OriginalCheckpoint:
 def _load(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise AdapterError(f"{path}: no such file; name a .pth of the original code")
+    if reason := damage(Path(path)):
+        raise AdapterError(f"{path}: {reason}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own on old pickles; what follows says enough

@@ -40,7 +40,7 @@ def damage(path: Path) -> str | None:
             return f"is a web page and not the file itself; {_AGAIN}, as a file"
         if path.suffix == ".safetensors":
             return _damage_of_safetensors(path, head, size)
-        if path.suffix == ".bin":
+        if path.suffix in (".bin", ".pth"):
             return _damage_of_pickle(path, head)
         if path.suffix == ".json":
             return _read_json(path)[1]

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
 from torch import nn
 
-from epalm.errors import ConfigError, EpalmError, UnsupportedModelError
+from epalm.errors import ConfigError, EpalmError, UnsupportedModelError, is_out_of_memory
 from epalm.runtime.checkpoint_files import cached_folder, damage
 
 _LAYER = re.compile(r"(.+?)\.(\d+)\.")
@@ -22,20 +22,20 @@ _UNKNOWN_TYPE = re.compile(r"model type `(.+?)` but Transformers does not recogn
 
 
 @contextmanager
-def explained(name: str, path: str, kind: type[EpalmError]) -> Iterator[None]:
+def explained(name: str, path: str | None, kind: type[EpalmError]) -> Iterator[None]:
     """Turn whatever is raised inside, while a checkpoint is read, into one line.
 
     Args:
         name: what the message calls the checkpoint.
-        path: the directory or hub id that is read.
+        path: the directory or hub id that is read; None where a live model is at hand.
         kind: the class of errors that nothing more is known of; files that are not there are always a `ConfigError`.
     """
     try:
         yield
-    except (EpalmError, MemoryError):
+    except EpalmError:
         raise
     except Exception as error:  # transformers passes on whatever the readers of the files raise
-        if _is_memory(error):
+        if is_out_of_memory(error):
             raise
         raise _explanation(error, name, path, kind) from None
 
@@ -77,7 +77,7 @@ def require_own_weights(name: str, model: nn.Module, report: Mapping[str, Any]) 
                 )
 
 
-def _explanation(error: Exception, name: str, path: str, kind: type[EpalmError]) -> EpalmError:
+def _explanation(error: Exception, name: str, path: str | None, kind: type[EpalmError]) -> EpalmError:
     message = one_line(error)
     if "trust_remote_code" in message:
         return UnsupportedModelError(
@@ -92,37 +92,36 @@ def _explanation(error: Exception, name: str, path: str, kind: type[EpalmError])
         return UnsupportedModelError(f"{name}: its config.json names no model_type, so it is no model of transformers")
     if message.startswith(("Can't load image processor", "Can't load feature extractor")):
         return ConfigError(f"{name}: it holds no preprocessor_config.json; download it")
-    if "for this kind of AutoModel: AutoModelForCausalLM" in message:
-        return UnsupportedModelError(f"{name}: not a causal language model")
     if "ignore_mismatched_sizes" in message:
         return ConfigError(f"{name}: its weights have other shapes than by its config.json; both must be of one model")
     if message.startswith("Error no file named model.safetensors"):
         return ConfigError(f"{name}: holds no weights; download model.safetensors or pytorch_model.bin into it")
-    if isinstance(error, HFValidationError) or "Repo id must" in message:
-        return ConfigError(f"{name}: no such directory, and no id on the Hub, which is 'owner/name' without a revision")
-    if constants.HF_HUB_OFFLINE and cached_folder(path) is None:
-        fetched = ["/".join(each.name.split("--")[1:]) for each in Path(constants.HF_HUB_CACHE).glob("models--*")]
-        near = difflib.get_close_matches(path, fetched, n=1, cutoff=0.8)
-        advice = f"did you mean '{near[0]}'?" if near else "unset it, or name a directory"
-        return ConfigError(f"{name}: no such directory, not fetched before, and HF_HUB_OFFLINE is set; {advice}")
-    if reason := _cached_damage(path):
+    if path is not None and (reason := _trouble_of_hub(error, path)):
         return ConfigError(f"{name}: {reason}")
     if type(error).__name__ == "UnpicklingError":
         return ConfigError(f"{name}: its weights are damaged, or more than tensors; code in a checkpoint is never run")
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        return ConfigError(f"{name}: needs the package {package}, which is not installed (pip install {package})")
     if isinstance(error, OSError | ImportError):
         return ConfigError(f"{name}: {message}")
     return kind(f"{name}: {message}")
 
 
-def _cached_damage(path: str) -> str | None:
-    """The first damaged file among those that were fetched from the Hub."""
-    folder = None if Path(path).is_dir() else cached_folder(path)
+def _trouble_of_hub(error: Exception, path: str) -> str | None:
+    """Why a hub id cannot be read; None where it is a directory, or nothing is known of it."""
+    if Path(path).is_dir():
+        return None
+    if isinstance(error, HFValidationError) or "Repo id must" in str(error):
+        return "no such directory, and no id on the Hub, which is 'owner/name' without a revision"
+    folder = cached_folder(path)
+    if folder is None and constants.HF_HUB_OFFLINE:
+        fetched = ["/".join(each.name.split("--")[1:]) for each in Path(constants.HF_HUB_CACHE).glob("models--*")]
+        near = difflib.get_close_matches(path, fetched, n=1, cutoff=0.8)
+        advice = f"did you mean '{near[0]}'?" if near else "unset it, or name a directory"
+        return f"no such directory, not fetched before, and HF_HUB_OFFLINE is set; {advice}"
     for file in () if folder is None else sorted(folder.iterdir()):
         if file.suffix in (".json", ".safetensors", ".bin") and (reason := damage(file)):
             # What the link points to: as long as that is there, the Hub's client takes the file for fetched.
             return f"{file.name} {reason.split(';')[0]}; delete {file.resolve()}, and it is fetched again"
     return None
-
-
-def _is_memory(error: Exception) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)

@@ -179,6 +179,7 @@ def test_an_architecture_nobody_knows(folders, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert "quux" in refusal(tmp_path)
     assert "bogus" in refusal(folders["vit"], attn_implementation="bogus")
+    assert "bogus" in refusal(build("vit"), attn_implementation="bogus")
 
 
 def test_a_tower_that_has_no_model_of_its_own(tmp_path):

@@ -251,7 +251,9 @@ def changed(name: str, tensor: Tensor) -> dict[str, Any]:
         (changed("model_text.adapter.weight", torch.ones(2)), "holds 'model_text.adapter.weight'; only linear"),
         (changed("connector.0.weight", torch.ones(D)), f"weight' has shape [{D}], expected two dimensions"),
         ({"model": checkpoint()["model"], "hook": Code()}, "is no checkpoint of tensors and plain values alone"),
-        (b"PK\x03\x04 and then nothing", "is no checkpoint, or damaged"),
+        (b"PK\x03\x04 and then nothing", "is cut off; download it again"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer and not the file itself"),
+        (checkpoint(3), "has 3 linears, but its configuration says 2 levels"),
     ],
 )  # fmt: skip
 def test_files_that_are_none(
@@ -276,7 +278,7 @@ def test_a_damaged_or_plain_file(place: Path, backbones: Path, refused: Callable
     assert "none.pth: no such file" in refused("convert", "none.pth", "--output", "a", *backbones_of(backbones))
     torch.save(checkpoint(), "short.pth")
     Path("short.pth").write_bytes(Path("short.pth").read_bytes()[:-200])
-    assert "short.pth: is no checkpoint" in refused("convert", "short.pth", "--output", "a", *backbones_of(backbones))
+    assert "short.pth: is cut off" in refused("convert", "short.pth", "--output", "a", *backbones_of(backbones))
 
 
 def test_what_the_file_does_not_tell_must_be_said(place: Path, backbones: Path, refused: Callable[..., str]) -> None:
