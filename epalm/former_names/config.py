@@ -6,4 +6,6 @@ from epalm.settings import PRESETS, AdapterConfig, Settings, read_yaml
 
 __all__ = ["PRESETS", "AdapterConfig", "Settings", "read_yaml"]
 
-warnings.warn("epalm.config has become epalm.settings; the old name will go", DeprecationWarning, stacklevel=2)
+warnings.warn(
+    "epalm.config has become epalm.settings; the old name goes with version 0.3", DeprecationWarning, stacklevel=2
+)

@@ -7,5 +7,7 @@ from epalm.training.conversion import convert_original
 __all__ = ["convert_original"]
 
 warnings.warn(
-    "epalm.conversion has become epalm.training.conversion; the old name will go", DeprecationWarning, stacklevel=2
+    "epalm.conversion has become epalm.training.conversion; the old name goes with version 0.3",
+    DeprecationWarning,
+    stacklevel=2,
 )

@@ -21,22 +21,22 @@ from torch import Tensor
 
 from epalm.data.file_features import Media, OnProgress, PerceivedFiles
 from epalm.data.rows import Row
-from epalm.errors import DataError, TrainingStopped
+from epalm.errors import TrainingStopped
 from epalm.models import PerceptualLM
 from epalm.recipe import TrainingSettings
 from epalm.runtime.processes import refusing_environment, without_gpu
 from epalm.runtime.torch_defaults import torch_defaults
 from epalm.tasks import Tasks
-from epalm.tasks.admission import name_of, require_perceived, require_room, require_tokenizer
 from epalm.training.batches import Batches
 from epalm.training.checkpoints import Checkpoint, Checkpoints
+from epalm.training.checks import check_rows, check_settings
 from epalm.training.divergence import loss_error, require_finite
-from epalm.training.learner import Learner, parameter_groups
+from epalm.training.learner import Learner
 from epalm.training.randomness import random_states, restore_random_states
 from epalm.training.schedule import total_steps
 from epalm.training.selection import Selection
 from epalm.training.stopping import StopRequests, heeding_signals
-from epalm.training.trackers import require_trackers, start_trackers
+from epalm.training.trackers import start_trackers
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 """Whoever asks for the end has an answer in about this time, and a step."""
@@ -293,38 +293,6 @@ class _Run:
             }
             checkpoints.save(Checkpoint(self.step, tensors, state))
         self.accelerator.wait_for_everyone()
-
-
-def check_rows(rows: Sequence[Row], tasks: Tasks, model: PerceptualLM, where: str = "") -> None:
-    """See that `model` can be trained on every row.
-
-    Raises:
-        DataError: there are no rows, or one has no target, brings nothing that is perceived, or is too long.
-        UnsupportedModelError: the language model has no tokenizer.
-    """
-    if not rows:
-        raise DataError("training: there are no rows to train on")
-    for row in rows:
-        if not row.targets or row.counts_as_wrong:
-            raise DataError(f"{name_of(row, where)}: has no answer or caption to train on")
-    require_tokenizer(model)
-    require_perceived(rows, model.levels, where)
-    require_room(rows, tasks, model, with_targets=True, where=where)
-
-
-def check_settings(model: PerceptualLM, settings: TrainingSettings) -> None:
-    """See that `model` can be trained so.
-
-    Raises:
-        ConfigError: nothing in it can be trained, its lower layers cannot be kept, its layers cannot be compiled, or a
-            tracker is not there.
-    """
-    require_trackers(settings.report_to)
-    parameter_groups(model, settings)
-    if settings.cache_lower_layers:
-        model.lower_layers()
-    if settings.compile:
-        model.compiled_layers()
 
 
 def _length(row: Row) -> int:

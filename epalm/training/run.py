@@ -34,8 +34,9 @@ from epalm.runtime.torch_defaults import torch_defaults
 from epalm.tasks import Tasks
 from epalm.tasks.admission import count_embeddings
 from epalm.training.checkpoints import Checkpoints
+from epalm.training.checks import check_rows, check_settings
 from epalm.training.identity import as_begun, digest_of, former_values, run_identity
-from epalm.training.loop import TrainingLog, check_rows, check_settings, train
+from epalm.training.loop import TrainingLog, train
 from epalm.training.output import CHECKPOINTS, LOGS, named_output, require_resumable, require_writable
 from epalm.training.published import comparison_line
 from epalm.training.rows import require_learned, require_rows, training_rows, validation_rows

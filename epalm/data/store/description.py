@@ -25,8 +25,11 @@ from epalm.settings import Settings
 DESCRIPTION = "store.json"
 FORMAT = 1
 """Version of the layout of a store."""
-METHOD = 1
-"""Goes up when this package comes to decode or perceive otherwise: features of before are then left alone."""
+METHOD = 2
+"""Goes up when this package comes to decode or perceive otherwise: features of before are then left alone.
+
+2: joined, surround and out-of-phase recordings, films of several tracks or parts or with oblong pixels, some pictures.
+"""
 _NOT_OF_THE_NUMBERS = ("architectures", "dtype", "id2label", "label2id", "torch_dtype", "transformers_version")
 _SOFTWARE = ("epalm", "torch", "transformers", "numpy", "pillow", "av", "soundfile", "soxr")
 
