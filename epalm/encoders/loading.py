@@ -23,7 +23,7 @@ from epalm.encoders.video import VideoEncoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.runtime.checkpoint_files import first_damage, is_gguf, not_a_model
 from epalm.runtime.devices import usable_device, usable_dtype
-from epalm.runtime.loading_errors import explained
+from epalm.runtime.loading_errors import explained, require_known_quantization
 from epalm.runtime.offloading import execution_device, is_dispatched
 from epalm.runtime.sources import resolve_source
 
@@ -93,6 +93,7 @@ def load_encoder(
     with _explained(name, path):
         # Code from a repository is never run, and never asked for on the terminal.
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        require_known_quantization(name, config)
     config = _tower_config(config, modality)
     encoder_class = _class_for(config, MODEL_MAPPING.get(type(config), None), name)
     if processor is None:

@@ -44,7 +44,8 @@ class LanguageModelCard(Settings):
     vocabulary: int
     """Rows of the output embedding."""
     fingerprint: str | None
-    """Of the weights; none where they could not be read (the `meta` device, bitsandbytes, torchao)."""
+    """Of the weights; none where they could not be read (the `meta` device, bitsandbytes, torchao), of which the
+    model card tells."""
     quantization: Quantization = "none"
     """How it was held."""
 
@@ -198,6 +199,8 @@ def model_card(card: AdapterCard) -> str:
         (f"{name} encoder", encoder.source or _features_source(encoder) or encoder.family or "-")
         for name, encoder in card.encoders.items()
     ]
+    if lm.fingerprint is None:
+        rows.append(("fingerprint", "none: nobody can tell whether a language model has the weights it was trained on"))
     rows += [
         ("preset", adapter.preset),
         ("window", f"layers {adapter.start} to {adapter.end} of {card.language_model.layers}"),

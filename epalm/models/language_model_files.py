@@ -12,11 +12,10 @@ from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoTokenizer
-from transformers.quantizers import AutoHfQuantizer
 
-from epalm.errors import ConfigError, EpalmError, UnsupportedModelError
+from epalm.errors import ConfigError, EpalmError
 from epalm.runtime.checkpoint_files import cached_folder, damage, first_damage, is_gguf, not_a_model
-from epalm.runtime.loading_errors import explained
+from epalm.runtime.loading_errors import explained, require_known_quantization
 from epalm.runtime.sources import resolve_source
 
 _JSON_FILES = ("config.json", "generation_config.json")
@@ -42,8 +41,12 @@ class LanguageModelFiles:
     """The file in the directory, where it is one of GGUF; its weights are unpacked when they are loaded."""
 
     @classmethod
-    def find(cls, source: str | Path) -> LanguageModelFiles:
+    def find(cls, source: str | Path, *, weights: bool = True) -> LanguageModelFiles:
         """See where `source` is, and that a language model can be there.
+
+        Args:
+            source: directory, GGUF file, hub id or toy backbone.
+            weights: whether they will be read, and must be whole.
 
         Raises:
             ConfigError: nothing is there, or something else, or a file is damaged.
@@ -61,7 +64,8 @@ class LanguageModelFiles:
                 reason = damage(path)
             found = cls(str(source), str(path.parent), path.name)
         else:
-            reason = (not_a_model(path) or first_damage(path, _JSON_FILES)) if path.is_dir() else None
+            is_there = path.is_dir()
+            reason = (not_a_model(path) or first_damage(path, _JSON_FILES, weights=weights)) if is_there else None
             found = cls(str(source), resolved)
         if reason:
             raise ConfigError(f"language model {source}: {reason}")
@@ -103,13 +107,7 @@ class LanguageModelFiles:
         """
         with self.reading():
             config = AutoConfig.from_pretrained(self.path, **self.options())
-            quantization = getattr(config, "quantization_config", None) or {}
-            is_known = not quantization or AutoHfQuantizer.supports_quant_method(quantization)
-        if not is_known:  # transformers would take the weights for what they would be without
-            raise UnsupportedModelError(
-                f"language model {self.source}: quantised by '{quantization.get('quant_method')}', which transformers "
-                f"{transformers.__version__} cannot read; take another"
-            )
+            require_known_quantization(f"language model {self.source}", config)
         return config
 
     def tokenizer(self) -> Any:

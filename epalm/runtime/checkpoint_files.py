@@ -53,14 +53,16 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def first_damage(folder: Path, names: Iterable[str] = ()) -> str | None:
+def first_damage(folder: Path, names: Iterable[str] = (), *, weights: bool = True) -> str | None:
     """What is wrong with the first damaged file of a model in a directory, with its name; None where nothing is.
 
     Args:
         folder: the directory of a model as transformers saves it.
         names: other files of it that will be read if they are there, before the weights.
+        weights: whether those will be read.
     """
-    for name in (*names, *_first_there(folder, (_explicit_weights(folder), *_WEIGHTS))):
+    weight_files = _first_there(folder, (_explicit_weights(folder), *_WEIGHTS)) if weights else ()
+    for name in (*names, *weight_files):
         path = folder / name
         if not path.exists() and not path.is_symlink():
             continue

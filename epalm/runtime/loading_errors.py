@@ -13,6 +13,7 @@ import transformers
 from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
 from torch import nn
+from transformers.quantizers import AutoHfQuantizer
 
 from epalm.errors import ConfigError, EpalmError, UnsupportedModelError, is_out_of_memory
 from epalm.runtime.checkpoint_files import cached_folder, damage
@@ -75,6 +76,22 @@ def require_own_weights(name: str, model: nn.Module, report: Mapping[str, Any]) 
                     f"{name}: its config.json has {length} layers, its weights have more ('{saved_as}.{number}'); the "
                     "two are of different models"
                 )
+
+
+def require_known_quantization(name: str, config: Any) -> None:
+    """See that transformers can read weights that are quantised as a configuration says.
+
+    It would take them for what they would be without that.
+
+    Raises:
+        UnsupportedModelError: it cannot.
+    """
+    quantization = getattr(config, "quantization_config", None)
+    if quantization and not AutoHfQuantizer.supports_quant_method(quantization):
+        method = quantization.get("quant_method")
+        raise UnsupportedModelError(
+            f"{name}: quantised by '{method}', which transformers {transformers.__version__} cannot read; take another"
+        )
 
 
 def _explanation(error: Exception, name: str, path: str | None, kind: type[EpalmError]) -> EpalmError:

@@ -126,7 +126,7 @@ def weightless_language_model(source: str, attention: str | None = None) -> Any:
         ConfigError: its configuration is not to be had.
         UnsupportedModelError: it is no causal language model.
     """
-    config = LanguageModelFiles.find(source).config()
+    config = LanguageModelFiles.find(source, weights=False).config()
     require_causal(config, source)
     try:
         with torch.device("meta"):

@@ -159,6 +159,7 @@ def test_weights_and_settings_of_different_encoders(folders, tmp_path):
         ({"intermediate_size": 40}, "has shape [48] in its weights and [40] by its config.json"),
         ({"model_type": "quux", "auto_map": {"AutoConfig": "code.Config"}}, "needs code of its own (auto_map)"),
         ({"quantization_config": {"quant_method": "vptq"}}, "requires VPTQ"),
+        ({"quantization_config": {"quant_method": "quux"}}, "quantised by 'quux', which transformers"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | changes))
         assert reason in refusal(tmp_path)

@@ -139,6 +139,16 @@ def test_whole_checkpoints_of_every_kind_are_loaded(opt: Path, backbones: Path) 
     assert torch.equal(PerceptualLM.build(opt, encoder_width=E).language_model(ids).logits, expected)
 
 
+def test_weights_that_are_not_read_need_not_be_there(
+    opt: Path, place: Path, epalm: Callable[..., Any], refused: Callable[..., str]
+) -> None:
+    (opt / "model.safetensors").write_text(POINTER)
+    assert epalm("info", "recipe.yaml", "--model.language_model", opt).code == 0
+    train = ("train", "recipe.yaml", "--data.train", "captions.jsonl", "--output", "out")
+    assert "model.safetensors is a Git LFS pointer" in refused(*train, "--model.language_model", opt)
+    assert not Path("out").exists()
+
+
 def test_a_model_without_a_tokenizer_has_none(opt: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (opt / name).unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,7 @@ from transformers import CohereConfig, PreTrainedModel, ViTConfig, ViTModel
 from epalm.encoders import load_encoder
 from epalm.errors import ConfigError
 from epalm.models import PerceptualLM
-from epalm.models.adapter_io import read_adapter
-from epalm.models.cards import LanguageModelCard
+from epalm.models.adapter_io import read_adapter, write_adapter
 from epalm.models.selfcheck import PROVEN
 from epalm.runtime.fingerprint import digest, fingerprint
 from epalm.runtime.offloading import execution_device, is_offloaded
@@ -146,10 +146,15 @@ def test_an_offloaded_encoder_is_the_same() -> None:
         load_encoder(live, dtype=torch.bfloat16)
 
 
-def test_weights_that_are_nowhere_have_no_fingerprint() -> None:
+def test_weights_that_are_nowhere_have_no_fingerprint(tmp_path: Path) -> None:
     with torch.device("meta"):
         lm = new_language_model(FAMILIES["llama"]())
     assert execution_device(lm).type == "meta"
     model = augmented(lm)
     assert model.device.type == "meta"
-    assert LanguageModelCard.of(lm, model.anatomy, None, None).fingerprint is None
+    card = model.card()
+    assert card.language_model.fingerprint is None
+    tensors = {name: torch.zeros(tensor.shape) for name, tensor in model.trained_state_dict().items()}
+    write_adapter(tmp_path, card, tensors)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["language_model"]["fingerprint"] is None
+    assert "| fingerprint | none: " in (tmp_path / "README.md").read_text()
