@@ -9,18 +9,16 @@ from typing import Any, get_args
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from epalm.encoders import LongSounds, PerceptualEncoder, Statistics, load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.models.anatomy import Anatomy, study
-from epalm.models.config_check import check_config
 from epalm.models.language_model_files import LanguageModelFiles
 from epalm.models.precision import Precision, best_attention, best_dtype
 from epalm.models.quantised import (
     OF_BITSANDBYTES,
     Quantization,
-    bitsandbytes_config,
     let_gradients_through,
     quantization_of,
     to_int8,
@@ -28,7 +26,6 @@ from epalm.models.quantised import (
 from epalm.models.selfcheck import PROVEN, examine
 from epalm.models.sharding import is_sharded, require_shareable, share_out
 from epalm.runtime.devices import usable_device, usable_dtype
-from epalm.runtime.loading_errors import require_own_weights
 from epalm.runtime.offloading import execution_device, is_dispatched, is_offloaded
 from epalm.settings.nearest import nearest
 
@@ -134,10 +131,8 @@ def load_language_model(
     else:
         weights_dtype = best_dtype(device) if weights_dtype == "auto" else weights_dtype or torch.float32
         attention = attn_implementation or best_attention(weights_dtype, device)
-        model, name = (
-            _from_files(str(source), weights_dtype, attention, quantization, device, decoder_layers),
-            str(source),
-        )
+        files, name = LanguageModelFiles.find(source), str(source)
+        model = files.load(weights_dtype, attention, quantization, device, decoder_layers)
     anatomy = study(model, decoder_layers)
     if quantization == "int8":
         to_int8(anatomy.layers)
@@ -265,37 +260,3 @@ def _require_in_place(
             f"{asked}: accelerate has placed the parts of the live language model {name or ''} (on {place}, or "
             "offloaded), and there they stay; leave it out"
         )
-
-
-def _from_files(
-    source: str,
-    dtype: torch.dtype,
-    attn_implementation: str | None,
-    quantization: Quantization | None,
-    device: str | torch.device | None,
-    decoder_layers: str | None,
-) -> PreTrainedModel:
-    files = LanguageModelFiles.find(source)
-    if files.gguf_file and quantization in OF_BITSANDBYTES:
-        raise ConfigError(f"model.quantization: a GGUF file cannot be given {quantization}; choose int8 or none")
-    options: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-    if quantization in OF_BITSANDBYTES:
-        options["quantization_config"] = bitsandbytes_config(quantization, dtype)
-        options["device_map"] = {"": device or "cpu"}
-    check_config(files.config(), source, attn_implementation, decoder_layers)
-    with files.reading():
-        model, report = AutoModelForCausalLM.from_pretrained(
-            files.path,
-            dtype=dtype,
-            return_dict=True,  # whatever its configuration says: transformers' own code for it needs that
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            **files.options(weights=True),
-            **options,
-        )
-    require_own_weights(f"language model {source}", model, report)
-    if report["missing_keys"]:
-        # transformers fills them with random weights
-        lacking = sorted(report["missing_keys"])
-        raise ConfigError(f"language model {source}: its checkpoint lacks {len(lacking)} weights, first '{lacking[0]}'")
-    return model

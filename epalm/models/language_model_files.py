@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from epalm.errors import ConfigError, EpalmError
+from epalm.models.config_check import check_config
+from epalm.models.quantised import OF_BITSANDBYTES, Quantization, bitsandbytes_config
 from epalm.runtime.checkpoint_files import cached_folder, damage, first_damage, is_gguf, not_a_model
-from epalm.runtime.loading_errors import explained, require_known_quantization
+from epalm.runtime.loading_errors import explained, require_known_quantization, require_own_weights
 from epalm.runtime.sources import resolve_source
 
 _JSON_FILES = ("config.json", "generation_config.json")
@@ -110,6 +113,48 @@ class LanguageModelFiles:
             require_known_quantization(f"language model {self.source}", config)
         return config
 
+    def load(
+        self,
+        dtype: torch.dtype,
+        attn_implementation: str | None,
+        quantization: Quantization | None,
+        device: str | torch.device | None,
+        decoder_layers: str | None,
+    ) -> PreTrainedModel:
+        """The language model with its weights, on the CPU; one that bitsandbytes quantises is on `device`.
+
+        Arguments as in `load_language_model`; `int8` is left to the caller.
+
+        Raises:
+            ConfigError: the weights cannot be read, are another model's or not all there, or cannot be quantised so.
+            UnsupportedModelError: what is there cannot be served.
+        """
+        if self.gguf_file and quantization in OF_BITSANDBYTES:
+            raise ConfigError(f"model.quantization: a GGUF file cannot be given {quantization}; choose int8 or none")
+        options: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+        if quantization in OF_BITSANDBYTES:
+            options["quantization_config"] = bitsandbytes_config(quantization, dtype)
+            options["device_map"] = {"": device or "cpu"}
+        check_config(self.config(), self.source, attn_implementation, decoder_layers)
+        with self.reading():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                self.path,
+                dtype=dtype,
+                return_dict=True,  # whatever its configuration says: transformers' own code for it needs that
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **self.options(weights=True),
+                **options,
+            )
+        require_own_weights(f"language model {self.source}", model, report)
+        if report["missing_keys"]:
+            # transformers fills them with random weights
+            lacking = sorted(report["missing_keys"])
+            raise ConfigError(
+                f"language model {self.source}: its checkpoint lacks {len(lacking)} weights, first '{lacking[0]}'"
+            )
+        return model
+
     def tokenizer(self) -> Any:
         """The tokenizer, or None where there is none.
 
@@ -158,7 +203,7 @@ class LanguageModelFiles:
 
 def _missing_package(reason: str, vocabularies: Iterable[Path]) -> str | None:
     """The package without which a tokenizer cannot be read, as far as that can be told."""
-    missing = [name for name, module in _TOKENIZER_PACKAGES.items() if importlib.util.find_spec(module) is None]
+    missing = [name for name, module in _TOKENIZER_PACKAGES.items() if not _is_importable(module)]
     # transformers takes such a file for one of tiktoken's, which is text, where it lacks sentencepiece.
     is_binary = any(file.suffix in (".model", ".spm") and _is_binary(file) for file in vocabularies)
     if is_binary and "sentencepiece" in missing:
@@ -166,9 +211,16 @@ def _missing_package(reason: str, vocabularies: Iterable[Path]) -> str | None:
     return next((name for name in missing if name in reason), None)
 
 
+def _is_importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a package that it would be in
+        return False
+
+
 def _is_binary(file: Path) -> bool:
     with file.open("rb") as opened:
-        return not opened.read(64).decode("latin-1").isprintable()
+        return any(byte < 9 or 13 < byte < 32 for byte in opened.read(64))
 
 
 def _knows_words(tokenizer: Any) -> bool:

@@ -16,7 +16,7 @@ from torch import nn
 from transformers.quantizers import AutoHfQuantizer
 
 from epalm.errors import ConfigError, EpalmError, UnsupportedModelError, is_out_of_memory
-from epalm.runtime.checkpoint_files import cached_folder, damage
+from epalm.runtime.checkpoint_files import cached_folder, damage, first_damage
 
 _LAYER = re.compile(r"(.+?)\.(\d+)\.")
 _UNKNOWN_TYPE = re.compile(r"model type `(.+?)` but Transformers does not recognize")
@@ -141,4 +141,6 @@ def _trouble_of_hub(error: Exception, path: str) -> str | None:
         if file.suffix in (".json", ".safetensors", ".bin") and (reason := damage(file)):
             # What the link points to: as long as that is there, the Hub's client takes the file for fetched.
             return f"{file.name} {reason.split(';')[0]}; delete {file.resolve()}, and it is fetched again"
+    if folder is not None and constants.HF_HUB_OFFLINE and (reason := first_damage(folder)):
+        return f"{reason.split(';')[0]}; unset HF_HUB_OFFLINE, and they are fetched"
     return None

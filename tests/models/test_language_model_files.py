@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,12 +162,22 @@ def test_a_tokenizer_of_ones_own_takes_the_place_of_a_damaged_one(opt: Path) -> 
     assert PerceptualLM.build(opt, encoder_width=E, tokenizer=own).tokenizer is own
 
 
-def test_a_package_that_a_tokenizer_needs_is_named(opt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("content", "package"),
+    [
+        (b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02" + bytes(64), "sentencepiece"),
+        (b"IQ== 0\nIg== 1\n", "tiktoken"),
+    ],
+)
+def test_a_package_that_a_tokenizer_needs_is_named(
+    opt: Path, content: bytes, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (opt / "tokenizer.json").unlink()
     (opt / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
-    (opt / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02" + bytes(64))
-    monkeypatch.setitem(__import__("sys").modules, "sentencepiece", None)
-    assert "it needs the package sentencepiece, which is not installed; install it (pip install" in refusal(opt)
+    (opt / "tokenizer.model").write_bytes(content)
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+    assert f"it needs the package {package}, which is not installed; install it (pip install" in refusal(opt)
 
 
 @pytest.mark.parametrize("files", [["adapter_config.json", "adapter_model.safetensors"], []])
@@ -189,6 +200,10 @@ def test_what_was_fetched_in_part_is_named(opt: Path, tmp_path: Path, monkeypatc
     said = refusal("me/opt")
     assert "model.safetensors is cut off after" in said
     assert f"delete {snapshot / 'model.safetensors'}, and it is fetched again" in said
+    shutil.copy(opt / "model.safetensors", snapshot)
+    shard(snapshot)
+    next(snapshot.glob("model-00002-*")).unlink()
+    assert "first model-00002-of-00004.safetensors; unset HF_HUB_OFFLINE, and they are fetched" in refusal("me/opt")
     assert refusal("me/otp").endswith("not fetched before, and HF_HUB_OFFLINE is set; did you mean 'me/opt'?")
     assert "no id on the Hub" in refusal("me/opt@main")
 
