@@ -133,8 +133,8 @@ def test_answers_in_any_of_their_shapes(tmp_path: Path, epalm: Any, answers: Any
     (tmp_path / "a.png").write_bytes(png(1))
     classes = {"_type": "List", "feature": {"_type": "ClassLabel", "names": ["dark red", "red"]}}
     features = {"answers": classes} if answers == [1, 0] else None
-    one = table({"image": ["a.png"], "question": ["which?"], "answers": [answers]}, features)
-    parquet.write_table(one, tmp_path / "one.parquet")
+    content = table({"image": ["a.png"], "question": ["which?"], "answers": [answers]}, features)
+    parquet.write_table(content, tmp_path / "one.parquet")
     assert epalm("data", "import", tmp_path / "one.parquet", "--output", tmp_path / "rows.jsonl").code == 0
     (row,) = read_manifest(tmp_path / "rows.jsonl")
     assert row.targets == ("red", "dark red")
@@ -172,8 +172,10 @@ def test_arrow_files_with_an_index(tmp_path: Path, epalm: Any) -> None:
 
 
 def test_several_pictures_in_a_row(tmp_path: Path, epalm: Any) -> None:
-    one = {"bytes": png(1), "path": None}
-    several = table({"image": pa.array([[one], [one, one], []], pa.list_(MEDIA)), "caption": ["a", "b", "c"]})
+    content = {"bytes": png(1), "path": None}
+    several = table(
+        {"image": pa.array([[content], [content, content], []], pa.list_(MEDIA)), "caption": ["a", "b", "c"]}
+    )
     parquet.write_table(several, tmp_path / "some.parquet")
     done = epalm("data", "import", tmp_path / "some.parquet", "--output", tmp_path / "rows.jsonl")
     assert "1 rows; 2 left out: brings several of a kind, or none" in done.out

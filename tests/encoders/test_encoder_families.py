@@ -50,7 +50,7 @@ def test_levels_run_shallow_to_deep_and_differ(folders, pixels, name):
 def test_a_batch_gives_what_its_members_give(folders, pixels, name, attn):
     encoder = load_encoder(folders[name], attn_implementation=attn)
     together = encoder.features({"pixel_values": pixels}, 3)
-    alone = torch.cat([encoder.features({"pixel_values": one[None]}, 3) for one in pixels])
+    alone = torch.cat([encoder.features({"pixel_values": picture[None]}, 3) for picture in pixels])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(together[0], together[1], atol=1e-3)
 

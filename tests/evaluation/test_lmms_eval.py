@@ -99,8 +99,8 @@ def requests(
     documents: list[dict[str, Any]], second: Any, context: str = "<image>\n{question}\nBe brief."
 ) -> list[Any]:
     return [
-        Request((context.format(**one), second, lambda doc: [doc["picture"]], number, "fake", "test"))
-        for number, one in enumerate(documents)
+        Request((context.format(**document), second, lambda doc: [doc["picture"]], number, "fake", "test"))
+        for number, document in enumerate(documents)
     ]
 
 
@@ -109,7 +109,7 @@ def test_a_task_gets_the_adapters_answers(module: Any, adapter: Path, task: list
     model.task_dict["fake"] = {"test": task}
     alone = Answerer.load(adapter, {"model.device": "cpu"})
     files = [f"pictures/{name}.png" for name in tiny.COLOURS]
-    expected = [alone.ask(file, one["question"]) for file, one in zip(files, task, strict=True)]
+    expected = [alone.ask(file, document["question"]) for file, document in zip(files, task, strict=True)]
     assert model.generate_until(requests(task, {"max_new_tokens": 1})) == expected
     assert model.generate_until(requests(task, {}, "<image>")) == alone.caption(files)
     end = expected[0][-1]
@@ -117,7 +117,7 @@ def test_a_task_gets_the_adapters_answers(module: Any, adapter: Path, task: list
     assert cut == [answer.partition(end)[0] for answer in expected]
     assert model.generate_until(requests(task, {"until": end})) == cut
     model.instructions = True
-    asked = [alone.ask(file, f"{one['question']} Be brief.") for file, one in zip(files, task, strict=True)]
+    asked = [alone.ask(file, f"{document['question']} Be brief.") for file, document in zip(files, task, strict=True)]
     assert model.generate_until(requests(task, {})) == asked
 
 
@@ -128,11 +128,11 @@ def test_continuations_are_weighed(module: Any, adapter: Path, task: list[dict[s
     weighed = model.loglikelihood(requests(task, lambda doc: doc["answer"]))
     lm, tasks = model.answerer.model, model.answerer.tasks
     question = tasks["question_answering"]
-    for (loss, greedy), one in zip(weighed, task, strict=True):
-        front = question.prompt_ids(one["question"])
-        target = question.tokenizer.target_ids(one["answer"], question.prompt(one["question"]))[:-1]
+    for (loss, greedy), document in zip(weighed, task, strict=True):
+        front = question.prompt_ids(document["question"])
+        target = question.tokenizer.target_ids(document["answer"], question.prompt(document["question"]))[:-1]
         encoder = lm.encoders["image"]
-        features = encoder.features(encoder.preprocess([np.asarray(one["picture"])]), lm.levels["image"])
+        features = encoder.features(encoder.preprocess([np.asarray(document["picture"])]), lm.levels["image"])
         scores = lm(torch.tensor([[*front, *target]]), features=features).logits[0].log_softmax(-1)
         total = sum(float(scores[i - len(target) - 1, token]) for i, token in enumerate(target))
         assert loss == pytest.approx(-total, abs=1e-3)  # the least is the best
@@ -162,11 +162,11 @@ def test_a_picture_in_any_form(module: Any, adapter: Path, task: list[dict[str, 
         path = Path("pictures", f"{doc['answer']}.png")
         return [{"picture": doc["picture"], "content": {"bytes": path.read_bytes(), "path": None}, "path": path}[shown]]
 
-    asked = [Request((one["question"], {}, show, i, "fake", "test")) for i, one in enumerate(task)]
+    asked = [Request((document["question"], {}, show, i, "fake", "test")) for i, document in enumerate(task)]
     alone = Answerer.load(adapter, {"model.device": "cpu"})
-    files = [f"pictures/{one['answer']}.png" for one in task]
+    files = [f"pictures/{document['answer']}.png" for document in task]
     assert model.generate_until(asked) == [
-        alone.ask(file, one["question"]) for file, one in zip(files, task, strict=True)
+        alone.ask(file, document["question"]) for file, document in zip(files, task, strict=True)
     ]
 
 
@@ -186,17 +186,17 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_the_real_evaluator_scores_a_fake_task(adapter: Path, task: list[dict[str, Any]]) -> None:
     """Found by its entry point; lmms-eval 0.7 itself can score no task of choices, of any model."""
     evaluator = pytest.importorskip("lmms_eval.evaluator", reason="lmms-eval is not installed")
-    files = [Path("pictures", f"{one['answer']}.png") for one in task]
+    files = [Path("pictures", f"{document['answer']}.png") for document in task]
     alone = Answerer.load(adapter, {"model.device": "cpu"})
-    said = [alone.ask(file, one["question"]) for file, one in zip(files, task, strict=True)]
+    said = [alone.ask(file, document["question"]) for file, document in zip(files, task, strict=True)]
     rows = [
-        {"image": {"bytes": file.read_bytes(), "path": None}, "question": one["question"], "answer": text}
-        for file, one, text in zip(files, task, ["something else", *said[1:]], strict=True)
+        {"image": {"bytes": file.read_bytes(), "path": None}, "question": document["question"], "answer": text}
+        for file, document, text in zip(files, task, ["something else", *said[1:]], strict=True)
     ]
     text = {"dtype": "string", "_type": "Value"}
     features = {"image": {"_type": "Image"}, "question": text, "answer": text}
-    told = {"huggingface": json.dumps({"info": {"features": features}})}
-    parquet.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(told), "fake.parquet")
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(metadata), "fake.parquet")
     Path("tasks").mkdir()
     Path("tasks", "fake.yaml").write_text(TASK)
     Path("tasks", "shown.py").write_text(SHOWN)

@@ -52,10 +52,10 @@ def test_vqa_accuracy_of_every_type(tmp_path, epalm):
     (tmp_path / "results.json").write_text(json.dumps(answers))
     command = ("score", tmp_path / "results.json", tmp_path / "annotations.json", "--json", tmp_path / "scores.json")
     assert epalm(*command).code == 0
-    told = json.loads((tmp_path / "scores.json").read_text())
-    assert round(told["scores"]["vqa_accuracy"]["value"], 2) == RECORDED["overall"]
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert round(content["scores"]["vqa_accuracy"]["value"], 2) == RECORDED["overall"]
     for kind in ("question_type", "answer_type"):
-        found = {name: round(of["scores"]["vqa_accuracy"]["value"], 2) for name, of in told["groups"][kind].items()}
+        found = {name: round(of["scores"]["vqa_accuracy"]["value"], 2) for name, of in content["groups"][kind].items()}
         assert found == RECORDED[kind]
 
 
@@ -91,7 +91,7 @@ def test_captions_in_cocos_formats(tmp_path, epalm):
     names = ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"]  # METEOR is in test_java_metrics
     command = ("score", predictions, references, "--only-predicted", "--json", tmp_path / "scores.json")
     assert epalm(*command, *(part for name in names for part in ("--metric", name))).code == 0
-    told = json.loads((tmp_path / "scores.json").read_text())
+    content = json.loads((tmp_path / "scores.json").read_text())
 
     known = COCO(str(references))
     given = known.loadRes(str(predictions))
@@ -100,7 +100,7 @@ def test_captions_in_cocos_formats(tmp_path, epalm):
     ours = PTBTokenizer().tokenize({i: given.imgToAnns[i] for i in ids})
     scores = [*Bleu(4).compute_score(theirs, ours, verbose=0)[0]]
     scores += [scorer.compute_score(theirs, ours)[0] for scorer in (Rouge(), Cider())]
-    assert told["rows"] == len(ids) == 50
-    assert told["tokenizer"] == JAVA_TOKENIZER
-    found = [told["scores"][name]["value"] for name in names]
+    assert content["rows"] == len(ids) == 50
+    assert content["tokenizer"] == JAVA_TOKENIZER
+    found = [content["scores"][name]["value"] for name in names]
     assert found == pytest.approx([100 * score for score in scores], rel=1e-9)

@@ -75,7 +75,7 @@ def test_intervals_come_again_and_hold_the_score():
     scores = score_split(names, captions, references, tokenizer="python")
     assert scores == score_split(names, captions, references, tokenizer="python")
     assert scores != score_split(names, captions, references, tokenizer="python", seed=1)
-    assert all(one.low < one.value < one.high for one in scores.overall.values())
+    assert all(score.low < score.value < score.high for score in scores.overall.values())
     alone = score_split(["bleu_1"], captions[:1], references[:1], tokenizer="python").overall["bleu_1"]
     assert alone.low == alone.value == alone.high
     assert str(alone).count(f"{alone.value:.2f}") == 3

@@ -183,9 +183,9 @@ def cut(path: Path, keep: int) -> None:
 )
 def test_damage_is_said_in_one_line(saved: Path, damage: Callable[[Path], Any], message: str) -> None:
     damage(saved)
-    told = refusal(lambda: load(saved))
-    assert message in told
-    assert str(saved) in told
+    line = refusal(lambda: load(saved))
+    assert message in line
+    assert str(saved) in line
 
 
 @pytest.mark.parametrize(
@@ -227,8 +227,8 @@ def test_a_live_language_model_must_be_given_again(tmp_path: Path) -> None:
 def test_an_encoder_of_another_modality_is_told(tmp_path: Path) -> None:
     lm = language_model("llama", "sdpa")
     augmented(lm, widths={"audio": 5}).save_pretrained(tmp_path)
-    told = refusal(lambda: PerceptualLM.from_pretrained(tmp_path, language_model=lm, encoders=vit()))
-    assert "trained without an encoder for image" in told
+    line = refusal(lambda: PerceptualLM.from_pretrained(tmp_path, language_model=lm, encoders=vit()))
+    assert "trained without an encoder for image" in line
 
 
 def test_what_is_nowhere_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,10 +28,10 @@ def folder_with(folder: Path, family: str = "llama", file: str = "generation_con
 
 def built(source: Any, **options: Any) -> tuple[PerceptualLM, list[str]]:
     """A model, and what was told of it."""
-    told: list[str] = []
+    lines: list[str] = []
     torch.manual_seed(0)
-    model = PerceptualLM.build(source, encoder_width=6, on_warning=told.append, **options).eval()
-    return model, told
+    model = PerceptualLM.build(source, encoder_width=6, on_warning=lines.append, **options).eval()
+    return model, lines
 
 
 def says(model: PerceptualLM, token: int) -> None:
@@ -59,7 +59,7 @@ def perceived() -> torch.Tensor:
 @pytest.mark.parametrize("own", [OTHER, [OTHER, THIRD], [OTHER, 9999, -1]])
 def test_generation_ends_at_either(tmp_path: Path, own: int | list[int]) -> None:
     for token in (END, OTHER):
-        model, told = built(folder_with(tmp_path / str(token), eos_token_id=own))
+        model, lines = built(folder_with(tmp_path / str(token), eos_token_id=own))
         assert set(model.special_tokens.end) == {END, *([own] if isinstance(own, int) else own)} - {9999, -1}
         assert model.special_tokens.taught == END
         says(model, token)
@@ -69,7 +69,7 @@ def test_generation_ends_at_either(tmp_path: Path, own: int | list[int]) -> None
         plain, _ = built(model, config="text_only")
         plain.prompt = None
         assert plain.special_tokens == model.special_tokens
-        (line,) = told
+        (line,) = lines
         assert "its tokenizer ends a text with token 257 ('</s>'), its generation settings with 65 ('b')" in line
         assert "generation_config.json" in line
 
@@ -84,8 +84,8 @@ def test_generation_ends_at_either(tmp_path: Path, own: int | list[int]) -> None
     ],
 )
 def test_nothing_is_told_where_they_agree(tmp_path: Path, file: str, settings: dict[str, Any]) -> None:
-    model, told = built(folder_with(tmp_path / "lm", file=file, **settings))
-    assert told == []
+    model, lines = built(folder_with(tmp_path / "lm", file=file, **settings))
+    assert lines == []
     assert END in model.special_tokens.end
     assert model.special_tokens.padding in (256, *model.special_tokens.end)
 
@@ -94,8 +94,8 @@ def test_a_tokenizer_without_its_files_ends_nothing(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "lm", eos_token_id=OTHER)
     for file in folder.glob("tokenizer*"):
         file.unlink()
-    model, told = built(folder)
-    assert (model.tokenizer, model.special_tokens.end, told) == (None, (OTHER,), [])
+    model, lines = built(folder)
+    assert (model.tokenizer, model.special_tokens.end, lines) == (None, (OTHER,), [])
 
 
 def test_python_is_told_by_its_own_warnings_and_once(tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_an_end_token_that_was_never_trained_is_told(
     weight = language_model.get_output_embeddings().weight.data
     weight[row] = of_the_end_token * weight[END]
     language_model.save_pretrained(folder)
-    _, told = built(folder)
-    assert len(told) == (message is not None)
-    for line in told:
+    _, lines = built(folder)
+    assert len(lines) == (message is not None)
+    for line in lines:
         assert message is not None
         assert "its output embedding for the end token 257 ('</s>')" in line
         assert message in line

@@ -44,17 +44,17 @@ class Failure:
 
 
 def test_each_begins_when_what_it_starts_from_is_done(tmp_path: Path) -> None:
-    told = []
+    progress = []
     tasks = {
         "both": Note("both", tmp_path, {"one", "other"}),
         "one": Note("one", tmp_path),
         "other": Note("other", tmp_path),
     }
-    done = side_by_side(tasks, 2, lambda *what: told.append(what))
+    done = side_by_side(tasks, 2, lambda *what: progress.append(what))
     assert done.keys() == tasks.keys()
     assert os.getpid() not in done.values()
     assert (tmp_path / "both").read_text() == "one+other+both"
-    assert sorted(told) == [(name, 1, 1) for name in ("both", "one", "other")]
+    assert sorted(progress) == [(name, 1, 1) for name in ("both", "one", "other")]
 
 
 def test_a_failure_ends_the_others() -> None:

@@ -321,10 +321,10 @@ def test_columns_are_labelled_where_calls_sound():
         _, calls = synthesize_with_calls(sound, rng)
         labels = column_labels_of(sound, calls)
         assert labels.shape == (16, 5)
-        told = {(rank, ordinal) for *_, rank, ordinal in labels.tolist() if rank}
+        marked = {(rank, ordinal) for *_, rank, ordinal in labels.tolist() if rank}
         wanted = {(number, n) for number, event in enumerate(sound.events, 1) for n in range(1, event.count + 1)}
-        assert told <= wanted
-        assert len(told) >= len(wanted) - 2  # of two calls within a column the longer part is told
+        assert marked <= wanted
+        assert len(marked) >= len(wanted) - 2  # of two calls within a column the longer part is told
         for shape, motion, _, rank, _ in labels.tolist():
             if rank:
                 event = sound.events[rank - 1]

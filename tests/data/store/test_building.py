@@ -43,7 +43,7 @@ def opened(folder: Path, dtype: str = "float32") -> FeatureStore:
 
 
 def built(folder: Path, source: Source, items: Sequence[tuple[int, bytes]] = ITEMS, dtype: str = "float32"):
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     store = opened(folder, dtype)
     build(
         store,
@@ -52,9 +52,9 @@ def built(folder: Path, source: Source, items: Sequence[tuple[int, bytes]] = ITE
         batch_size=3,
         per_shard=PER_SHARD,
         processes=ALONE,
-        on_progress=lambda done, total: told.append((done, total)),
+        on_progress=lambda done, total: progress.append((done, total)),
     )
-    return store, told
+    return store, progress
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -63,10 +63,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_every_item_is_perceived_once_in_its_place(tmp_path: Path) -> None:
     source = Source()
-    store, told = built(tmp_path, source)
+    store, progress = built(tmp_path, source)
     assert source.asked == list(range(23))
-    assert told[-1] == (23, 23)
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert progress[-1] == (23, 23)
+    assert [done for done, _ in progress] == sorted({done for done, _ in progress})
     assert len(store.shards) == 6
     features = store.read(store.find(as_keys(key for _, key in ITEMS)))
     assert torch.equal(features[:, 0, 0], torch.arange(23.0))
@@ -97,9 +97,9 @@ def test_more_items_are_put_beside_those_that_are_there(tmp_path: Path) -> None:
     built(tmp_path, Source(), ITEMS[3:9])
     before = contents(tmp_path)
     source = Source()
-    store, told = built(tmp_path, source)
+    store, progress = built(tmp_path, source)
     assert source.asked == [0, 1, 2, *range(9, 23)]
-    assert told[-1] == (17, 17)
+    assert progress[-1] == (17, 17)
     assert before.items() <= contents(tmp_path).items()
     assert torch.equal(store.read(store.find(as_keys(key for _, key in ITEMS)))[:, 0, 0], torch.arange(23.0))
 

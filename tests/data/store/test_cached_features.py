@@ -54,12 +54,12 @@ class Perceiving:
         )
 
     def perceived(self, rows: Rows, training: bool = False, **options: Any) -> tuple[PerceivedFiles, int]:
-        told: list[tuple[str, int, int]] = []
+        progress_of: list[tuple[str, int, int]] = []
         files = self.open(**options)
-        files.perceive(rows, lambda *news: told.append(news), training=training)
-        assert all(what == "perceiving image" for what, _, _ in told)
-        assert not told or told[-1][1] == told[-1][2]
-        return files, told[-1][2] if told else 0
+        files.perceive(rows, lambda *news: progress_of.append(news), training=training)
+        assert all(what == "perceiving image" for what, _, _ in progress_of)
+        assert not progress_of or progress_of[-1][1] == progress_of[-1][2]
+        return files, progress_of[-1][2] if progress_of else 0
 
 
 @pytest.fixture
@@ -231,23 +231,23 @@ def test_damage_is_found_and_mended(encoder: PerceptualEncoder, stored: Perceivi
 def test_what_takes_long_before_anything_is_perceived_is_told_of(
     stored: Perceiving, pictures: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told(rows: Rows, files: PerceivedFiles) -> list[tuple[str, int, int]]:
+    def progress_of(rows: Rows, files: PerceivedFiles) -> list[tuple[str, int, int]]:
         news: list[tuple[str, int, int]] = []
         files.perceive(rows, lambda *one: news.append(one))
         return news
 
     monkeypatch.setattr(feature_cache, "_NOTICEABLE", 3600)
-    assert told(pictures[:1], stored.open()) == [("perceiving image", 1, 1)]
+    assert progress_of(pictures[:1], stored.open()) == [("perceiving image", 1, 1)]
     monkeypatch.setattr(feature_cache, "_NOTICEABLE", 0)
-    assert told(pictures, stored.open()) == [
+    assert progress_of(pictures, stored.open()) == [
         *(("identifying image", number, 3) for number in (1, 2, 3)),  # the first is known
         ("verifying image", 1, 1),
         ("perceiving image", 3, 3),
     ]
-    assert told(pictures, stored.open()) == [("verifying image", 1, 2), ("verifying image", 2, 2)]
+    assert progress_of(pictures, stored.open()) == [("verifying image", 1, 2), ("verifying image", 2, 2)]
     (store,) = stored.folder.iterdir()
     shutil.rmtree(store / "places")
-    assert told(pictures[1:], PerceivedFiles({}, {"image": K}, kept={"image": ImportedFeatures(store)})) == [
+    assert progress_of(pictures[1:], PerceivedFiles({}, {"image": K}, kept={"image": ImportedFeatures(store)})) == [
         *(("identifying image", number, 3) for number in (1, 2, 3)),
         ("verifying image", 1, 1),
     ]

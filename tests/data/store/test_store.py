@@ -29,8 +29,8 @@ def described(shape: tuple[int, ...] = (2, 3), dtype: str = "float32", **facts: 
 def filled(folder: Path, features: torch.Tensor, dtype: str = "float32", per_shard: int = 4) -> FeatureStore:
     store = FeatureStore(folder, described(tuple(features.shape[1:]), dtype))
     for first in range(0, len(features), per_shard):
-        some = features[first : first + per_shard].to(DTYPES[dtype])
-        write_shard(folder / f"{first:03}.safetensors", keys(first, first + len(some)), some)
+        part = features[first : first + per_shard].to(DTYPES[dtype])
+        write_shard(folder / f"{first:03}.safetensors", keys(first, first + len(part)), part)
     store.refresh()
     return store
 
@@ -163,6 +163,6 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_other_processes_can_be_told_that_a_place_cannot_be_written(tmp_path: Path) -> None:
     error = UnwritableError(tmp_path, "No space left on device")
-    told = pickle.loads(pickle.dumps(error))
-    assert str(told) == str(error)
-    assert "features cannot be stored: No space left on device; name another place (data.store)" in str(told)
+    unpickled = pickle.loads(pickle.dumps(error))
+    assert str(unpickled) == str(error)
+    assert "features cannot be stored: No space left on device; name another place (data.store)" in str(unpickled)
