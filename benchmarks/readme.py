@@ -50,12 +50,18 @@ def fill(page: Path, name: str, text: str) -> None:
     page.write_text(f"{old.partition(begin)[0]}{begin}\n{text}\n{end}{old.partition(end)[2]}", encoding="utf-8")
 
 
+def written(page: Path, name: str) -> dict[str, str]:
+    """The tables that stand between the page's `name:begin` and `name:end` marks, by their command."""
+    text = page.read_text(encoding="utf-8").partition(f"<!-- {name}:begin -->")[2].partition(f"<!-- {name}:end -->")[0]
+    return {f"make {part.partition('`')[0]}": f"What `make {part.strip()}" for part in text.split("What `make ")[1:]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", type=Path, default=Path("runs/demo"))
     parser.add_argument("--long", type=Path, nargs="*", default=[Path("runs/demo-long")])
     options = parser.parse_args()
-    parts = []
+    tables = written(Path("README.md"), "demo")  # what was not run again stays as it is
     for folder in (options.quick, *options.long):
         if (folder / "results.json").is_file():
             results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -64,8 +70,8 @@ def main() -> None:
             command = command.removesuffix(f" --{seed}")
             command = COMMANDS.get(command, command)
             caption = f"What `{command}` gives ({seed}); `text_only` is the same budget without perception:"
-            parts.append(f"{caption}\n\n{table(results)}")
-    fill(Path("README.md"), "demo", "\n\n".join(parts))
+            tables[command] = f"{caption}\n\n{table(results)}"
+    fill(Path("README.md"), "demo", "\n\n".join(tables.values()))
     fill(Path("docs/toyworld.md"), "measure", measured())
     images = Path("docs/images")
     images.mkdir(parents=True, exist_ok=True)
