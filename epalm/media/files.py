@@ -20,7 +20,7 @@ from epalm.errors import MediaError
 
 FileSource = str | PathLike[str] | BinaryIO
 
-_CHUNK = 1 << 20  # bytes searched at once
+_FIRST_CHUNK, _LARGEST_CHUNK = 1 << 12, 1 << 20  # bytes searched at once: more and more, for most are found nearby
 
 
 class FileWindow(io.RawIOBase):
@@ -73,13 +73,16 @@ class FileWindow(io.RawIOBase):
         self._file.seek(self._start + position)
         return self._file.read(count)
 
-    def find(self, pattern: bytes, position: int = 0) -> int | None:
-        """Where `pattern` stands at `position` or behind it; None: nowhere."""
-        while len(part := self.at(position, _CHUNK)) >= len(pattern):
-            if (found := part.find(pattern)) >= 0:
-                return position + found
+    def places(self, pattern: bytes, position: int = 0) -> Iterator[int]:
+        """Wherever `pattern` stands at `position` or behind it; what is between is read once."""
+        count = _FIRST_CHUNK
+        while len(part := self.at(position, count)) >= len(pattern):
+            found = part.find(pattern)
+            while found >= 0:
+                yield position + found
+                found = part.find(pattern, found + 1)
             position += len(part) - len(pattern) + 1
-        return None
+            count = min(2 * count, _LARGEST_CHUNK)
 
     def part(self, start: int, end: int | None = None) -> FileWindow:
         """A window in the window."""
@@ -166,8 +169,10 @@ def optional(module: str, extra: str) -> Any:
     """
     try:
         return import_module(module)
-    except ImportError:
+    except ModuleNotFoundError:
         raise MediaError(f'reading it takes the package {module}: pip install "epalm[{extra}]"') from None
+    except (ImportError, OSError) as error:  # OSError: of soundfile, where the library that it wraps is not there
+        raise MediaError(f"the package {module} cannot be loaded ({one_line(error)}); install it again") from None
 
 
 def one_line(error: BaseException) -> str:

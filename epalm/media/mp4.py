@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from epalm.errors import MediaError
-from epalm.media.files import FileSource, FileWindow, binary
+from epalm.media.files import FileWindow
 
 _HEAD = 8  # bytes: size and kind
 _LARGE = 16  # bytes, with a size of 64 bits behind them
@@ -19,21 +19,18 @@ _NO_KIND = b""  # of a box of which less is there than its head
 _OF_A_FRAGMENT = (b"styp", b"sidx", b"emsg", b"prft", b"moof", b"mdat", _NO_KIND)
 
 
-def refuse_a_cut_fragment(source: FileSource) -> None:
+def refuse_a_cut_fragment(file: FileWindow) -> None:
     """See that the last fragment is whole, if there are fragments; whatever else stands behind it is let be.
-
-    Args:
-        source: a path, or a binary file object, which is left where it was.
 
     Raises:
         MediaError: it is not.
     """
-    with binary(source) as file:
-        boxes = list(_boxes(file))
-    if any(kind == b"moof" for kind, _ in boxes):
-        kind, is_whole = boxes[-1]
-        if kind == b"moof" or (not is_whole and kind in _OF_A_FRAGMENT):
-            raise MediaError("cut short: its last fragment is not whole")
+    has_fragments, kind, is_whole = False, _NO_KIND, True
+    for box in _boxes(file):
+        kind, is_whole = box
+        has_fragments = has_fragments or kind == b"moof"
+    if has_fragments and (kind == b"moof" or (not is_whole and kind in _OF_A_FRAGMENT)):
+        raise MediaError("cut short: its last fragment is not whole")
 
 
 def has_a_second_film(file: FileWindow) -> bool:

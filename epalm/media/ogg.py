@@ -16,6 +16,8 @@ from epalm.media.files import FileWindow
 
 MAGIC = b"OggS"
 _HEAD = 27  # bytes, before the table of sizes
+_LONGEST_PAGE = _HEAD + 255 + 255 * 255
+_LONGEST_FIRST_PAGE = 1 << 12  # of a stream: one short packet
 _FIRST, _LAST = 2, 4  # marks of a stream's first and last page
 _NO_PACKET_ENDS = (1 << 64) - 1
 _RATES: dict[bytes, Callable[[bytes], int]] = {
@@ -93,14 +95,13 @@ def _walk(file: FileWindow, start: int) -> tuple[int, list[_Stream]]:
     return at, list(streams.values())
 
 
-def _page(file: FileWindow, at: int) -> bytes | None:
-    """The whole page that begins there; None: there is none, or it is damaged."""
+def _page(file: FileWindow, at: int, longest: int = _LONGEST_PAGE) -> bytes | None:
+    """The whole page that begins there; None: there is none, or it is damaged, or longer than that."""
     head = file.at(at, _HEAD)
     if head[:4] != MAGIC or len(head) < _HEAD:
         return None
     size = _HEAD + head[-1] + sum(file.at(at + _HEAD, head[-1]))
-    page = file.at(at, size)
-    if len(page) < size:
+    if size > longest or len(page := file.at(at, size)) < size:
         return None
     return page if _check_sum(page[:22] + bytes(4) + page[26:]) == int.from_bytes(page[22:26], "little") else None
 
@@ -113,10 +114,8 @@ def _check_sum(data: bytes) -> int:
 
 def _next_first_page(file: FileWindow, at: int) -> int | None:
     """Where the next stream begins at `at` or behind it; None: nowhere."""
-    start = file.find(MAGIC, at)
-    while start is not None:
-        page = _page(file, start)
+    for start in file.places(MAGIC, at):
+        page = _page(file, start, _LONGEST_FIRST_PAGE)
         if page and page[5] & _FIRST:
             return start
-        start = file.find(MAGIC, start + 1)
     return None

@@ -98,5 +98,7 @@ class PacketTimes:
 
     def _is_accompanied(self, begin: int, end: int) -> bool:
         """Whether other tracks go on meanwhile, as under a picture that stays."""
-        gap = range(int(begin * self._tick) + 1, int(end * self._tick))
-        return 2 * len(self._seconds.intersection(gap)) > len(gap)
+        first, last = int(begin * self._tick) + 1, int(end * self._tick) - 1
+        if last - first >= 2 * len(self._seconds):  # damaged time stamps make gaps of any length
+            return False
+        return 2 * len(self._seconds.intersection(range(first, last + 1))) > last - first + 1

@@ -11,7 +11,8 @@ from epalm.media.files import FileWindow
 from epalm.media.tags import skip_id3
 
 _HEAD = 12  # bytes: of RIFF, the size of what follows the first eight, and WAVE
-_FLAC = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # with the head of the block that every file begins with
+_FLAC = b"fLaC"
+_FIRST_BLOCKS = (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22")  # head of the block of FLAC that every file begins with
 
 
 def recordings(file: FileWindow) -> list[FileWindow]:
@@ -26,13 +27,17 @@ def recordings(file: FileWindow) -> list[FileWindow]:
         return ogg.ogg_recordings(file.part(start))
     if _is_wav(head):
         return _wav_recordings(file.part(start))
-    if head.startswith(_FLAC):
+    if _is_flac(head):
         return _flac_recordings(file.part(start))
     return [file]
 
 
 def _is_wav(head: bytes) -> bool:
     return head[:4] == b"RIFF" and head[8:] == b"WAVE"
+
+
+def _is_flac(head: bytes) -> bool:
+    return head[:4] == _FLAC and head[4:8] in _FIRST_BLOCKS
 
 
 def _wav_recordings(file: FileWindow) -> list[FileWindow]:
@@ -48,13 +53,7 @@ def _wav_recordings(file: FileWindow) -> list[FileWindow]:
 
 
 def _flac_recordings(file: FileWindow) -> list[FileWindow]:
-    starts = [0]
-    for beginning in _FLAC:
-        start = file.find(beginning, 1)
-        while start is not None:
-            starts.append(start)
-            start = file.find(beginning, start + 1)
-    return _parts(file, sorted(starts))
+    return _parts(file, [0, *(place for place in file.places(_FLAC, 1) if _is_flac(file.at(place, _HEAD)))])
 
 
 def _parts(file: FileWindow, starts: list[int]) -> list[FileWindow]:

@@ -12,8 +12,8 @@ _ID3V1, _ID3V1_PLUS = 128, 227  # bytes
 _ID3V2_HEAD = _ID3V2_FOOT = 10
 _APE_HEAD = _APE_FOOT = 32
 _APE = b"APETAGEX"
-_LYRICS_ENDS = (b"LYRICS200", b"LYRICSEND")
-_MOST_LYRICS = 1 << 20  # bytes
+_LYRICS, _LYRICS_ENDS = b"LYRICS", (b"LYRICS200", b"LYRICSEND")
+_LONGEST = 1 << 20  # bytes of a tag that does not say at its head how long it is
 _CHUNK = 1 << 20  # bytes read at once
 _MOST_BLANK = 1 << 12  # bytes between tags
 _BLANK = b"\0\t\n\r\x1a "
@@ -72,14 +72,16 @@ def _skip_tag(file: FileWindow, at: int) -> int:
     if head.startswith(_APE) and len(head) == _APE_HEAD:
         return at + _APE_HEAD + int.from_bytes(head[12:16], "little")  # of the items and the foot
     if head.startswith(b"LYRICSBEGIN"):
-        lyrics = file.at(at, _MOST_LYRICS)
-        ends = [place + len(mark) for mark in _LYRICS_ENDS if (place := lyrics.find(mark)) > 0]
-        return at + min(ends, default=0)
+        lyrics = file.part(at, at + _LONGEST)
+        ends = (place + 9 for place in lyrics.places(_LYRICS, 1) if lyrics.at(place, 9) in _LYRICS_ENDS)
+        return at + next(ends, 0)
     return _skip_headless_ape(file, at)
 
 
 def _skip_headless_ape(file: FileWindow, at: int) -> int:
-    items = file.at(at, _MOST_LYRICS)
-    foot = items.find(_APE)
-    size = int.from_bytes(items[foot + 12 : foot + 16], "little")
-    return at + size if foot >= 0 and foot + _APE_FOOT == size else at
+    items = file.part(at, at + _LONGEST)
+    foot = next(items.places(_APE), None)
+    if foot is None:
+        return at
+    size = int.from_bytes(items.at(foot + 12, 4), "little")
+    return at + size if foot + _APE_FOOT == size else at

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import BinaryIO, cast
 
 from epalm.errors import MediaError
 from epalm.media.files import FileSource, FileWindow, optional
@@ -56,7 +55,7 @@ def read_timeline(source: FileSource, content: FileWindow) -> Timeline:
         track = video_track(container)
         name = container.format.name
         if "mp4" in name:
-            refuse_a_cut_fragment(cast("BinaryIO", content))
+            refuse_a_cut_fragment(content)
         start = (track.start_time or 0) * track.time_base
         length = (track.duration or 0) * track.time_base
         of_all = Fraction(container.duration or 0, 1_000_000)

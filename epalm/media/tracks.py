@@ -59,7 +59,7 @@ def track_blocks(source: FileWindow) -> Iterator[Block]:
         part = source.part(start)
         with _opened(part) as container:
             if "mp4" in container.format.name:
-                refuse_a_cut_fragment(cast("BinaryIO", part.part(0)))
+                refuse_a_cut_fragment(part)
             reader = _TrackReader(part, container)
             yield from joined(reader.blocks())
         start = None if reader.next_start is None else start + reader.next_start
@@ -196,7 +196,7 @@ class _TrackReader:
         """
         count = self._source.size - at
         is_short = count <= MISSING * at / max(self._seconds, MISSING)
-        fills_up = count <= _MOST_FILLING and self._source.at(at - 2, 2) != bytes(2)
+        fills_up = count <= _MOST_FILLING and self._source.at(max(0, at - 2), 2) != bytes(2)
         return self._promised > 0 or is_short or fills_up
 
     def _silence_before(self, frame: Frame) -> int:

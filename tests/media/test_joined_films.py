@@ -76,6 +76,13 @@ def test_parts_whose_time_stamps_leap(tmp_path):
     np.testing.assert_allclose(numbers(path, 80), range(2, 400, 5), atol=1)
 
 
+def test_a_part_whose_time_stamps_are_those_of_a_clock(tmp_path):
+    """Decades behind the first part's: the seconds between are not counted one by one."""
+    path = tmp_path / "a.mkv"
+    path.write_bytes(part(path, 0) + part(path, 100, at=1 << 37))
+    assert numbers(path, 8) == [12, 37, 62, 87, 112, 137, 162, 187]
+
+
 def test_a_picture_that_stays_while_the_sound_goes_on_is_no_leap(tmp_path):
     path = tmp_path / "a.ts"
     with av.open(str(path), "w") as container:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from epalm.errors import MediaError
 from epalm.media import load_audio, load_video
+from epalm.media.files import binary
 from epalm.media.mp4 import refuse_a_cut_fragment
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
@@ -390,7 +391,8 @@ def test_boxes_of_a_whole_fragmented_file(tmp_path, change):
     }[change]
     path.write_bytes(head + tail)
     if change == "large":  # its frames lie eight bytes off
-        refuse_a_cut_fragment(path)
+        with binary(path) as file:
+            refuse_a_cut_fragment(file)
         path.write_bytes(head + tail[:-60])
         assert "its last fragment is not whole" in refusal(path)
     else:
