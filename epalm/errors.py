@@ -3,6 +3,8 @@
 The command line prints the message and exits with code 2. Any other exception is a bug of ours and exits with code 1.
 """
 
+_LFS_POINTER = b"version https://git-lfs"
+
 
 class EpalmError(Exception):
     """Base of every error that the user can mend. Its message is one line."""
@@ -48,3 +50,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)
     )
+
+
+def is_lfs_pointer(head: bytes) -> bool:
+    """Whether a file that begins so is what Git LFS leaves in the place of one that it has not fetched."""
+    return head.startswith(_LFS_POINTER)

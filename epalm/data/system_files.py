@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from epalm.errors import is_lfs_pointer
+
 _FOLDERS = frozenset(
     {"__MACOSX", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd", "@eaDir", "$RECYCLE.BIN"}
 )
 _FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _APPLE_DOUBLE = "._"
 """Begins the name of what macOS keeps about the file of the same name without it."""
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_HEAD = 64
+"""Bytes by which a pointer of Git LFS is known."""
 
 
 def is_system_file(path: str) -> bool:
@@ -33,7 +36,7 @@ def lfs_advice(path: Path) -> str:
     """What to add to the message where a file cannot be read because Git LFS has not fetched it; else nothing."""
     try:
         with path.open("rb") as file:
-            is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+            is_pointer = is_lfs_pointer(file.read(_HEAD))
     except OSError:
         return ""
     return "; it is a pointer of Git LFS: fetch the file with `git lfs pull`" if is_pointer else ""

@@ -16,10 +16,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from epalm.errors import MediaError
+from epalm.errors import MediaError, is_lfs_pointer
 
 FileSource = str | PathLike[str] | BinaryIO
 
+_LARGEST_POINTER = 1 << 10  # bytes, of Git LFS
 _FIRST_CHUNK, _LARGEST_CHUNK = 1 << 12, 1 << 20  # bytes searched at once: more and more, for most are found nearby
 
 
@@ -141,7 +142,7 @@ def refuse_what_is_no_file(source: FileSource, kind: str) -> None:
 
     Raises:
         FileNotFoundError: there is nothing of that name.
-        MediaError: a directory, no regular file, or an empty one.
+        MediaError: a directory, no regular file, an empty one, or a pointer of Git LFS.
     """
     if isinstance(source, (str, PathLike)):
         path = Path(source)
@@ -151,14 +152,21 @@ def refuse_what_is_no_file(source: FileSource, kind: str) -> None:
             raise FileNotFoundError(path)
         if not path.is_file():
             raise MediaError("is not a regular file")
-        if path.stat().st_size == 0:
-            raise MediaError("the file is empty")
+        if path.stat().st_size < _LARGEST_POINTER:
+            with path.open("rb") as file:
+                _refuse_by_head(file.read(_LARGEST_POINTER))
     elif source.seekable():
         position = source.tell()
-        first = len(source.read(1))
+        head = source.read(_LARGEST_POINTER)
         source.seek(position)
-        if not first:
-            raise MediaError("the file is empty")
+        _refuse_by_head(head)
+
+
+def _refuse_by_head(head: bytes) -> None:
+    if not head:
+        raise MediaError("the file is empty")
+    if is_lfs_pointer(head):
+        raise MediaError("is a pointer of Git LFS and not the file itself; fetch it with `git lfs pull`")
 
 
 def optional(module: str, extra: str) -> Any:

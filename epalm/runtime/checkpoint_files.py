@@ -14,12 +14,13 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
+from epalm.errors import is_lfs_pointer
+
 ADAPTER_CONFIG = "adapter_config.json"
 """The configuration of an adapter: of one by epalm, and of one by PEFT."""
 _MODEL_CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """What transformers takes the first of that is there."""
-_POINTER = b"version https://git-lfs"
 _PAGES = (b"<!doctype html", b"<html")
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors itself reads none that is longer
 _GGUF = b"GGUF"
@@ -32,7 +33,7 @@ def damage(path: Path) -> str | None:
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(64)
-        if head.startswith(_POINTER):
+        if is_lfs_pointer(head):
             return "is a Git LFS pointer and not the file itself; run `git lfs pull` where it lies, or download it"
         if not size:
             return f"is empty; {_AGAIN}"

@@ -355,6 +355,15 @@ def test_missing_directory_and_empty(tmp_path):
     assert refusal(io.BytesIO()) == "<BytesIO>: the file is empty"
 
 
+def test_a_file_that_git_lfs_has_not_fetched(tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    path = tmp_path / "a.jpg"
+    path.write_bytes(pointer)
+    expected = "is a pointer of Git LFS and not the file itself; fetch it with `git lfs pull`"
+    assert refusal(path) == f"{path}: {expected}"
+    assert refusal(io.BytesIO(pointer)) == f"<BytesIO>: {expected}"
+
+
 def test_no_picture_at_all(tmp_path):
     path = tmp_path / "notes.jpg"
     path.write_text("not a picture\n")
