@@ -47,9 +47,6 @@ class MediaFinder:
             folder: where relative paths start.
             written: the path, as it was given.
         """
-        path = folder / written
-        if is_file(path):
-            return Match(path)
         readings = _readings(written)
         for text, differences in readings:
             if is_file(folder / text):

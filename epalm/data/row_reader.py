@@ -12,6 +12,7 @@ from typing import Any
 
 from epalm.data.media_finder import Match, MediaFinder, is_file
 from epalm.data.rows import MODALITIES, Row
+from epalm.data.strict_json import RepeatedNameError, parse_json
 
 EXAMPLE = '{"image": "a.jpg", "caption": "..."}'
 """A right row, for messages."""
@@ -64,13 +65,10 @@ class RowReader:
 
     def missing_media(self) -> list[tuple[int, str]]:
         """One problem that counts all files that were looked up and are not there, or none."""
-        missing = [
-            (row, written)
-            for written, (file, row) in self._files.items()
-            if file in self._found and self._found[file] is None
-        ]
-        if not missing:
+        absent = {file for file, match in self._found.items() if match is None}
+        if not absent:
             return []
+        missing = [(row, written) for written, (file, row) in self._files.items() if file in absent]
         examples = ", ".join(f"{_shown(written)} (row {row})" for row, written in missing[:_MOST_NAMED])
         rest = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         count = f"{len(missing)} of {len(self._files)} media files are missing"
@@ -88,6 +86,8 @@ class RowReader:
 
     def notes(self) -> Iterator[str]:
         """What a user should know of media that were found under another spelling of their path, if there are some."""
+        if not self._found:
+            return
         respelt = [
             (row, written, match.difference)
             for written, (file, row) in self._files.items()
@@ -162,30 +162,17 @@ class RowReader:
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        fields = _DECODER.decode(line.decode("utf-8"))
+        fields = parse_json(line.decode("utf-8"))
+    except RepeatedNameError as error:
+        raise RowError(str(error)) from None
     except UnicodeDecodeError as error:
         raise RowError(f"is not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         problem = f"{error.msg}, column {error.colno}"
         raise RowError(f"is not valid JSON ({problem}); write one object a line, such as {EXAMPLE}") from None
-    except (RecursionError, ValueError):  # nested without end, or a number of thousands of digits
-        raise RowError(f"is not a usable JSON object; write one object a line, such as {EXAMPLE}") from None
     if not isinstance(fields, dict):
         raise RowError(f"holds {_kind(fields)}, not an object; write one object a line, such as {EXAMPLE}")
     return fields
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; a name given twice would lose the first value in silence."""
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise RowError(f"gives {_shown(repeated)} twice; keep one, or use a list")
-    return fields
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats)
 
 
 def _soft_answers(answers: dict[str, Any]) -> tuple[tuple[str, ...], tuple[float, ...]]:

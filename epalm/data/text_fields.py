@@ -18,6 +18,7 @@ _OBJECT_FIELDS = (*CAPTION_FIELDS, *ANSWER_FIELDS, "raw")
 
 NO_TEXT = "has no caption, and no question with an answer"
 _SEVERAL = "has several questions; give each a row of its own"
+_TOO_DEEP = "has text in lists that are nested too deeply"
 _NOT_UNICODE = "has text that is not Unicode (bytes that are not UTF-8, or half a character)"
 
 
@@ -32,6 +33,13 @@ class Texts:
 
 def read_texts(fields: Mapping[str, Any]) -> Texts | str:
     """What the fields of a sample say, or why it is left out."""
+    try:
+        return _read_texts(fields)
+    except RecursionError:
+        return _TOO_DEEP
+
+
+def _read_texts(fields: Mapping[str, Any]) -> Texts | str:
     questions = captions(_texts(fields.get("question")))
     if len(questions) > 1:
         return _SEVERAL

@@ -19,14 +19,16 @@ from typing import IO, Any
 
 from epalm.data.extracted_media import ExtractedMedia
 from epalm.data.import_report import ImportReport
-from epalm.data.published.files import RepeatedNameError, loads_unrepeated
 from epalm.data.rows import MODALITIES
 from epalm.data.sample_files import TEXTS, Files, SampleFile, TwoOfAKindError, choose_files, kind_of, last_suffix
+from epalm.data.strict_json import RepeatedNameError, parse_json
 from epalm.data.system_files import is_system_file, lfs_advice
 from epalm.errors import DataError
 from epalm.media.modality import modality_of
 
 _SHARD = re.compile(r"\.(tar|tgz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
+_LONGEST_TEXT = 1 << 26
+"""Bytes that are read of a text: a packed shard may hold a thousand times its own size."""
 _TROUBLE = (tarfile.TarError, ValueError, TypeError, EOFError, zlib.error, lzma.LZMAError)
 _DOTS = "what is behind the first dot of a name is its ending; give names without other dots"
 
@@ -144,7 +146,12 @@ class _Shard:
     def _read(self, ending: str, content: IO[bytes]) -> SampleFile:
         kind = kind_of(ending)
         if kind in TEXTS:
-            return SampleFile(kind, text=content.read())
+            text = content.read(_LONGEST_TEXT + 1)
+            if len(text) > _LONGEST_TEXT:
+                raise self._refusal(
+                    f"has a .{ending} of more than {_LONGEST_TEXT >> 20} MiB, which is no text of a sample"
+                )
+            return SampleFile(kind, text=text)
         if kind is None:
             self._report.unread[last_suffix(ending)] += 1
             return SampleFile(None)
@@ -184,10 +191,10 @@ class _Shard:
         fields: dict[str, Any] = {}
         if "json" in chosen:
             try:
-                content = loads_unrepeated(chosen["json"].text)
+                content = parse_json(chosen["json"].text)
             except RepeatedNameError as error:
                 raise self._refusal(f"{error}, in its JSON") from None
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
                 raise self._refusal(f"has no valid JSON ({error})") from None
             if not isinstance(content, dict):
                 raise self._refusal(

@@ -259,6 +259,10 @@ def _parsed(path: Path, text: str) -> Any:
     """
     try:
         return json.loads(text, object_pairs_hook=_unrepeated)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; nested without end
+        raise DataError(f"{path}: is JSON that cannot be read here ({error})") from None
     except RepeatedError as error:
         raise DataError(f"{path}: an object in it names {error} twice, with different values; keep one") from None
 

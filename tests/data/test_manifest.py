@@ -75,7 +75,11 @@ def test_rows_without_answers_only_on_request(folder):
             "{'image': 'a.png'}",
             "is not valid JSON (Expecting property name enclosed in double quotes, column 2); write",
         ),
-        ("[" * 100_000, "is not a usable JSON object; write one object a line"),
+        ("[" * 100_000, "is not valid JSON (nested too deeply, column 1); write one object a line"),
+        (
+            '{"image": "a.png", "id": ' + "1" * 5000 + "}",
+            "is not valid JSON (a number of thousands of digits, column 1)",
+        ),
         (RIGHT | {"groups": "x"}, "field 'groups' must be an object of texts, not text"),
         (RIGHT | {"groups": {"a": 1}}, "field 'groups' must hold text, not the number 1"),
         ('["a.png"]', "holds a list, not an object; write one object a line"),

@@ -99,6 +99,16 @@ def test_fields_of_a_table(tmp_path: Path, imported: Any) -> None:
             '{"file_name": "0.png"}\n{"text": \n',
             "metadata.jsonl, line 2: is not JSON (Expecting value",
         ),
+        (
+            "metadata.jsonl",
+            '{"file_name": "0.png"}\n{"text": ' + "[" * 9999,
+            "metadata.jsonl, line 2: is not JSON (nested too deeply",
+        ),
+        (
+            "metadata.jsonl",
+            '{"file_name": "0.png", "text": ' + "[" * 600 + "1" + "]" * 600 + "}",
+            "no sample can be used: 0 rows; 1 left out: has text in lists that are nested too deeply",
+        ),
     ],
 )
 def test_tables_that_are_wrong(tmp_path: Path, refused: Any, name: str, content: str, message: str) -> None:

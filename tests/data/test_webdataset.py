@@ -159,12 +159,22 @@ def test_media_without_content_and_texts_that_say_nothing(tmp_path: Path, import
             "sample 0 gives 'caption' twice; keep one",
         ),
         ([("0.jpg", b"x"), ("0.json", b'{"caption": ')], "sample 0 has no valid JSON (Expecting value"),
+        ([("0.jpg", b"x"), ("0.json", b'{"caption": "\xff"}')], "sample 0 has no valid JSON ('utf-8' codec"),
+        ([("0.jpg", b"x"), ("0.json", b"[" * 9999)], "sample 0 has no valid JSON (nested too deeply"),
         ([("0.jpg", b"x"), ("0.txt", b"caf\xe9")], "sample 0 has a text that is not UTF-8 (byte 4); save it as UTF-8"),
     ],
 )
 def test_texts_that_are_wrong_are_named(tmp_path: Path, refused: Any, files: Any, message: str) -> None:
     shard = pack(tmp_path / "s.tar", files)
     assert message in refused("data", "import", shard, "--output", tmp_path / "rows.jsonl")
+
+
+def test_a_text_of_any_length_is_not_read(tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epalm.data.webdataset._LONGEST_TEXT", 1 << 20)
+    shard = pack(tmp_path / "s.tar", [("0.jpg", b"x"), ("0.json", b" " * (1 << 20) + b"{}")])
+    message = refused("data", "import", shard, "--output", tmp_path / "rows.jsonl")
+    assert "sample 0 has a .json of more than 1 MiB" in message
+    assert not (tmp_path / "rows").exists()
 
 
 def test_what_is_packed_in_another_way_is_said(tmp_path: Path, refused: Any) -> None:

@@ -73,6 +73,7 @@ def test_predictions_of_this_package_are_read(tmp_path):
         ([{"question_id": 1, "answer": "a"}, {"question_id": "1", "answer": "b"}], "two predictions for 1"),
         ([{"question_id": 1, "answer": 3}], "the prediction for 1 is int, not text"),
         ("{oh", "neither JSON nor JSON Lines"),
+        ("[" * 9999, "is JSON that cannot be read here"),
         ("3", "neither a list nor an object"),
     ],
 )

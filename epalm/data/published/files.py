@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from epalm.data.strict_json import RepeatedNameError, parse_json
 from epalm.data.system_files import lfs_advice
 from epalm.errors import DataError
 
@@ -25,10 +26,10 @@ def read_json(path: Path) -> Any:
     text = _text(path)
     try:
         return json.loads(text)
-    except json.JSONDecodeError as whole:
+    except (ValueError, RecursionError) as whole:  # also of numbers of thousands of digits, or nested without end
         try:
             lines = [json.loads(line) for line in text.split("\n") if line.strip()]
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             lines = []
         if not lines:
             raise DataError(f"{path}: is not JSON ({whole}); the download may be incomplete") from None
@@ -51,7 +52,7 @@ def read_objects(path: Path, example: str) -> list[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            entries.append((f"line {number}", loads_unrepeated(line)))
+            entries.append((f"line {number}", parse_json(line)))
         except RepeatedNameError as error:
             raise DataError(f"{path}, line {number}: {error}") from None
         except json.JSONDecodeError as error:
@@ -71,34 +72,11 @@ def read_objects(path: Path, example: str) -> list[tuple[str, dict[str, Any]]]:
 def _whole(path: Path, text: str) -> Any:
     """What a file says that holds one JSON value in several lines."""
     try:
-        return loads_unrepeated(text)
+        return parse_json(text)
     except RepeatedNameError as error:
         raise DataError(f"{path}: an object {error}") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: is not JSON ({error}); the download may be incomplete") from None
-
-
-class RepeatedNameError(Exception):
-    """A JSON object gives one name twice. The message says which, and what to do."""
-
-
-def loads_unrepeated(text: str | bytes) -> Any:
-    """What JSON says; the first of two values under one name is not lost in silence.
-
-    Raises:
-        RepeatedNameError: an object gives a name twice.
-        json.JSONDecodeError: it is no JSON.
-    """
-    return json.loads(text, object_pairs_hook=_unrepeated)
-
-
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise RepeatedNameError(f"gives {repeated!r} twice; keep one, or use a list")
-    return fields
 
 
 def read_csv(path: Path, otherwise: str | None = None) -> list[dict[str, str]]:
