@@ -23,6 +23,9 @@ from epalm.media.video_track import MOST_PIXELS
 
 _FORMATS = ("WEBP", "PNG", "AVIF")
 _BRANDS = (b"avif", b"avis", b"mif1", b"msf1")  # of AVIF
+_MOST_PIXELS_OF_ALL = (
+    1 << 36
+)  # all pictures are decoded to learn when each is shown, and a few bytes may be a large one
 _SHORTEST, _USUAL = 10, 100  # milliseconds; whatever asks for no longer than the one is shown for the other by browsers
 
 
@@ -51,8 +54,10 @@ def animated_frames(file: FileWindow, moments_within: Callable[[Fraction], list[
             raise MediaError(f"too large to be decoded safely: {one_line(error)}") from None
         if image.format not in _FORMATS or getattr(image, "n_frames", 1) < 2:
             return None
-        if image.width * image.height > MOST_PIXELS:
-            raise MediaError(f"too large to be decoded safely: {image.width} x {image.height}")
+        pixels = image.width * image.height
+        if pixels > MOST_PIXELS or pixels * image.n_frames > _MOST_PIXELS_OF_ALL:
+            size = f"{image.width} x {image.height}, {image.n_frames} pictures"
+            raise MediaError(f"too large to be decoded safely: {size}")
         numbers = range(int(getattr(image, "default_image", False)), image.n_frames)  # PNG: shown by old viewers alone
         ends = list(accumulate(_duration(image, number) for number in numbers))
         pictures: dict[int, np.ndarray] = {}
@@ -67,8 +72,10 @@ def animated_frames(file: FileWindow, moments_within: Callable[[Fraction], list[
 def is_animated(path: str | Path) -> bool:
     """Whether a player shows a picture as a film; of what is no picture, or not there, False."""
     try:
-        with naming(path), Image.open(path) as image:
-            return image.format in (*_FORMATS, "GIF") and getattr(image, "n_frames", 1) > 1
+        with naming(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return image.format in (*_FORMATS, "GIF") and getattr(image, "n_frames", 1) > 1
     except MediaError:
         return False
 

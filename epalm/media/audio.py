@@ -22,7 +22,7 @@ from epalm.media.files import FileSource, FileWindow, binary, naming, optional, 
 from epalm.media.mixdown import Block, Mixdown
 from epalm.media.recordings import recordings
 from epalm.media.tags import begins_frame
-from epalm.media.tracks import MISSING, cut_short, file_places, track_blocks
+from epalm.media.tracks import MISSING, cut_short, file_places, refuse_longer_ones, track_blocks
 
 _BLOCK = 1 << 18  # frames read at once: an hour in six channels is never in memory as it is in the file
 _RATES = range(1_000, 1_000_000)  # a damaged header may claim any rate, and memory for all that it would amount to
@@ -50,7 +50,8 @@ def load_audio(
 
     Raises:
         MediaError: one line with the file's name and why it cannot be read: missing, a directory, empty, no recording,
-            no sound in it, damaged, cut short, samples that are not numbers, or a package that is not installed.
+            no sound in it, damaged, cut short, longer than a day, samples that are not numbers, or a package that is
+            not installed.
     """
     with naming(source):
         refuse_what_is_no_file(source, "a recording")
@@ -74,6 +75,7 @@ def _resampled(pieces: Iterable[tuple[int, np.ndarray]], rate: int) -> np.ndarra
         if piece_rate not in _RATES:
             raise MediaError(f"damaged: it claims {piece_rate} samples a second")
         seconds += len(piece) / piece_rate
+        refuse_longer_ones(seconds)
         if piece_rate != stream_rate:
             parts.append(_rest(stream))
             stream_rate = piece_rate

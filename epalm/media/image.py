@@ -25,6 +25,7 @@ ImageSource = FileSource | Image.Image
 _SAVE_IT = "save it as JPEG or PNG"
 _SUBFILE_TYPE, _PHOTOMETRIC, _SUB_IFDS = 254, 262, 330  # tags of TIFF
 _WHITE_IS_ZERO = 0
+_MOST_PREVIEWS = 64  # of a TIFF; a crafted one has any number
 _LESS_BITS = {"L;2": 85, "L;4": 17}  # a PNG's greys of 2 and 4 bits -> what one step is in 8
 
 _TO_UPRIGHT = {
@@ -102,15 +103,16 @@ def _go_to_first_page(image: Any) -> None:
     Raises:
         MediaError: there is nothing else, and the picture itself lies where only a camera's own programs look.
     """
-    pages = range(image.n_frames) if image.tag_v2.get(_SUBFILE_TYPE, 0) & 1 else ()
-    for page in pages:
-        image.seek(page)
+    for page in range(1, _MOST_PREVIEWS):
         if not image.tag_v2.get(_SUBFILE_TYPE, 0) & 1:
             return
-    if pages:
-        image.seek(0)
-        if _SUB_IFDS in image.tag_v2:
-            raise MediaError(f"a camera's raw file, of which only a small preview can be read here; {_SAVE_IT}")
+        try:
+            image.seek(page)
+        except EOFError:
+            break
+    image.seek(0)
+    if _SUB_IFDS in image.tag_v2:
+        raise MediaError(f"a camera's raw file, of which only a small preview can be read here; {_SAVE_IT}")
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

@@ -27,6 +27,8 @@ Frame: TypeAlias = Any
 
 MISSING = 0.25
 """Seconds by which a recording may end before it said so; more of it is a recording cut short."""
+LONGEST = 24 * 3600
+"""Seconds of a recording; packed silence and damaged time stamps may amount to any number, and memory for it."""
 _GAP = 0.25  # seconds between the time stamps of two frames that are silence, and no rounding
 _MOST_SILENCE = 1 << 16  # samples of it at once
 _BARE_STREAMS = ("mp3", "aac", "flac", "wv", "tta")  # frames in a row, among which tags may stand
@@ -39,6 +41,16 @@ _FRAME_COUNT = re.compile(
 _MOST_FILLING = 1 << 12  # bytes of zeros that fill up a block behind the sound
 _AVI_SLACK = 0.1  # the share of a length by which programs that write AVI are wrong
 _FIRST_FRAME = 2048  # bytes, and no mp3 has a longer one
+
+
+def refuse_longer_ones(seconds: float) -> None:
+    """See that a recording of at least so many seconds is none that no memory holds.
+
+    Raises:
+        MediaError: it is.
+    """
+    if seconds > LONGEST:
+        raise MediaError(f"longer than {LONGEST // 3600} hours, or with wrong time stamps; cut it into pieces")
 
 
 def cut_short(read: float, promised: float) -> MediaError:
@@ -207,6 +219,8 @@ class _TrackReader:
         self._frame_end = begin + frame.samples / frame.sample_rate
         gap = 0.0 if before is None else begin - before
         is_real = gap > _GAP and self._seconds + gap <= self._promised
+        if is_real:
+            refuse_longer_ones(self._seconds + gap)
         return round(gap * frame.sample_rate) if is_real else 0
 
     def _damaged(self) -> MediaError:
