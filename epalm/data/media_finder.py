@@ -7,7 +7,6 @@ found. Names that differ by more are never taken for each other; but the nearest
 
 from __future__ import annotations
 
-import mimetypes
 import os
 import re
 import unicodedata
@@ -15,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
+
+from epalm.media.suffixes import MODALITY_OF
 
 _FILE_URL = re.compile(r"file:(?://(?:localhost(?=/))?)?(?P<path>.+)", re.IGNORECASE)
 _WEB = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -74,7 +75,7 @@ class MediaFinder:
             name, place = parts[-1], folder / "/".join(parts[:-1])
             stem = name.rpartition(".")[0] or name
             alike = (other for other in self._names(place) if other.rpartition(".")[0] == stem)
-            other = next(filter(_is_media, alike), None)
+            other = next((name for name in alike if Path(name).suffix.lower() in MODALITY_OF), None)
             if other is not None:
                 return f"'{_shown(place / other, folder)}' is there, which ends in another way"
         return ""
@@ -131,11 +132,6 @@ def _readings(written: str) -> list[tuple[str, list[str]]]:
         text, differences = unquote(text), [*differences, "percent-encoding"]
         readings.append((text, differences))
     return readings
-
-
-def _is_media(name: str) -> bool:
-    kind, _ = mimetypes.guess_type(name, strict=False)
-    return kind is not None and kind.startswith(("image/", "video/", "audio/"))
 
 
 def _composed(name: str) -> str:

@@ -136,7 +136,7 @@ class _Shard:
             else:
                 try:
                     content = archive.extractfile(member)
-                except KeyError:
+                except (KeyError, RecursionError):  # not there; links in a circle
                     content = None
                 if content is None:
                     self._report.note("links to what is no file of the shard", f"{name} -> {member.linkname}")

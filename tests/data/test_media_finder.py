@@ -65,6 +65,7 @@ def test_what_might_mean_two_files_means_none(tmp_path: Path) -> None:
     [
         ("A/Dog.JPG", "a/dog.jpg", "'A/Dog.JPG' is there, which differs in upper and lower case"),
         ("a/0.jpeg", "a/0.jpg", "'a/0.jpeg' is there, which ends in another way"),
+        ("a/0.QOI", "a/0.jpg", "'a/0.QOI' is there, which ends in another way"),
         ("a/0.jpg", "/home/else/a/0.jpg", "'a/0.jpg' is there: leave out the directories before it"),
         ("a/0.jpg", "C:\\data\\a\\0.jpg", "'a/0.jpg' is there: leave out the directories before it"),
         ("a/0.jpg", "https://host/a/0.jpg", "'https://host/a/0.jpg' is a web address: download the file"),
