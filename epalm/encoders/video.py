@@ -19,6 +19,7 @@ from transformers import AutoImageProcessor, AutoModelForVideoClassification, Vi
 from epalm.encoders.base import PerceptualEncoder
 from epalm.encoders.registry import register_encoder
 from epalm.errors import ConfigError, DataError, MediaError, UnsupportedModelError
+from epalm.runtime.locks import lock_of
 
 
 @register_encoder("video", "timesformer")  # transformers counts TimeSformer among the models of pictures
@@ -43,8 +44,9 @@ class VideoEncoder(PerceptualEncoder):
     def __init__(
         self, backbone: nn.Module, processor: Any = None, source: str | None = None, *, frames: int | None = None
     ) -> None:
-        self.frames: int = _num_frames_of(backbone, frames, source or type(backbone).__name__)
-        """N, the frames that a clip must have."""
+        with lock_of(backbone):
+            self.frames: int = _num_frames_of(backbone, frames, source or type(backbone).__name__)
+            """N, the frames that a clip must have."""
         with _num_frames_set(backbone, self.frames):
             super().__init__(backbone, processor, source)
 
@@ -157,11 +159,12 @@ def _num_frames_of(backbone: nn.Module, frames: int | None, name: str) -> int:
 def _num_frames_set(backbone: nn.Module, frames: int) -> Iterator[None]:
     """Inside this context the backbone, every block of which reads its configuration anew, takes so many frames.
 
-    Outside it takes what it did: one backbone may serve several models.
+    Outside it takes what it did: one backbone may serve several models. Other threads wait for theirs.
     """
     config: Any = backbone.config
-    own, config.num_frames = config.num_frames, frames
-    try:
-        yield
-    finally:
-        config.num_frames = own
+    with lock_of(backbone):
+        own, config.num_frames = config.num_frames, frames
+        try:
+            yield
+        finally:
+            config.num_frames = own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,16 @@ def test_one_backbone_serves_clips_of_two_lengths(clip_folders):
         inputs = encoder.preprocess([clip(1, frames=frames)])
         alone = load_encoder(clip_folders["timesformer"], frames=frames)
         assert torch.equal(encoder.features(inputs, 2), alone.features(inputs, 2))
+
+
+def test_one_backbone_serves_clips_of_two_lengths_in_two_threads(clip_folders):
+    whole = load_encoder(clip_folders["timesformer"])
+    encoders = [load_encoder(whole.backbone, processor=whole.processor, frames=n) for n in (FRAMES, 2 * FRAMES)]
+    inputs = [encoder.preprocess([clip(1, frames=encoder.frames)]) for encoder in encoders]
+    expected = [encoder.features(each, 2) for encoder, each in zip(encoders, inputs, strict=True)]
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(encoders[i % 2].features, inputs[i % 2], 2) for i in range(40)]
+    assert all(torch.equal(call.result(), expected[i % 2]) for i, call in enumerate(calls))
 
 
 def test_timesformer_takes_any_number_of_frames(clip_folders):
