@@ -14,6 +14,7 @@ from transformers import ClapAudioModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from epalm.encoders.audio import AudioEncoder
+from epalm.encoders.base import own_weights
 from epalm.encoders.registry import register_encoder
 from epalm.errors import UnsupportedModelError
 
@@ -61,14 +62,8 @@ class SpeechEncoder(AudioEncoder):
     @classmethod
     def load_backbone(cls, path: str, config: Any, **options: Any) -> tuple[nn.Module, list[str]]:
         """The encoder alone, out of a checkpoint that has a decoder as well."""
-        backbone, report = WhisperEncoder.from_pretrained(
-            path,
-            config=config,
-            key_mapping={r"^(model\.)?encoder\.": ""},
-            output_loading_info=True,
-            **_without_remote(options),
-        )
-        return backbone, list(report["missing_keys"])
+        mapping = {r"^(model\.)?encoder\.": ""}
+        return own_weights(WhisperEncoder, path, config, key_mapping=mapping, **_without_remote(options))
 
     def _window(self) -> int:
         return self.processor.n_samples
@@ -166,14 +161,8 @@ class ClapEncoder(AudioEncoder):
     @classmethod
     def load_backbone(cls, path: str, config: Any, **options: Any) -> tuple[nn.Module, list[str]]:
         """The audio tower alone, out of a checkpoint that has a text tower as well."""
-        backbone, report = ClapAudioModel.from_pretrained(
-            path,
-            config=config,
-            key_mapping={r"^audio_model\.": ""},
-            output_loading_info=True,
-            **_without_remote(options),
-        )
-        return backbone, list(report["missing_keys"])
+        mapping = {r"^audio_model\.": ""}
+        return own_weights(ClapAudioModel, path, config, key_mapping=mapping, **_without_remote(options))
 
     def _blocks(self) -> tuple[nn.Module, ...]:
         return tuple(self._model.audio_encoder.layers[-1].blocks)

@@ -22,6 +22,25 @@ from epalm.runtime.locks import lock_of
 from epalm.runtime.offloading import execution_device
 
 
+def own_weights(model_class: Any, path: str, config: Any, **options: Any) -> tuple[Any, list[str]]:
+    """A model of transformers, and the names of its weights that the checkpoint lacks.
+
+    Args:
+        model_class: has `from_pretrained`.
+        path: directory or hub id.
+        config: what the model is built by.
+        options: of `from_pretrained`.
+
+    Raises:
+        ConfigError: the weights are of another model than the configuration.
+    """
+    model, report = model_class.from_pretrained(
+        path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    require_own_weights(path, model, report)
+    return model, list(report["missing_keys"])
+
+
 class PerceptualEncoder(nn.Module, ABC):
     """A frozen Hugging Face encoder, read at its last K levels.
 
@@ -69,11 +88,7 @@ class PerceptualEncoder(nn.Module, ABC):
 
         Raises what transformers raises, or an `EpalmError`. `options` are those of `from_pretrained`.
         """
-        backbone, report = AutoModel.from_pretrained(
-            path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
-        )
-        require_own_weights(path, backbone, report)
-        return backbone, list(report["missing_keys"])
+        return own_weights(AutoModel, path, config, **options)
 
     @classmethod
     @abstractmethod

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForVideoClassification, VivitImageProcessor
 
-from epalm.encoders.base import PerceptualEncoder
+from epalm.encoders.base import PerceptualEncoder, own_weights
 from epalm.encoders.registry import register_encoder
 from epalm.errors import ConfigError, DataError, MediaError, UnsupportedModelError
 from epalm.runtime.locks import lock_of
@@ -55,10 +55,7 @@ class VideoEncoder(PerceptualEncoder):
         """As in the base; of VideoMAE with mean pooling also the norm, which lies in the part that classifies."""
         if config.model_type != "videomae" or not config.use_mean_pooling:
             return super().load_backbone(path, config, **options)
-        backbone, report = AutoModelForVideoClassification.from_pretrained(
-            path, config=config, output_loading_info=True, **options
-        )
-        missing = list(report["missing_keys"])
+        backbone, missing = own_weights(AutoModelForVideoClassification, path, config, **options)
         if any(key.startswith("fc_norm.") for key in missing):  # saved without that part: there is no norm to read
             prefix = backbone.base_model_prefix + "."
             return backbone.base_model, [key.removeprefix(prefix) for key in missing if key.startswith(prefix)]

@@ -18,7 +18,7 @@ from transformers.quantizers import AutoHfQuantizer
 from epalm.errors import ConfigError, EpalmError, UnsupportedModelError, is_out_of_memory
 from epalm.runtime.checkpoint_files import cached_folder, damage, first_damage
 
-_LAYER = re.compile(r"(.+?)\.(\d+)\.")
+_LAYER = re.compile(r"\.(\d+)\.")
 _UNKNOWN_TYPE = re.compile(r"model type `(.+?)` but Transformers does not recognize")
 
 
@@ -66,8 +66,9 @@ def require_own_weights(name: str, model: nn.Module, report: Mapping[str, Any]) 
     lengths = {key: len(stack) for key, stack in model.named_modules() if isinstance(stack, nn.ModuleList)}
     first: dict[str, int] = {}  # of every stack of layers that was left out, in part or as a whole
     for key in report.get("unexpected_keys") or ():
-        if found := _LAYER.match(key):
-            first[found[1]] = min(int(found[2]), first.get(found[1], int(found[2])))
+        for found in _LAYER.finditer(key):  # stacks may lie in stacks
+            stack, number = key[: found.start()], int(found[1])
+            first[stack] = min(number, first.get(stack, number))
     for saved_as, number in first.items():
         for stack, length in lengths.items():
             is_same = f".{stack}".endswith(f".{saved_as}") or f".{saved_as}".endswith(f".{stack}")

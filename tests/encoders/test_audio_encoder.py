@@ -103,6 +103,26 @@ def test_features_are_normed_levels_of_the_model_called_directly(sound_folders, 
     torch.testing.assert_close(tokens, states[-1], **EXACT)
 
 
+@pytest.mark.parametrize(
+    ("name", "part", "changes", "reason"),
+    [
+        ("ast", None, {"num_hidden_layers": LEVELS - 1}, f"its config.json has {LEVELS - 1} layers, its weights have"),
+        ("whisper", None, {"encoder_layers": LEVELS - 1}, f"its config.json has {LEVELS - 1} layers, its weights have"),
+        ("whisper", None, {"encoder_ffn_dim": 40}, "and [40"),
+        ("clap", "audio_config", {"depths": [1, 3]}, "the two are of different models"),
+        ("clap", "audio_config", {"patch_embeds_hidden_size": 16}, "the two are of different models"),
+    ],
+)
+def test_weights_and_settings_of_different_sound_encoders(sound_folders, tmp_path, name, part, changes, reason):
+    shutil.copytree(sound_folders[name], tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (config[part] if part else config).update(changes)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError) as refused:
+        load_encoder(tmp_path, modality="audio")
+    assert reason in str(refused.value)
+
+
 def test_every_token_of_every_level_of_a_spectrogram(sound_folders):
     encoder = load_encoder(sound_folders["ast"])
     inputs = encoder.preprocess([sound(1, 3000), sound(2, 2 * full("ast"))])

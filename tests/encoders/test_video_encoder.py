@@ -159,6 +159,15 @@ def test_processors_as_they_lie_on_the_hub(clip_folders, tmp_path, name, key, wr
 
 
 @every_family
+def test_weights_of_more_layers_than_the_settings_say(clip_folders, tmp_path, name):
+    shutil.copytree(clip_folders[name], tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"num_hidden_layers": LEVELS - 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=f"has {LEVELS - 1} layers, its weights have more"):
+        load_encoder(tmp_path)
+
+
+@every_family
 def test_the_order_of_frames_matters(clip_folders, name):
     encoder, forward = load_encoder(clip_folders[name]), clip(1)
     one, other = encoder.features(encoder.preprocess([forward, forward[::-1].copy()]), 1)
