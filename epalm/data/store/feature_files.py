@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from epalm.data.store.shards import DTYPES
+from epalm.data.system_files import lfs_advice
 from epalm.errors import DataError
 
 _KINDS = ("float64", *DTYPES)
@@ -64,7 +65,9 @@ def read_feature_file(source: Path) -> FeatureFile:
         SafetensorError,
     ) as e:
         reason = " ".join(str(e).split())
-        raise DataError(f"{source}: holds no features with their ids ({reason}); see docs/features.md") from None
+        raise DataError(
+            f"{source}: holds no features with their ids ({reason}){lfs_advice(source)}; see docs/features.md"
+        ) from None
     if contents.kind not in _KINDS:
         raise DataError(f"{source}: features are of {contents.kind}; they must be of float16, bfloat16 or float32")
     if not 2 <= len(contents.shape) <= 4 or 0 in contents.shape:

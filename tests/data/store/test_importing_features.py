@@ -224,6 +224,7 @@ def left_in(folder: Path) -> list[str]:
 def test_files_of_the_wrong_kind(tmp_path: Path) -> None:
     fine = np.zeros((5, 4), np.float32)
     (tmp_path / "nothing.npz").write_bytes(b"")
+    (tmp_path / "pointer.npz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     np.save(tmp_path / "a.npy", fine)
     (tmp_path / "a.npy").rename(tmp_path / "renamed.npz")
     whole = saved(tmp_path / "whole.npz", fine).read_bytes()
@@ -240,6 +241,7 @@ def test_files_of_the_wrong_kind(tmp_path: Path) -> None:
             r"holds no features with their ids \(no archive of arrays, as numpy\.savez writes it\); see docs",
         ),
         ("renamed.npz", "no archive of arrays"),
+        ("pointer.npz", "it is a pointer of Git LFS: fetch the file with `git lfs pull`; see docs"),
         ("half.npz", "no archive of arrays"),
         ("scalar.safetensors", r"of shape \(\); it must be"),
         ("nested.safetensors", r"the id \[\] is no text"),
