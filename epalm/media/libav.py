@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from os import PathLike, fspath
 from typing import Any
 
 from epalm.errors import MediaError
 from epalm.media.files import FileSource, optional
 
-# A stranger's playlist may name addresses; none is opened. Of MPEG streams that were joined the second goes on in the
-# tracks of the first, though its own have other numbers.
-_OPTIONS = {"protocol_whitelist": "file", "merge_pmt_versions": "1"}
+# Playlists hold nothing themselves: what they name may be changed, or be any file or address that a stranger chose, and
+# for the rest of a live one FFmpeg would wait for ever. Of a text it would film how it is typed.
+_NOT_READ = ("hls", "dash", "concat", "tty")
 
 
 @contextmanager
@@ -34,12 +35,22 @@ def opened(source: FileSource, kind: str, extra: str) -> Iterator[Any]:
     home = None if isinstance(source, (str, PathLike)) else source.tell()
     unknown = f"not {kind} in a format that can be read here, or damaged from its start"
     try:
-        container = av.open(file, metadata_errors="replace", container_options=_OPTIONS)
-    except (av.error.InvalidDataError, av.error.EOFError):
+        container = av.open(file, metadata_errors="replace", container_options=_options(av))
+    except (av.error.InvalidDataError, av.error.EOFError, av.error.ArgumentError):  # the last: of what is not read
         raise MediaError(unknown) from None
     with container:
-        if container.format.name == "tty":  # FFmpeg would film a text being typed
-            raise MediaError(unknown)
         yield container
     if home is not None:
         source.seek(home)  # type: ignore[union-attr]
+
+
+@cache
+def _options(av: Any) -> dict[str, str]:
+    """What FFmpeg is told of every file."""
+    return {
+        "protocol_whitelist": "file",
+        "format_whitelist": ",".join(sorted(av.formats_available - set(_NOT_READ))),
+        # Of MPEG streams that were joined the second goes on in the tracks of the first, though its own have other
+        # numbers.
+        "merge_pmt_versions": "1",
+    }

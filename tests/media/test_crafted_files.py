@@ -9,10 +9,12 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_media import save_film
 
 from epalm.errors import MediaError
 from epalm.media import load_audio, load_image, load_video
 from epalm.media.files import FileWindow
+from epalm.media.modality import modality_of
 from epalm.media.mp4 import has_a_second_film, refuse_a_cut_fragment
 from epalm.media.recordings import recordings
 from epalm.media.tags import skip_tags
@@ -104,3 +106,23 @@ def test_silence_that_no_memory_holds(tmp_path, monkeypatch):
     monkeypatch.setattr("epalm.media.tracks.LONGEST", 7)
     with pytest.raises(MediaError, match=r"a\.wav: longer than"):
         load_audio(tmp_path / "a.wav", 8000)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.4,\nb.ts\n",  # for whose end one would wait
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.4,\nb.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile b.ts\n",
+    ],
+)
+def test_a_playlist_is_no_film_and_no_recording(tmp_path, content):
+    """What it names may change, while features are kept by what it holds itself."""
+    pytest.importorskip("av")
+    save_film(tmp_path / "b.ts", (255, 0, 0), 440)
+    path = tmp_path / "a.mp4"
+    path.write_text(content)
+    for load in (load_video, load_audio):
+        with pytest.raises(MediaError, match="in a format that can be read here, or damaged from its start"):
+            load(path, 2)
+    assert modality_of(path) == "video"
