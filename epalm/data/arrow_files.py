@@ -143,6 +143,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], 
             classes = {name: _classes(features.get(name)) for name in columns if name in schema.names}
             needed = list(dict.fromkeys([*media.values(), *classes]))
             for batch in batches(needed):
+                batch.validate(full=True)  # or damage, such as places beyond the file, would end the process
                 at = {name: batch.column(name) for name in needed}
                 for i in range(batch.num_rows):
                     yield (

@@ -217,6 +217,22 @@ def test_files_and_cells_as_other_systems_leave_them(tmp_path: Path, epalm: Any,
     assert "it is a pointer of Git LFS: fetch the file with `git lfs pull`" in refusal
 
 
+def test_places_beyond_the_file_and_texts_that_are_none(tmp_path: Path, refused: Any) -> None:
+    """Which pyarrow does not look at by itself: it reads on, or fails in ways of its own."""
+    file = (
+        save_to_disk(tmp_path / "saved", pictures(*[(png(i), None, "cafe") for i in range(2)]))
+        / "data-00000-of-00001.arrow"
+    )
+    whole = file.read_bytes()
+    ends = b"".join(number.to_bytes(4, "little") for number in (0, 4, 8))
+    for before, after in ((ends, ends[:8] + b"\0\0\0\x7f"), (b"cafecafe", b"caf\xe9cafe")):
+        assert whole.count(before) == 1
+        file.write_bytes(whole.replace(before, after))
+        assert f"{file}: cannot be read (In column 1: Invalid" in refused(
+            "data", "import", file, "--output", tmp_path / "rows.jsonl"
+        )
+
+
 def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
     save_to_disk(tmp_path / "saved", pictures(*[(bytes(1_000_000), None, "x")] * 40))
     before = pa.total_allocated_bytes()
