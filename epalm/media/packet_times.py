@@ -30,24 +30,32 @@ class PacketTimes:
         self._track, self._start, self._tick = track, start, track.time_base
         self._finds_parts, self._leaps_ahead = finds_parts, leaps_ahead
         self._frame = 1 / frame_rate(track)  # seconds
+        # In whole ticks, for there may be a million packets: more than these is more than so many seconds.
+        self._frame_ticks = round(self._frame / self._tick)
+        self._tolerance_ticks, self._leap_ticks = int(_TOLERANCE / self._tick), int(_LEAP / self._tick)
         self._count = 0
         self._shift = 0  # ticks, of the part that is read
         self._new_part: int | None = None  # its first packet, until its first key frame
         self._highest: int | None = None  # time stamp of the part, before it is shifted
         self._part_end = 0  # likewise
         self._seconds: set[int] = set()  # of the part, in which other tracks have packets
-        self._other_ends: dict[int, Fraction] = {}
-        self.end = start
-        """Where the film ends, its parts one after the other, in seconds."""
+        self._other_ends: dict[int, tuple[int, Fraction]] = {}  # number of a track -> time stamp, and tick of the track
+        self._end = start  # by the count of packets without time stamps
+        self._last_stamp: int | None = None  # at which the last of the others ends
         self.shifts: dict[int, int] = {}
         """See `Timeline`."""
         self.keys: list[tuple[int, Fraction]] = []
         """Number and time of each packet with a key frame."""
 
     @property
+    def end(self) -> Fraction:
+        """Where the film ends, its parts one after the other, in seconds."""
+        return self._end if self._last_stamp is None else max(self._end, self._last_stamp * self._tick)
+
+    @property
     def end_of_all(self) -> Fraction:
         """Where the last of all tracks ends, in seconds."""
-        return max([self.end, *self._other_ends.values()])
+        return max([self.end, *(end * tick for end, tick in self._other_ends.values())])
 
     def read(self, container: Container) -> None:
         """All packets from here on."""
@@ -60,13 +68,14 @@ class PacketTimes:
                 self._count += 1
             elif stamp is not None:
                 tick = packet.time_base
-                self._seconds.add(int(stamp * tick))
-                end = (stamp + (packet.duration or 0)) * tick
-                self._other_ends[packet.stream_index] = max(end, self._other_ends.get(packet.stream_index, end))
+                self._seconds.add(stamp * tick.numerator // tick.denominator)
+                end = stamp + (packet.duration or 0)
+                if end > self._other_ends.get(packet.stream_index, (end - 1, tick))[0]:
+                    self._other_ends[packet.stream_index] = end, tick
 
     def _read_own(self, packet: Packet, stamp: int | None) -> None:
         if stamp is None:
-            self.end = max(self.end, self._start + (self._count + 1) * self._frame)
+            self._end = max(self._end, self._start + (self._count + 1) * self._frame)
             return
         if packet.is_discard:  # cut off by an edit list
             return
@@ -83,18 +92,19 @@ class PacketTimes:
             self._highest = self._part_end = stamp
         duration = packet.duration or 0
         self._highest = max(self._highest, stamp)
-        self._part_end = max(self._part_end, stamp + (duration or round(self._frame / self._tick)))
-        self.end = max(self.end, (stamp + self._shift + duration) * self._tick)
+        self._part_end = max(self._part_end, stamp + (duration or self._frame_ticks))
+        end = stamp + self._shift + duration
+        self._last_stamp = end if self._last_stamp is None else max(self._last_stamp, end)
         if packet.is_keyframe:
             self.keys.append((self._count, (stamp + self._shift) * self._tick))
 
     def _begins_part(self, packet: Packet, stamp: int) -> bool:
         if self._highest is None:
             return False
-        back = (self._highest - stamp) * self._tick
-        if back > _LEAP or (packet.is_keyframe and back > _TOLERANCE):
+        back = self._highest - stamp
+        if back > self._leap_ticks or (back > self._tolerance_ticks and packet.is_keyframe):
             return True
-        return self._leaps_ahead and -back > _LEAP and not self._is_accompanied(self._part_end, stamp)
+        return self._leaps_ahead and -back > self._leap_ticks and not self._is_accompanied(self._part_end, stamp)
 
     def _is_accompanied(self, begin: int, end: int) -> bool:
         """Whether other tracks go on meanwhile, as under a picture that stays."""
