@@ -150,7 +150,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], 
                         {modality: at[name][i].as_py() for modality, name in media.items()},
                         {name: _class_name(at[name][i].as_py(), names) for name, names in classes.items()},
                     )
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}){lfs_advice(path)}") from None
 
 

@@ -225,6 +225,10 @@ def test_places_beyond_the_file_and_texts_that_are_none(tmp_path: Path, refused:
     )
     whole = file.read_bytes()
     ends = b"".join(number.to_bytes(4, "little") for number in (0, 4, 8))
+    file.write_bytes(whole.replace(b"caption", b"captio\xe9"))
+    assert f"{file}: cannot be read ('utf-8' codec" in refused(
+        "data", "import", file, "--output", tmp_path / "rows.jsonl"
+    )
     for before, after in ((ends, ends[:8] + b"\0\0\0\x7f"), (b"cafecafe", b"caf\xe9cafe")):
         assert whole.count(before) == 1
         file.write_bytes(whole.replace(before, after))

@@ -86,6 +86,10 @@ def _read_npz(source: Path) -> FeatureFile:
         raise ValueError("no archive of arrays, as numpy.savez writes it")
     with np.load(source, allow_pickle=False) as file:
         ids, features = file["ids"], file["features"]
+    if not (
+        isinstance(ids, np.ndarray) and isinstance(features, np.ndarray)
+    ):  # numpy gives what it cannot read as bytes
+        raise ValueError("ids and features are no arrays")
     if ids.ndim != 1:
         raise ValueError(f"ids are of shape {ids.shape}, not (N,)")
     if not features.dtype.isnative:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,9 @@ def test_files_of_the_wrong_kind(tmp_path: Path) -> None:
     (tmp_path / "pointer.npz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     np.save(tmp_path / "a.npy", fine)
     (tmp_path / "a.npy").rename(tmp_path / "renamed.npz")
+    with zipfile.ZipFile(tmp_path / "bytes.npz", "w") as archive:
+        archive.writestr("ids.npy", b"abc")
+        archive.writestr("features.npy", b"abc")
     whole = saved(tmp_path / "whole.npz", fine).read_bytes()
     (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
     save_file({"features": torch.tensor(1.0)}, tmp_path / "scalar.safetensors", {"ids": json.dumps(IDS)})
@@ -241,6 +245,7 @@ def test_files_of_the_wrong_kind(tmp_path: Path) -> None:
             r"holds no features with their ids \(no archive of arrays, as numpy\.savez writes it\); see docs",
         ),
         ("renamed.npz", "no archive of arrays"),
+        ("bytes.npz", "ids and features are no arrays"),
         ("pointer.npz", "it is a pointer of Git LFS: fetch the file with `git lfs pull`; see docs"),
         ("half.npz", "no archive of arrays"),
         ("scalar.safetensors", r"of shape \(\); it must be"),
