@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import sys
 import threading
@@ -140,6 +141,27 @@ def test_others_wait_and_the_one_inside_does_not() -> None:
         assert waiting.is_alive()
     waiting.join(SECONDS)
     assert not waiting.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_forked_process_does_not_wait_for_its_parents_threads() -> None:
+    model, held, over = fresh(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock_of(model.language_model):
+            held.set()
+            over.wait(SECONDS)
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    held.wait(SECONDS)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if lock_of(model.language_model).acquire(timeout=1) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    over.set()
+    holding.join(SECONDS)
 
 
 def test_a_live_model_is_copied_and_pickled_with_a_lock_of_its_own() -> None:
