@@ -6,6 +6,7 @@ The tokenizer's end token is the one that training teaches. The language model's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ class SpecialTokens:
         """Those of a live language model, with or without its tokenizer."""
         own, taught = _own_end_tokens(language_model), _taught(language_model, tokenizer)
         end = tuple(dict.fromkeys(own if taught is None else [*own, taught]))
-        begin = _of_settings(language_model, "bos_token_id") + _of_settings(language_model, "eos_token_id")
+        begin = [*_of_settings(language_model, "bos_token_id"), *end]
         padding = [*_of_settings(language_model, "pad_token_id"), *end]
         return cls(next(iter(begin), None), end, taught, next(iter(padding), None))
 
@@ -111,6 +112,8 @@ def _untrained(head: nn.Module, token: int) -> str | None:
     size = float(row.norm())
     if size == 0:
         return "is all zero"
+    if not math.isfinite(size):  # of a damaged model; training tells of it
+        return None
     sizes, alike = [], -1  # itself
     for part in weight.split(_ROWS):
         part = part.float()
@@ -119,6 +122,6 @@ def _untrained(head: nn.Module, token: int) -> str | None:
     if alike:
         return f"is the same as {alike} other{'s' if alike > 1 else ''}"
     usual = float(torch.cat(sizes).median())
-    if not usual / _FAR <= size <= usual * _FAR:
+    if usual > 0 and not usual / _FAR <= size <= usual * _FAR:
         return f"has {size / usual:.2g} times the size of the others"
     return None

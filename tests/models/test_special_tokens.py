@@ -118,6 +118,7 @@ def test_python_is_told_by_its_own_warnings_and_once(tmp_path: Path) -> None:
         (3, 1.0, "is the same as 1 other, as of"),
         (3, 1.001, "is the same as 1 other, as of"),
         (3, 1.1, None),
+        (END, float("nan"), None),
     ],
 )
 def test_an_end_token_that_was_never_trained_is_told(
@@ -135,6 +136,19 @@ def test_an_end_token_that_was_never_trained_is_told(
         assert "its output embedding for the end token 257 ('</s>')" in line
         assert message in line
         assert "choose an end token that it knows" in line
+
+
+def test_a_head_of_mostly_empty_rows_is_left_alone(tmp_path: Path) -> None:
+    language_model = AutoModelForCausalLM.from_pretrained(tiny.save_language_model(tmp_path / "lm", "llama"))
+    language_model.get_output_embeddings().weight.data[: END - 5] = 0
+    assert built(language_model, tokenizer=tiny.byte_tokenizer())[1] == []
+
+
+def test_generation_without_text_begins_with_an_end_token_where_there_is_no_other(tmp_path: Path) -> None:
+    model, _ = built(folder_with(tmp_path / "lm", bos_token_id=None, eos_token_id=None))
+    assert model.special_tokens.begin == END
+    expected = model.generate(torch.tensor([[END]]), features=perceived(), max_new_tokens=3)
+    assert torch.equal(model.generate(features=perceived(), max_new_tokens=3), expected)
 
 
 def test_heads_without_plain_values_are_left_alone(tmp_path: Path) -> None:
