@@ -57,9 +57,8 @@ def train(
     from epalm.training import run_recipe
 
     is_main = is_main_process()
-    on_warning = warn if is_main else lambda line: None
     with show_progress() if is_main else nullcontext() as on_progress:
-        result = run_recipe(full_recipe, on_progress, resume=resume, on_warning=on_warning, java=not no_java)
+        result = run_recipe(full_recipe, on_progress, resume=resume, on_warning=warn, java=not no_java)
     if is_main:
         write_json(json_file, result.as_dict())
         typer.echo(result.as_text())

@@ -12,7 +12,7 @@ from epalm.errors import AdapterError, DataError
 from epalm.evaluation.answerer import Answerer
 from epalm.evaluation.asking import BaseAnswerer
 from epalm.evaluation.loading import load_adapters, require_distinct_modalities
-from epalm.models.perceptual_lm import OnWarning
+from epalm.runtime.notices import OnWarning
 from epalm.tasks.admission import name_of, require_perceived
 
 

@@ -10,8 +10,8 @@ from epalm.errors import AdapterError, ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import SavedAdapter, read_adapter
 from epalm.models.cards import first_difference
-from epalm.models.perceptual_lm import OnWarning
 from epalm.recipe import Recipe, build_recipe
+from epalm.runtime.notices import OnWarning
 from epalm.runtime.processes import own_device, require_own_devices
 from epalm.tasks.template import FORMER_TEXT
 

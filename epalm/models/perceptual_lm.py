@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,8 @@ from epalm.models.precision import Precision
 from epalm.models.quantised import Quantization
 from epalm.models.special_tokens import end_token_warnings
 from epalm.models.starting import join_tensors
+from epalm.runtime.notices import OnWarning
 from epalm.settings import AdapterConfig
-
-OnWarning = Callable[[str], None]
-"""Told in one line what stops nothing."""
 
 
 class PerceptualLM(AugmentedLM):

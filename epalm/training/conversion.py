@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from epalm.errors import AdapterError, ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.original import OriginalCheckpoint, read_original
 from epalm.recipe import build_recipe
+from epalm.runtime.notices import OnWarning, python_warning
 
 LEGACY_TEXT = {
     "answer_mark": "</a>",
@@ -23,7 +24,7 @@ _CHANGEABLE = ("model.", "text.", "generation.", "adapter.start", "adapter.end",
 
 
 def convert_original(
-    path: str | Path, overrides: Mapping[str, Any], on_warning: Callable[[str], None] = lambda line: None
+    path: str | Path, overrides: Mapping[str, Any], on_warning: OnWarning = python_warning
 ) -> PerceptualLM:
     """Write the adapter in an original checkpoint to the directory `output`.
 
@@ -35,7 +36,7 @@ def convert_original(
         overrides: dotted settings: `model.language_model`, one of `model.encoders`, `output`, and what the file does
             not tell or shall be otherwise.
         on_warning: told which window was assumed, where neither the file nor a setting says it, and which levels reach
-            no layer; and see `PerceptualLM.build`.
+            no layer; and see `PerceptualLM.build`. Unset: Python's `warnings`.
 
     Returns:
         The model that was written.

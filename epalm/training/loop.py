@@ -24,6 +24,7 @@ from epalm.data.rows import Row
 from epalm.errors import TrainingStopped
 from epalm.models import PerceptualLM
 from epalm.recipe import TrainingSettings
+from epalm.runtime.notices import OnWarning, python_warning
 from epalm.runtime.processes import refusing_environment, without_gpu
 from epalm.runtime.torch_defaults import torch_defaults
 from epalm.tasks import Tasks
@@ -77,7 +78,7 @@ def train(
     perceived: PerceivedFiles | None = None,
     on_progress: OnProgress | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
-    on_warning: Callable[[str], None] = lambda line: None,
+    on_warning: OnWarning | None = None,
     checkpoints: Checkpoints | None = None,
     score: Callable[[], float] | None = None,
     log_directory: Path | None = None,
@@ -93,7 +94,7 @@ def train(
         perceived: features of the rows' files; None: the model's own encoders perceive every file once.
         on_progress: told of perceiving.
         on_step: called with step, steps and loss after every step.
-        on_warning: told of damaged checkpoints, and of a run that has changed nothing.
+        on_warning: told of damaged checkpoints, and of a run that has changed nothing; unset: Python's `warnings`.
         checkpoints: where the run is saved on the way; it goes on from what lies there. With them Ctrl-C and SIGTERM
             end the run in order.
         score: how good the model is now, more being better; called every `settings.validate_every` steps, and the best
@@ -110,6 +111,7 @@ def train(
         TrainingStopped: the run was asked to stop, and has been saved.
         UnsupportedModelError: the language model's tokenizer is missing or another model's.
     """
+    on_warning = on_warning or python_warning
     check_rows(rows, tasks, model, where)
     check_settings(model, settings)
     model.metadata["text"] = tasks.template.model_dump(mode="json")  # whoever saves it: it answers as it is trained

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from epalm.evaluation.record import remove_evaluation, write_evaluation
 from epalm.models import PerceptualLM
 from epalm.models.summary import Summary
 from epalm.recipe import PublishedScores, Recipe
+from epalm.runtime.notices import OnWarning
 from epalm.runtime.processes import (
     is_main_process,
     own_device,
@@ -101,7 +102,7 @@ def run_recipe(
     on_progress: OnProgress | None = None,
     *,
     resume: bool = False,
-    on_warning: Callable[[str], None] = lambda line: None,
+    on_warning: OnWarning | None = None,
     java: bool = True,
 ) -> RunResult:
     """Train the recipe's adapter, write it to `recipe.output`, and score it on `data.validation`.
@@ -114,7 +115,7 @@ def run_recipe(
         on_progress: told of everything that takes time.
         resume: go on with the run that was stopped in `output`.
         on_warning: told of damaged checkpoints, of what is odd about the language model's end tokens, and of a run that
-            has changed nothing.
+            has changed nothing; unset: Python's `warnings`.
         java: whether the scores in the end may start Java programs; those on the way do only where `training.metric`
             takes one.
 
@@ -193,7 +194,7 @@ def run_recipe(
 
 
 @torch_defaults()
-def load_model(recipe: Recipe, on_warning: Callable[[str], None] | None = None) -> PerceptualLM:
+def load_model(recipe: Recipe, on_warning: OnWarning | None = None) -> PerceptualLM:
     """The model of a recipe as training begins, seeded.
 
     Args:

@@ -8,8 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny
 from safetensors.torch import load_file, save_file
+
+from epalm.recipe import read_recipe
+from epalm.training import run_recipe
 
 TRAIN = ("train", "recipe.yaml", "--data.store", "false", "--output", "out", "--json", "run.json", "--data.train")
 Command = Callable[..., Any]
@@ -59,3 +63,9 @@ def test_a_run_that_changes_nothing_says_so(place: Path, epalm: Command) -> None
     done = epalm(*TRAIN, "captions.jsonl")
     assert "epalm: " not in done.err
     assert "unchanged" not in json.loads(Path("run.json").read_text())
+
+
+def test_python_is_told_by_its_own_warnings(place: Path) -> None:
+    changes = {"data.train": "captions.jsonl", "output": "out", "training.learning_rate": 1e-50}
+    with pytest.warns(UserWarning, match="nothing was learned: in 4 steps"):
+        run_recipe(read_recipe("recipe.yaml", changes))
