@@ -89,6 +89,7 @@ def settings_of(answerer: Answerer, adapter: str, where: str, files: Sequence[Pa
     """What decided the predictions, for JSON; arguments as in `write_evaluation`."""
     model = answerer.model
     card, tokens = model.card(), model.special_tokens
+    training = card.metadata.get("training")
     return {
         "adapter": {
             "source": adapter,
@@ -115,7 +116,7 @@ def settings_of(answerer: Answerer, adapter: str, where: str, files: Sequence[Pa
             "files": [{"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in files],
             "evaluation_frames": answerer.data.evaluation_frames,
         },
-        "seed": (card.metadata.get("training") or {}).get("seed"),
+        "seed": training.get("seed") if isinstance(training, dict) else None,
         "versions": {"python": platform.python_version(), **_versions()},
     }
 

@@ -71,6 +71,7 @@ def _describe_adapter(source: str) -> Description:
     facts = card.model_dump(mode="json")
     facts["tensors"] = {name: list(tensor.shape) for name, tensor in saved.tensors.items()}
     quantization = card.language_model.quantization
+    tasks = card.metadata.get("tasks") or "unknown"
     lines = [
         ("adapter", source),
         ("preset", card.adapter.preset),
@@ -86,7 +87,7 @@ def _describe_adapter(source: str) -> Description:
             if encoder.statistics
         ),
         ("window", f"layers {card.adapter.start} to {card.adapter.end} of {card.language_model.layers}"),
-        ("learned", f"{' and '.join(card.metadata.get('tasks', ())) or 'unknown'}"),
+        ("learned", " and ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks)),
         ("trained", f"{card.trained_parameters:,} parameters, {card.trained_share:.4%} of all"),
     ]
     text_lines = [f"{name:<16} {fact}" for name, fact in lines if card.encoders or name != "window"]

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from epalm.models import PerceptualLM
+
 Command = Callable[..., Any]
 
 
@@ -43,3 +45,16 @@ def test_info_of_an_adapter(adapter: Path, backbones: Path, epalm: Command) -> N
     facts = json.loads(epalm("info", adapter, "--json").out)
     assert facts["tensors"]["prompt.weight"] == [1, 24]
     assert facts["metadata"]["training"]["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("tasks", "shown"), [("captioning", "captioning"), (3, "3"), ([1, "b"], "1 and b"), ([], "unknown")]
+)
+def test_metadata_may_hold_anything(place: Path, backbones: Path, epalm: Command, tasks: Any, shown: str) -> None:
+    model = PerceptualLM.build(backbones / "opt", backbones / "vit")
+    model.save_pretrained("a", {"tasks": tasks, "training": "with care"})
+    printed = epalm("info", "a")
+    assert printed.code == 0
+    assert f"learned          {shown}\n" in printed.out
+    assert epalm("evaluate", "a", "--data", "captions.jsonl", "--output", "result").code == 0
+    assert json.loads(Path("result/settings.json").read_text())["seed"] is None
