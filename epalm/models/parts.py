@@ -128,7 +128,6 @@ def new_parts(
         depths = {name: available.get(name) for name in widths}
         if not widths:
             raise ConfigError(f"connector '{config.connector}' needs an encoder, or encoder_width for ready features")
-    tokenizer = load_tokenizer(language_model) if tokenizer is None else tokenizer
     return Parts(lm, anatomy, loaded, widths, depths, config, source, decoder_layers, tokenizer, {}, feature_cards)
 
 
