@@ -20,10 +20,11 @@ from epalm.evaluation.loading import load_adapter
 from epalm.evaluation.perceiving import perceived_files
 from epalm.evaluation.vocabulary import read_answers
 from epalm.models import PerceptualLM
-from epalm.models.perceptual_lm import OnWarning
 from epalm.models.sharding import is_sharded
 from epalm.recipe import DataSettings, GenerationSettings
+from epalm.runtime.notices import OnWarning
 from epalm.runtime.processes import ALONE, Processes, all_processes
+from epalm.runtime.torch_defaults import torch_defaults
 from epalm.tasks import Tasks, TextTemplate
 from epalm.tasks.admission import (
     count_embeddings,
@@ -33,6 +34,7 @@ from epalm.tasks.admission import (
     require_room,
     require_tokenizer,
 )
+from epalm.tasks.template import FORMER_TEXT
 
 
 class Answerer(BaseAnswerer):
@@ -40,14 +42,14 @@ class Answerer(BaseAnswerer):
 
     Args:
         model: trained, or not.
-        template: how text was written in training.
+        template: how text was written in training; unset: as the model's metadata say, else the default.
         generation: beams, lengths, batch size.
         perceived: features of files; unset: every call of `answer` perceives its files anew, each once.
         data: how files are perceived where `perceived` is unset.
 
     Raises:
         AdapterError: the model was trained on ready features, and has no encoder.
-        ConfigError: the file of answers cannot be used.
+        ConfigError: the file of answers, or the template in the metadata, cannot be used.
         UnsupportedModelError: the language model has no usable tokenizer.
     """
 
@@ -61,7 +63,7 @@ class Answerer(BaseAnswerer):
     ) -> None:
         require_tokenizer(model)
         self.model = model.eval()
-        self.tasks = Tasks(model.tokenizer, template, count_embeddings(model))
+        self.tasks = Tasks(model.tokenizer, template or _trained_template(model), count_embeddings(model))
         self.generation = generation or GenerationSettings()
         self._given, self.data = perceived, data or DataSettings()
         self.vocabulary = read_answers(self.generation.answers) if self.generation.answers else []
@@ -102,8 +104,9 @@ class Answerer(BaseAnswerer):
         model, recipe = load_adapter(adapter, overrides, language_model, on_warning)
         return cls(model, recipe.text, recipe.generation, data=recipe.data)
 
+    @torch_defaults()
     def answer(self, rows: Sequence[Row], on_progress: OnProgress | None = None, where: str = "") -> list[str]:
-        """An answer for every row, in their order; which rows share a batch changes nothing.
+        """An answer for every row, in their order, whichever rows share a batch and whatever is set for all of torch.
 
         Where the language model is shared out among processes, all of them must call this with the same rows: each
         answers its share of every batch, and all get the whole.
@@ -146,6 +149,7 @@ class Answerer(BaseAnswerer):
         """Whether all processes must answer the same rows together, and not each its own."""
         return is_sharded(self.model.language_model)
 
+    @torch_defaults()
     def perceive(self, rows: Sequence[Row], on_progress: OnProgress | None = None) -> None:
         """Fill a store of features together with all other processes, each of which calls this with the same rows.
 
@@ -258,3 +262,9 @@ class Answerer(BaseAnswerer):
             size = self.generation.batch_size * self._sharers(rows[group[0]]).count
             for first in range(0, len(group), size):
                 yield group[first : first + size], new_tokens
+
+
+def _trained_template(model: PerceptualLM) -> TextTemplate | None:
+    """As training has left it in the model's metadata; None where it has not."""
+    text = model.metadata.get("text")
+    return TextTemplate.build(FORMER_TEXT | text, "metadata: text") if isinstance(text, dict) else None

@@ -32,6 +32,7 @@ from epalm.models.perception import Perception, Pixels, RawInputs
 from epalm.models.prompts import MlpPrompt, PlainPrompt, build_prompt
 from epalm.models.window import Window
 from epalm.runtime.offloading import execution_device
+from epalm.runtime.torch_defaults import torch_defaults
 from epalm.settings import AdapterConfig
 
 
@@ -77,8 +78,8 @@ class AugmentedParts(PartlyTrained):
 
         words = language_model.get_input_embeddings()
         device = execution_device(words)
-        # Made on the CPU, so that a seed gives the same start on every device.
-        with torch.device("meta" if device.type == "meta" else "cpu"):
+        # Made on the CPU, so that a seed gives the same start on every device, and whatever a caller has set for torch.
+        with torch_defaults(), torch.device("meta" if device.type == "meta" else "cpu"):
             shared = config.connector == "shared"
             self.perception = Perception(
                 encoders,

@@ -84,8 +84,9 @@ def require_tokenizer(model: PerceptualLM) -> None:
         UnsupportedModelError: it does not, or there is none.
     """
     if model.tokenizer is None or not model.tokenizer("a", add_special_tokens=False)["input_ids"]:
+        remedy = "put tokenizer.json and its like there" if model.source else "give it as tokenizer="
         raise UnsupportedModelError(
-            f"language model {model.source}: has no tokenizer beside it; put tokenizer.json and its like there"
+            f"language model {_name_of_language_model(model)}: has no tokenizer beside it; {remedy}"
         )
 
 
@@ -98,8 +99,8 @@ def require_known_tokens(ids: Tensor, model: PerceptualLM) -> None:
     embeddings, largest = count_embeddings(model), int(ids.max())
     if largest >= embeddings:
         raise UnsupportedModelError(
-            f"language model {model.source}: its tokenizer writes token {largest}, but it has embeddings for "
-            f"{embeddings} tokens only; put the tokenizer there that it was trained with"
+            f"language model {_name_of_language_model(model)}: its tokenizer writes token {largest}, but it has "
+            f"embeddings for {embeddings} tokens only; put the tokenizer there that it was trained with"
         )
 
 
@@ -113,6 +114,11 @@ def name_of(row: Row, where: str = "") -> str:
     if not row.number:
         return " and ".join(map(str, row.media.values())) or "the row"
     return f"{where}, row {row.number}" if where else f"row {row.number}"
+
+
+def _name_of_language_model(model: PerceptualLM) -> str:
+    """Where it came from; a live one may have come from nowhere."""
+    return model.source or type(model.language_model).__name__
 
 
 def _refuse(rows: Sequence[Row], where: str, reason: Callable[[Row], str]) -> None:

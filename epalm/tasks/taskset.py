@@ -8,6 +8,7 @@ from typing import Any
 
 from epalm.data.collate import Encoded
 from epalm.data.rows import Row
+from epalm.errors import DataError
 from epalm.tasks.base import TASKS, Task
 from epalm.tasks.template import TextTemplate
 
@@ -53,5 +54,13 @@ class Tasks:
         return self.of(row).encode(row, generator)
 
     def prompt_ids(self, row: Row) -> list[int]:
-        """What to generate from for `row`; its targets are not looked at."""
-        return self.of(row).prompt_ids(row.question)
+        """What to generate from for `row`; its targets are not looked at.
+
+        Raises:
+            DataError: see `Task.prompt_ids`.
+        """
+        try:
+            return self.of(row).prompt_ids(row.question)
+        except DataError as error:
+            name = row.number or row.id  # who asks one question has no rows
+            raise DataError(f"row {name}: {error}" if name else str(error)) from None

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from transformers import AutoModelForCausalLM, ByT5Tokenizer
 
 from epalm.data.file_features import PerceivedFiles
 from epalm.data.rows import Row
-from epalm.errors import AdapterError, ConfigError, DataError, MediaError
+from epalm.errors import AdapterError, ConfigError, DataError, MediaError, UnsupportedModelError
 from epalm.evaluation import Answerer
 from epalm.models import PerceptualLM
 from epalm.recipe import GenerationSettings, Recipe, build_recipe
 from epalm.settings import AdapterConfig
+from epalm.tasks import TextTemplate
+from epalm.tasks.template import FORMER_TEXT
 from epalm.training import run_recipe
 from epalm.training.run import load_model
 
@@ -143,6 +146,35 @@ def test_rows_that_cannot_be_answered(backbones: Path, place: Path) -> None:
         asked.ask("pictures/red.png", " ? ")
     long = Answerer(load_model(recipe(backbones, "llama")), generation=GenerationSettings(max_new_tokens=2))
     assert long.answer([Row(picture, "q" * 300)])  # rotary positions have no end
+
+
+def test_a_question_that_a_tokenizer_cannot_write_is_named_by_its_row(backbones: Path, place: Path) -> None:
+    settings = recipe(backbones)
+    model = PerceptualLM.build(backbones / "opt", backbones / "vit", tokenizer=ByT5Tokenizer(extra_ids=0))
+    template = settings.text.model_copy(update={"question_format": "</s>{question}?"})
+    row = Row({"image": Path("pictures/red.png")}, "what </s>", number=3)
+    with pytest.raises(DataError, match=r"^row 3: 'what </s>' holds </s>, which the tokenizer"):
+        Answerer(model, template).answer([row])
+
+
+def test_a_live_model_without_a_tokenizer_is_named_by_its_kind(backbones: Path) -> None:
+    language_model = AutoModelForCausalLM.from_pretrained(backbones / "opt")
+    language_model.config._name_or_path = ""
+    with pytest.raises(UnsupportedModelError, match=r"^language model OPTForCausalLM: .*; give it as tokenizer=$"):
+        Answerer(PerceptualLM.build(language_model, backbones / "vit"))
+
+
+def test_a_model_answers_as_its_metadata_say(backbones: Path, place: Path) -> None:
+    settings = {"output": Path("a"), "data.train": Path("questions.jsonl"), "text.question_format": "Q: {question}?"}
+    run_recipe(build_recipe(tiny.recipe_values(backbones), settings))
+    model = PerceptualLM.from_pretrained("a")
+    assert Answerer(model).tasks.template == Answerer.load("a").tasks.template
+    for name in FORMER_TEXT:  # as an earlier version wrote it
+        del model.metadata["text"][name]
+    template = Answerer(model).tasks.template
+    assert template.question_format == "Q: {question}?"
+    assert FORMER_TEXT.items() <= template.model_dump().items()
+    assert Answerer(model, TextTemplate()).tasks.template == TextTemplate()
 
 
 def test_an_adapter_for_ready_features_says_so(backbones: Path, place: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from epalm.evaluation import Answerer
+from epalm.models import PerceptualLM
 from epalm.recipe import build_recipe
 from epalm.training import run_recipe
 from epalm.training.feature_building import build_features
@@ -58,6 +60,34 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, backbones: Path) -> Pa
     values = tiny.recipe_values(backbones) | {"data": {"train": folder / "captions.jsonl"}}
     run_recipe(build_recipe(values, {"output": folder / "out", "data.store": folder / "store"}))
     return folder
+
+
+@pytest.mark.parametrize("name", ["float64", "bfloat16", "autocast", "inference"])
+def test_what_is_trained_begins_the_same(backbones: Path, name: str) -> None:
+    started = {}
+    for context in (nullcontext, CALLERS[name]):
+        with context():
+            torch.manual_seed(0)
+            model = PerceptualLM.build(backbones / "opt", encoder_width=6, config="epalm_ada")
+        started[context] = model.trained_state_dict()
+    expected, found = started.values()
+    for key, tensor in found.items():
+        assert (tensor.dtype, tensor.is_inference()) == (torch.float32, False)
+        assert torch.equal(tensor, expected[key])
+
+
+@pytest.mark.parametrize("name", CALLERS)
+def test_answers_are_the_same(undisturbed: Path, tmp_path: Path, name: str) -> None:
+    files = [undisturbed / "pictures" / f"{colour}.png" for colour in tiny.COLOURS]
+    answers = {}
+    for context in (nullcontext, CALLERS[name]):
+        answerer = Answerer.load(undisturbed / "out", {"data.store": str(tmp_path / context.__name__)})
+        with context():
+            answers[context] = answerer.caption(files)
+    expected, found = answers.values()
+    assert found == expected
+    stored, disturbed = (path.read_bytes() for path in sorted(tmp_path.glob("*/*/*.safetensors")))
+    assert stored == disturbed
 
 
 @pytest.mark.parametrize("name", CALLERS)
