@@ -49,7 +49,8 @@ def build(
     from epalm.recipe import read_recipe
 
     settings = read_recipe(recipe, context.obj)
-    check_results([("--json", json_file)], {"data.train": settings.data.train})
+    rows = {"data.train": settings.data.train, "data.validation": settings.data.validation}
+    check_results([("--json", json_file)], {"RECIPE": Path(recipe) if recipe else None, **rows})
     from epalm.runtime.processes import all_processes
     from epalm.runtime.progress import show_progress
     from epalm.training.feature_building import build_features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,21 @@ def check_results(results: list[tuple[str, Path | None]], reserved: dict[str, Pa
     Raises:
         ConfigError: one cannot be written, or would take the place of another file.
     """
-    places = {name: path.absolute() for name, path in reserved.items() if path is not None}
+    places = {name: _place(path) for name, path in reserved.items() if path is not None}
     for name, path in results:
         if path is None:
             continue
+        own = _place(path)
         for other, place in places.items():
-            if place == path.absolute() or (other == "--output" and place in path.absolute().parents):
+            if place == own or (other == "--output" and place in own.parents):
                 raise ConfigError(f"{name}: {path} is where {other} is; name another file")
         check_writable(path, name)
-        places[name] = path.absolute()
+        places[name] = own
+
+
+def _place(path: Path) -> Path:
+    """Where a path leads, by whatever links and `..`."""
+    return Path(os.path.realpath(path))
 
 
 def write_json(path: Path | None, result: dict[str, Any]) -> None:

@@ -47,12 +47,14 @@ def train(
     overrides = _without_store(context.obj) if no_store else dict(context.obj)
     if output is not None:
         overrides["output"] = output
-    full_recipe = read_recipe(recipe_option if recipe is None else recipe, overrides)
-    if recipe is None and recipe_option is None:
+    source = recipe_option if recipe is None else recipe
+    full_recipe = read_recipe(source, overrides)
+    if source is None:
         raise ConfigError(
             "train: no recipe is named; give a YAML file or a name that `epalm recipes` lists, such as toy_image"
         )
-    check_results([("--json", json_file)], {"--output": full_recipe.output, "data.train": full_recipe.data.train})
+    rows = {"data.train": full_recipe.data.train, "data.validation": full_recipe.data.validation}
+    check_results([("--json", json_file)], {"--output": full_recipe.output, "RECIPE": Path(source), **rows})
     from epalm.runtime.processes import is_main_process
     from epalm.training import run_recipe
 

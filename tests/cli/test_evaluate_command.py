@@ -57,6 +57,14 @@ def test_results_that_cannot_be_written_are_found_before_the_work(adapter: Path,
         assert f"{option}: questions.jsonl is where" in refused(*command, "questions.jsonl")
         assert "File name too long" in refused(*command, "x" * 300)
         assert "/proc/x.json cannot be written" in refused(*command, "/proc/x.json")
+    Path("link.jsonl").symlink_to("questions.jsonl")
+    for other in ("pictures/../questions.jsonl", "link.jsonl"):
+        assert f"--json: {other} is where --data is" in refused(
+            "evaluate", "adapter", "--data", "questions.jsonl", "--json", other
+        )
+    assert "--json: recipe.yaml is where RECIPE is" in refused(*train, "recipe.yaml")
+    held_out = ("--data.validation", "captions.jsonl")
+    assert "--json: captions.jsonl is where data.validation is" in refused(*train, "captions.jsonl", *held_out)
     assert "--json: out/run.json is where --output is" in refused(*train, "out/run.json")
     assert "--predictions: a.json is where --json is" in refused(
         *evaluate, "--json", "a.json", "--predictions", "a.json"
