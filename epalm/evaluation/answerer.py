@@ -5,6 +5,7 @@ This is what a trained adapter is for, in three calls: `Answerer.load`, `caption
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -121,7 +122,7 @@ class Answerer(BaseAnswerer):
             MediaError: a file cannot be read.
         """
         self.check(rows, where)
-        media, perceived = self._media(rows), self._perceived()
+        media, perceived = self.perceived_media(rows), self.feature_source()
         prompts = [self.tasks.prompt_ids(row) for row in rows]
         batches = list(self._groups(rows, media, prompts))
         own = [self._own(rows, group) for group, _ in batches]
@@ -158,9 +159,24 @@ class Answerer(BaseAnswerer):
         Raises:
             MediaError: a file cannot be read.
         """
-        perceived = self._perceived()
+        perceived = self.feature_source()
         if perceived.is_shared:
-            perceived.perceive(self._media(rows), on_progress)
+            perceived.perceive(self.perceived_media(rows), on_progress)
+
+    def keeping_features(self) -> Answerer:
+        """The same, and features that are kept stay from call to call: each file is perceived once."""
+        keeping = copy.copy(self)
+        keeping._given = self.feature_source()
+        return keeping
+
+    def perceived_media(self, rows: Sequence[Row]) -> list[dict[str, Path]]:
+        """Of every row the files that are perceived."""
+        return [{name: path for name, path in row.media.items() if name in self.modalities} for row in rows]
+
+    def feature_source(self) -> PerceivedFiles:
+        """The features that were given, or where the settings say they are."""
+        views = Views(evaluation_frames=self.data.evaluation_frames)
+        return self._given or perceived_files(self.model, self.data, views=views, place=None)
 
     def check(self, rows: Sequence[Row], where: str = "") -> None:
         """See that every row can be answered; nothing is read or computed for it.
@@ -229,15 +245,6 @@ class Answerer(BaseAnswerer):
         """Share of this process in a batch; where none is left for it, it takes the first row for company."""
         sharers = self._sharers(rows[group[0]])
         return group[sharers.rank :: sharers.count] or group[:1]
-
-    def _media(self, rows: Sequence[Row]) -> list[dict[str, Path]]:
-        """Of every row the files that are perceived."""
-        return [{name: path for name, path in row.media.items() if name in self.modalities} for row in rows]
-
-    def _perceived(self) -> PerceivedFiles:
-        """The features that were given, or where the settings say they are."""
-        views = Views(evaluation_frames=self.data.evaluation_frames)
-        return self._given or perceived_files(self.model, self.data, views=views, place=None)
 
     def _groups(
         self, rows: Sequence[Row], media: Sequence[Mapping[str, Path]], prompts: Sequence[list[int]]

@@ -14,6 +14,7 @@ from epalm.data.file_features import OnProgress
 from epalm.data.rows import Row, TaskName
 from epalm.errors import DataError
 from epalm.evaluation.answerer import Answerer
+from epalm.evaluation.perception_gain import PERCEPTION_GAIN, PerceptionGain, measure_perception
 from epalm.metrics import SplitScores, computable, describe_left_out, score_split
 from epalm.metrics.files import format_results
 from epalm.runtime.outputs import write_whole
@@ -51,6 +52,8 @@ class Evaluation:
     seconds: float
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Usual metrics that were not computed -> why, and what to do."""
+    perception: PerceptionGain | None = None
+    """What perception is worth, where it was measured."""
 
     @property
     def scores(self) -> dict[TaskName, dict[str, float]]:
@@ -68,11 +71,12 @@ class Evaluation:
             "rows": self._rows(),
             "seconds": round(self.seconds, 2),
             "details": {task: split.as_dict() for task, split in self.splits.items()},
+            **({PERCEPTION_GAIN: self.perception.as_dict()} if self.perception else {}),
             **({"not_scored": dict(self.left_out)} if self.left_out else {}),
         }
 
     def as_text(self) -> str:
-        """A line for each task and each kind of groups in it, then what was not scored, what intervals are, notes."""
+        """A line for each task and kind of groups in it, what was not scored, what intervals are, notes, perception."""
         lines: list[str] = []
         for task, rows in self._rows().items():
             lines.append(f"{task} ({rows} rows): {self._scores_text(task)}")
@@ -82,6 +86,7 @@ class Evaluation:
         if self.splits:
             lines.append("in brackets: bootstrap 95 % intervals")
         lines += [f"note on {task}: {note}" for task, split in self.splits.items() for note in split.notes]
+        lines += [self.perception.as_text()] if self.perception else []
         return "\n".join(lines)
 
     def _rows(self) -> dict[TaskName, int]:
@@ -118,6 +123,7 @@ def score_rows(
     where: str = "",
     *,
     java: bool = True,
+    perception: bool = True,
 ) -> Evaluation:
     """Answer every row and score each task by the metrics that suit it; several processes share the work.
 
@@ -126,10 +132,11 @@ def score_rows(
     Args:
         answerer: what is scored.
         rows: what it is scored on.
-        on_progress: told of perceiving and answering.
+        on_progress: told of perceiving, answering and measuring.
         where: the manifest, for messages.
         java: whether captions are scored by Java programs as well, which take seconds to start. Without, METEOR, SPICE
             and SPIDEr are left out, and captions are cut by this package's own tokeniser.
+        perception: whether to measure what perception is worth, see `epalm.evaluation.perception_gain`.
 
     Raises:
         DataError: there are no rows, some rows of a task have answers and some have none, or a row cannot be answered.
@@ -140,6 +147,7 @@ def score_rows(
     scored = _scored_tasks(rows, where)
     started = time.perf_counter()
     answerer.check(rows, where)
+    answerer = answerer.keeping_features()
     answerer.perceive(rows, on_progress)
     if answerer.answers_together:
         texts = answerer.answer(rows, on_progress, where)
@@ -149,7 +157,10 @@ def score_rows(
     # A Java program takes gigabytes: one process runs it, and tells the others.
     own = all_processes()
     splits, left_out = own.share(_scores(answerer, predictions, scored, java) if own.rank == 0 else ({}, {}))[0]
-    return Evaluation(splits, predictions, time.perf_counter() - started, left_out)
+    gain = measure_perception(answerer, rows, on_progress) if perception and scored else None
+    if isinstance(gain, str):
+        left_out, gain = {**left_out, PERCEPTION_GAIN: gain}, None
+    return Evaluation(splits, predictions, time.perf_counter() - started, left_out, gain)
 
 
 def _scores(

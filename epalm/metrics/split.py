@@ -173,11 +173,8 @@ class _Compared:
 
     def scores(self, draws: int, seed: int) -> dict[str, Score]:
         """Every score that the metrics give."""
-        # Summed without rounding, so that the order of the rows changes no digit.
-        values = self._total(np.array([math.fsum(column) for column in self.numbers.T]))
-        ends = np.percentile(self._total(self._drawn_sums(draws, seed)), _TAILS, axis=0) if draws else [values, values]
         names = [name for entry in self.metrics for name in entry.names]
-        return {name: Score(*map(float, numbers)) for name, *numbers in zip(names, values, *ends, strict=True)}
+        return dict(zip(names, with_intervals(self.numbers, self._total, draws, seed), strict=True))
 
     def _total(self, sums: FloatArray) -> FloatArray:
         """Sums over as many rows as there are, `(..., C)` -> all scores, `(..., names)`."""
@@ -187,11 +184,29 @@ class _Compared:
             [entry.total(part, rows) for entry, part in zip(self.metrics, parts, strict=True)], axis=-1
         )
 
-    def _drawn_sums(self, draws: int, seed: int) -> FloatArray:
-        """Sums over rows drawn with replacement, `(draws, C)`."""
-        rows, generator = len(self.numbers), np.random.default_rng(seed)
-        times = (np.bincount(generator.integers(rows, size=rows), minlength=rows) for _ in range(draws))
-        return np.stack([drawn @ self.numbers for drawn in times])
+
+def with_intervals(
+    numbers: FloatArray, total: Callable[[FloatArray], FloatArray], draws: int = DRAWS, seed: int = 0
+) -> list[Score]:
+    """Scores of rows that were compared, each with its bootstrap interval.
+
+    Args:
+        numbers: (N, C), what was found of each row.
+        total: sums over N rows, `(..., C)` -> scores, `(..., S)`.
+        draws: see `score_split`.
+        seed: see `score_split`.
+    """
+    # Summed without rounding, so that the order of the rows changes no digit.
+    values = total(np.array([math.fsum(column) for column in numbers.T]))
+    ends = np.percentile(total(_drawn_sums(numbers, draws, seed)), _TAILS, axis=0) if draws else [values, values]
+    return [Score(*map(float, triple)) for triple in zip(values, *ends, strict=True)]
+
+
+def _drawn_sums(numbers: FloatArray, draws: int, seed: int) -> FloatArray:
+    """Sums over rows drawn with replacement, `(draws, C)`."""
+    rows, generator = len(numbers), np.random.default_rng(seed)
+    times = (np.bincount(generator.integers(rows, size=rows), minlength=rows) for _ in range(draws))
+    return np.stack([drawn @ numbers for drawn in times])
 
 
 def _picked(scores: dict[str, Score], names: Sequence[str]) -> dict[str, Score]:

@@ -174,7 +174,8 @@ class TrainingSettings(Settings):
     """Steps between scores on `data.validation`; the best adapter is the one that stays. Unset: it is scored once, at
     the end."""
     metric: str | None = None
-    """What decides which is the best, such as `cider`; unset: the first metric of each task, averaged."""
+    """What decides which is the best, such as `cider`, or `perception_gain`, for which nothing is generated; unset: the
+    first metric of each task, averaged."""
     patience: int | None = Field(default=None, ge=1)
     """Scores in a row without a better one after which the run is over; unset: it goes on to its end."""
     checkpoint_every: int = Field(default=500, ge=1)

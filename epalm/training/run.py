@@ -160,7 +160,7 @@ def run_recipe(
     check_rows(answerer.tasks.expand(rows), answerer.tasks, model, training.where)
     answerer.check(to_score, validation.where)
     if recipe.training.validate_every is not None:
-        require_metric(recipe.training.metric, answerer.tasks, validation)
+        require_metric(recipe.training.metric, answerer, validation)
     perceived.perceive([row.media for row in to_score], on_progress)
     perceived.perceive([row.media for row in rows], on_progress, training=True)
     rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, training.where)

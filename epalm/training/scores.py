@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from epalm.data.file_features import OnProgress
-from epalm.errors import ConfigError
-from epalm.evaluation import Answerer, score_rows
+from epalm.errors import ConfigError, DataError
+from epalm.evaluation import Answerer, measure_perception, score_rows
+from epalm.evaluation.perception_gain import PERCEPTION_GAIN, why_not_measured
 from epalm.metrics import get_metric
-from epalm.tasks import Tasks
 from epalm.training.rows import RowSource
 
 
-def require_metric(metric: str | None, tasks: Tasks, validation: RowSource) -> None:
+def require_metric(metric: str | None, answerer: Answerer, validation: RowSource) -> None:
     """See that the best adapter can be told, and by `metric` if that was asked for, which can be computed here.
 
     Raises:
@@ -18,11 +18,16 @@ def require_metric(metric: str | None, tasks: Tasks, validation: RowSource) -> N
     """
     with_answers = [row for row in validation.rows if row.targets]
     by_task = {task: [row for row in with_answers if row.task == task] for task in {row.task for row in with_answers}}
-    metrics = {name for task, rows in by_task.items() for name in tasks[task].metrics_for(rows)}
+    metrics = {name for task, rows in by_task.items() for name in answerer.tasks[task].metrics_for(rows)}
     if not metrics:
         raise ConfigError(f"training.validate_every: no row of {validation.where} has an answer to score by")
+    if metric == PERCEPTION_GAIN:
+        why = why_not_measured(answerer, validation.rows)
+        if why is not None:
+            raise ConfigError(f"training.metric: {metric} cannot be measured on {validation.where}: {why}")
+        return
     if metric is not None and metric not in metrics:
-        names = ", ".join(sorted(metrics))
+        names = ", ".join(sorted({*metrics, PERCEPTION_GAIN}))
         raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {names}")
     if metric is not None and (why := get_metric(metric).why_not()) is not None:
         raise ConfigError(f"training.metric: {metric} cannot be computed here: {why}")
@@ -33,13 +38,21 @@ def score_on_the_way(
 ) -> float:
     """How good the adapter is now on the rows held out: by the metric that was asked for, else by each task's first.
 
-    Java is started only where the metric takes it.
+    Java is started only where the metric takes it, and nothing is generated for what is measured without.
+
+    Raises:
+        DataError: a loss is not a finite number.
     """
+    if metric == PERCEPTION_GAIN:
+        measured = measure_perception(answerer, validation.rows, on_progress)
+        if isinstance(measured, str):
+            raise DataError(f"training.metric: {metric} cannot be measured on {validation.where}: {measured}")
+        return measured.gain.value
     java = metric is not None and bool(get_metric(metric).jars)
-    scores = score_rows(answerer, validation.rows, on_progress, validation.where, java=java).scores
+    evaluation = score_rows(answerer, validation.rows, on_progress, validation.where, java=java, perception=False)
     chosen = [
         task[metric] if metric else next(iter(task.values()))
-        for task in scores.values()
+        for task in evaluation.scores.values()
         if not metric or metric in task
     ]
     return sum(chosen) / len(chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -37,10 +38,15 @@ def test_four_colours_are_learned_saved_loaded_and_told_apart(place: Path, backb
     for name in tiny.COLOURS:  # each alone, from the files, without the recipe
         assert epalm("ask", "adapter", f"pictures/{name}.png", "which?").out == f"{name[0]}\n"
     done = epalm("evaluate", "adapter", "--data", "questions.jsonl", "--json", "s.json", "--predictions", "p.jsonl")
-    printed, note = done.out.splitlines()
+    printed, note, losses, verdict = done.out.splitlines()
     assert printed == "question_answering (4 rows): exact_match 100.00 [100.00, 100.00]"
     assert note == "in brackets: bootstrap 95 % intervals"
-    assert json.loads(Path("s.json").read_text())["scores"] == result["validation"]["scores"]
+    assert losses.startswith("perception (4 rows): loss a token 0.")
+    assert re.fullmatch(r"perceives: \+\d\.\d\d nats a token \[\d\.\d\d, \d+\.\d\d\]", verdict)
+    scores = json.loads(Path("s.json").read_text())
+    assert scores["scores"] == result["validation"]["scores"]
+    assert scores["perception_gain"]["perceives"]
+    assert scores["perception_gain"]["loss"] == pytest.approx(result["validation"]["perception_gain"]["loss"])
     predictions = [json.loads(line) for line in Path("p.jsonl").read_text().splitlines()]
     assert [(p["id"], p["prediction"]) for p in predictions] == [("1", "r"), ("2", "g"), ("3", "b"), ("4", "w")]
     assert predictions[0]["question"] == "which?"

@@ -83,6 +83,12 @@ def in_two_processes(folder: Path, commands: list[list[str]]) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def losses(folder: Path) -> dict[str, float]:
+    """Of the right input, of another's, and without one."""
+    found: dict[str, float] = json.loads((folder / "scores.json").read_text())["perception_gain"]["loss"]
+    return found
+
+
 def result(folder: Path) -> tuple[bytes, Any]:
     """Predictions to the byte, and scores with their intervals."""
     scores = json.loads((folder / "scores.json").read_text())
@@ -102,6 +108,9 @@ def test_nothing_but_adapter_and_rows_decides(folder: Path, listener: str, sayin
     assert len(found) == 12
     one = found[f"1-{listener}-{saying}-1-false"]
     assert [name for name, other in found.items() if other != one] == []
+    expected = losses(folder / f"1-{listener}-{saying}-1-false")
+    assert all(losses(folder / name) == pytest.approx(expected, rel=1e-5) for name in found)
+    assert len(set(expected.values())) == 3
 
     rows = [json.loads(line) for line in one[0].splitlines()]
     said = {kind: {row["prediction"] for row in rows if kind in row} for kind in ("image", "audio", "question")}

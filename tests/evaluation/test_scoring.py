@@ -48,7 +48,8 @@ def test_tasks_are_scored_apart_and_predictions_stay_in_order(answerer: Answerer
     assert set(evaluation.scores["captioning"]) == {"cider", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4"}
     assert [p.row.id for p in evaluation.rows_of("captioning")] == ["1", "3"]
     assert told[0][0] == "perceiving image"
-    assert told[-1] == ("answering", 4, 4)
+    assert ("answering", 4, 4) in told
+    assert told[-1] == ("measuring perception", 3, 3)
     assert evaluation.as_dict()["rows"] == {"question_answering": 2, "captioning": 2}
     answers, groups, captions, missing, note, *_ = evaluation.as_text().splitlines()
     assert answers == "question_answering (2 rows): exact_match 50.00 [0.00, 100.00]"

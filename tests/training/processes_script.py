@@ -42,8 +42,16 @@ def main() -> None:
                 pass
         result = run_recipe(recipe, resume=bool(step), java=False)
         assert result.evaluation is not None
+        assert result.evaluation.perception is not None
         predictions = [(each.row.id, each.text) for each in result.evaluation.predictions]
-        results.append({"losses": result.log.losses, "predictions": predictions, "scores": result.evaluation.scores})
+        results.append(
+            {
+                "losses": result.log.losses,
+                "predictions": predictions,
+                "scores": result.evaluation.scores,
+                "perception": result.evaluation.perception.as_dict()["loss"],
+            }
+        )
     Path(f"{sys.argv[1]}.{processes().process_index}").write_text(json.dumps(results))
 
 

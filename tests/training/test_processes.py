@@ -82,6 +82,7 @@ def test_two_processes_come_to_what_one_does(
     assert first[run]["predictions"] == alone[run]["predictions"]
     assert [identity for identity, _ in first[run]["predictions"]] == [str(row) for row in range(1, 13)]
     assert first[run]["scores"] == alone[run]["scores"]
+    assert first[run]["perception"] == pytest.approx(alone[run]["perception"], abs=1e-4)
 
 
 @pytest.mark.slow

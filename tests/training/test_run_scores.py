@@ -46,9 +46,9 @@ def test_what_decides_must_be_computable(recipe: MakeRecipe, place: Path) -> Non
 def test_java_is_not_started_on_the_way(recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def scored(*arguments: Any, java: bool) -> Evaluation:
+    def scored(*arguments: Any, java: bool, **options: Any) -> Evaluation:
         asked.append(java)
-        return score_rows(*arguments, java=False)
+        return score_rows(*arguments, java=False, **options)
 
     for module in ("run", "scores"):
         monkeypatch.setattr(f"epalm.training.{module}.score_rows", scored)

@@ -97,6 +97,7 @@ def test_halves_come_to_what_the_whole_does(
     assert first[run]["predictions"] == alone[run]["predictions"]
     assert [identity for identity, _ in first[run]["predictions"]] == [str(row) for row in range(1, 10)]
     assert first[run]["scores"] == alone[run]["scores"]
+    assert first[run]["perception"] == pytest.approx(alone[run]["perception"], abs=1e-4)
     cards = [json.loads((runs / f"{name}-{processes}" / "adapter_config.json").read_text()) for processes in (1, 2)]
     assert cards[0] == cards[1]
     assert not (runs / f"{name}-2" / "checkpoints").exists()
