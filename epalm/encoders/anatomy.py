@@ -85,7 +85,9 @@ def examine(
     if not last.is_meta and not last.isfinite().all():
         raise UnsupportedModelError(f"{name}: gives features that are not finite numbers in {last.dtype}")
     if not _close(last[0], last[1]):
-        raise UnsupportedModelError(f"{name}: gives other features for the same input; it cannot be used frozen")
+        raise UnsupportedModelError(
+            f"{name}: gives different features for the same input each time; it cannot be used frozen"
+        )
     has_cls = _close(first[0, 0], first[2, 0], within=_EXACTLY)  # large positions can make any first tokens alike
     norm, summary, skip = _find_norm(trace, last, "cls" if has_cls else "mean", name, norm_required)
     return Anatomy(blocks, norm, summary, skip, width=last.shape[-1], tokens=last.shape[1])

@@ -116,7 +116,7 @@ def _refuse_other_attention(config: Any, name: str) -> None:
     implementation = getattr(config, "_attn_implementation", None) or "eager"
     if implementation not in _IMPLEMENTATIONS:
         raise UnsupportedModelError(
-            f"language model {name}: attention implementation '{implementation}' cannot show a slot to some layers "
+            f"language model {name}: attn_implementation '{implementation}' cannot show a slot to some layers "
             f"only; choose from {', '.join(_IMPLEMENTATIONS)}"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -30,6 +31,9 @@ def check_config(
         UnsupportedModelError: it cannot be served; one line says why, and what can be.
     """
     require_causal(config, source)
+    if attn_implementation is not None:
+        config = copy.deepcopy(config)
+        config._attn_implementation = attn_implementation  # whatever it names itself
     text_config(config)
     try:
         with torch.device("meta"):

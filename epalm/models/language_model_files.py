@@ -225,4 +225,5 @@ def _is_binary(file: Path) -> bool:
 
 def _knows_words(tokenizer: Any) -> bool:
     """Whether there is anything in a vocabulary but the tokens that transformers itself puts there."""
-    return bool(set(tokenizer.get_vocab()) - set(tokenizer.get_added_vocab()))
+    added: Any = getattr(tokenizer, "get_added_vocab", dict)()  # mistral-common's has none
+    return bool(set(tokenizer.get_vocab()) - set(added))

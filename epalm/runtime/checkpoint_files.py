@@ -5,6 +5,7 @@ Of weights only the header and the size are read, so that this costs nothing bes
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import zipfile
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 _MODEL_CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """What transformers takes the first of that is there."""
+_ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PAGES = (b"<!doctype html", b"<html")
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors itself reads none that is longer
 _GGUF = b"GGUF"
@@ -98,9 +100,13 @@ def adapter_in(folder: Path) -> str | None:
     if not isinstance(values, dict):
         return None
     if "peft_type" in values:
+        if _first_there(folder, _WEIGHTS) and not _first_there(folder, _ADAPTER_WEIGHTS):
+            # It was left beside the whole model that the adapter was merged into; with peft, transformers fails on it.
+            has_peft = importlib.util.find_spec("peft") is not None
+            return f"holds {ADAPTER_CONFIG}, but no PEFT adapter; where it is merged, delete that" if has_peft else None
         base = values.get("base_model_name_or_path") or "its base model"
         return (
-            f"holds a PEFT adapter ({values['peft_type']}) and no whole model; merge it into {base} "
+            f"holds a PEFT adapter ({values['peft_type']}), which is not read; merge it into {base} "
             "(merge_and_unload, then save_pretrained) and name the result"
         )
     if "epalm_version" in values:

@@ -64,17 +64,20 @@ def require_own_weights(name: str, model: nn.Module, report: Mapping[str, Any]) 
             "two are of different models"
         )
     lengths = {key: len(stack) for key, stack in model.named_modules() if isinstance(stack, nn.ModuleList)}
-    first: dict[str, int] = {}  # of every stack of layers that was left out, in part or as a whole
+    left_out: dict[str, set[int]] = {}  # of every stack of layers, in part or as a whole
     for key in report.get("unexpected_keys") or ():
         for found in _LAYER.finditer(key):  # stacks may lie in stacks
-            stack, number = key[: found.start()], int(found[1])
-            first[stack] = min(number, first.get(stack, number))
-    for saved_as, number in first.items():
+            left_out.setdefault(key[: found.start()], set()).add(int(found[1]))
+    # Layers that predict several tokens ahead stand behind the last one, and transformers leaves them out.
+    config = getattr(model, "config", None)
+    ahead = getattr(getattr(config, "text_config", config), "num_nextn_predict_layers", None) or 0
+    for saved_as, numbers in left_out.items():
+        first = min(numbers)
         for stack, length in lengths.items():
             is_same = f".{stack}".endswith(f".{saved_as}") or f".{saved_as}".endswith(f".{stack}")
-            if is_same and 0 < number == length:
+            if is_same and 0 < first == length and len(numbers) > ahead:
                 raise ConfigError(
-                    f"{name}: its config.json has {length} layers, its weights have more ('{saved_as}.{number}'); the "
+                    f"{name}: its config.json has {length} layers, its weights have more ('{saved_as}.{first}'); the "
                     "two are of different models"
                 )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import reprlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -33,7 +33,8 @@ class ControlTokens:
     def __init__(self, tokenizer: Any, mark: str = "") -> None:
         self._tokenizer = tokenizer
         chat = str(getattr(tokenizer, "chat_template", None) or "")
-        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+        decoder = getattr(tokenizer, "added_tokens_decoder", None)
+        added = decoder.values() if isinstance(decoder, Mapping) else ()  # that of mistral-common has none
         names = {str(token) for token in tokenizer.all_special_tokens}
         names |= {token.content for token in added if token.special or _is_of_chat(token.content, chat)}
         self.names = frozenset(name for name in {*names, mark} if name and self._has(name))

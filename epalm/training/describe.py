@@ -20,7 +20,8 @@ from epalm.models.cards import EncoderCard
 from epalm.models.config_check import require_causal
 from epalm.models.language_model_files import LanguageModelFiles
 from epalm.recipe import RECIPES, Recipe, read_recipe
-from epalm.runtime.checkpoint_files import damage
+from epalm.runtime.checkpoint_files import damage, first_damage, not_a_model
+from epalm.runtime.loading_errors import explained
 from epalm.runtime.sources import resolve_source
 
 
@@ -163,7 +164,8 @@ def _saved_tensors(folder: Path) -> set[str]:
 
 
 def _config(source: str) -> Any:
-    try:
-        return AutoConfig.from_pretrained(resolve_source(source), trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{source}: no configuration to be had: {' '.join(str(error).split())}") from None
+    folder = Path(path := resolve_source(source))
+    if folder.is_dir() and (reason := not_a_model(folder) or first_damage(folder, ("config.json",), weights=False)):
+        raise ConfigError(f"{source}: {reason}")
+    with explained(source, path, ConfigError):
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)

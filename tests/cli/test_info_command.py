@@ -58,3 +58,16 @@ def test_metadata_may_hold_anything(place: Path, backbones: Path, epalm: Command
     assert f"learned          {shown}\n" in printed.out
     assert epalm("evaluate", "a", "--data", "captions.jsonl", "--output", "result").code == 0
     assert json.loads(Path("result/settings.json").read_text())["seed"] is None
+
+
+def test_an_encoder_whose_configuration_is_not_there_is_named_with_the_remedy(
+    place: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    info = ("info", "recipe.yaml", "--model.encoders.image", encoder)
+    assert f"{encoder}: is an empty directory; download the model into it" in refused(*info)
+    (encoder / "config.json").write_text('{"model_type": "quux"}')
+    assert f"{encoder}: transformers" in refused(*info)
+    (encoder / "config.json").write_text("{")
+    assert f"{encoder}: config.json is not valid JSON" in refused(*info)

@@ -167,7 +167,7 @@ def test_weights_and_settings_of_different_encoders(folders, tmp_path):
 
 def test_what_is_no_encoder_at_all(folders, tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    assert "holds a PEFT adapter (LORA) and no whole model" in refusal(tmp_path)
+    assert "holds a PEFT adapter (LORA), which is not read" in refusal(tmp_path)
     (tmp_path / "adapter_config.json").unlink()
     (tmp_path / "model.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
     assert "holds GGUF files" in refusal(tmp_path)
@@ -209,7 +209,7 @@ UNSERVED = {
     ),
     "random": (
         lambda: transformers.ViTMAEModel(transformers.ViTMAEConfig(**CONFIG)),
-        "other features for the same input",
+        "different features for the same input",
     ),
     "normless": (
         lambda: transformers.BeitModel(transformers.BeitConfig(**CONFIG), add_pooling_layer=False),

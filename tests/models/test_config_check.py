@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ def test_what_can_be_served_lacks_its_weights_alone(config: Any, tmp_path: Path)
     config().save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="holds no weights"):
         load_language_model(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["attn_implementation", "_attn_implementation"])
+def test_an_attention_that_is_asked_for_stands_above_the_configuration_s(field: str, tmp_path: Path) -> None:
+    LlamaConfig().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: "flash_attention_2"}))
+    with pytest.raises(UnsupportedModelError, match=r"'flash_attention_2' cannot show a slot .* from eager, sdpa"):
+        load_language_model(tmp_path)
+    with pytest.raises(ConfigError, match="holds no weights"):
+        load_language_model(tmp_path, attn_implementation="sdpa")
 
 
 def test_decoder_layers_are_looked_for_first_of_all(tmp_path: Path) -> None:

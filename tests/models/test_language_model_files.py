@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 import tiny
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from epalm.errors import ConfigError, EpalmError
 from epalm.models import PerceptualLM
+from epalm.models.language_model_files import LanguageModelFiles
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 E = 8
@@ -140,6 +143,31 @@ def test_whole_checkpoints_of_every_kind_are_loaded(opt: Path, backbones: Path) 
     assert torch.equal(PerceptualLM.build(opt, encoder_width=E).language_model(ids).logits, expected)
 
 
+def test_layers_that_predict_ahead_are_no_sign_of_another_model(opt: Path) -> None:
+    """Such as DeepSeek V3 and GLM-4.5 have behind their last one; transformers leaves them out."""
+    weights = load_file(opt / "model.safetensors")
+    ahead = {key.replace("layers.2", "layers.3"): each.clone() for key, each in weights.items() if "layers.2." in key}
+    save_file(weights | ahead, opt / "model.safetensors", {"format": "pt"})
+    assert "has 3 layers, its weights have more" in refusal(opt)
+    change_config(opt, num_nextn_predict_layers=1)
+    assert len(PerceptualLM.build(opt, encoder_width=E).anatomy.layers) == 3
+
+
+def test_what_merging_an_adapter_left_behind_is_no_adapter(
+    opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (opt / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "a/b"}')
+    if find_spec("peft") is None:
+        assert PerceptualLM.build(opt, encoder_width=E).tokenizer is not None
+    (tmp_path / "peft").mkdir()
+    (tmp_path / "peft" / "__init__.py").touch()
+    with monkeypatch.context() as changes:
+        changes.syspath_prepend(tmp_path)  # with that package transformers looks for the adapter
+        assert "holds adapter_config.json, but no PEFT adapter; where it is merged, delete that" in refusal(opt)
+    save_file({"lora_A": torch.ones(1)}, opt / "adapter_model.safetensors")
+    assert "holds a PEFT adapter (LORA), which is not read; merge it into a/b" in refusal(opt)
+
+
 def test_weights_that_are_not_read_need_not_be_there(
     opt: Path, place: Path, epalm: Callable[..., Any], refused: Callable[..., str]
 ) -> None:
@@ -178,6 +206,17 @@ def test_a_package_that_a_tokenizer_needs_is_named(
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     assert f"it needs the package {package}, which is not installed; install it (pip install" in refusal(opt)
+
+
+def test_the_tokenizer_of_mistral_common_is_taken_where_that_is_installed(opt: Path) -> None:
+    """Models of Mistral's own come with `tekken.json` and no other tokenizer."""
+    data = Path(pytest.importorskip("mistral_common").__file__).parent / "data"
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (opt / name).unlink()
+    change_config(opt, model_type="mistral")
+    shutil.copy(next(data.glob("tekken*.json")), opt / "tekken.json")
+    tokenizer = LanguageModelFiles.find(opt).tokenizer()
+    assert tokenizer.decode(tokenizer("a dog", add_special_tokens=False)["input_ids"]) == "a dog"
 
 
 @pytest.mark.parametrize("files", [["adapter_config.json", "adapter_model.safetensors"], []])

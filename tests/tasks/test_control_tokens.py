@@ -54,6 +54,27 @@ def test_ordinary_text_is_tokenised_as_before(tokenizer):
         assert QuestionAnswering(tokenizer).prompt_ids(text) == QuestionAnswering(tokenizer, FORMER).prompt_ids(text)
 
 
+class _WithoutAddedTokens:
+    """As transformers' for mistral-common, whose `added_tokens_decoder` is a method that gives nothing."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+
+    def __call__(self, *args, **options):
+        return self._tokenizer(*args, **options)
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def added_tokens_decoder(self):
+        raise NotImplementedError
+
+
+def test_a_tokenizer_need_not_list_its_added_tokens(tokenizer):
+    task = Captioning(_WithoutAddedTokens(tokenizer))
+    assert task.read_ids(_target(task, "html </s> tag")) == "html </s> tag"
+
+
 def test_adapters_that_do_not_name_the_setting_keep_their_way(tokenizer):
     assert _target(Captioning(tokenizer, FORMER), "a</s>b").count(tokenizer.eos_token_id) == 2
 
