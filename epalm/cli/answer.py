@@ -55,7 +55,7 @@ def evaluate(
     if output is not None:
         check_directory(output)
     if results is not None:
-        from epalm.metrics.files import format_results
+        from epalm.metrics.result_files import format_results
 
         format_results(results, [])  # a format that there is not is refused before the work, not after
         if predictions is None:

@@ -91,8 +91,8 @@ def verify(folder: Place = None) -> None:
     if damaged:
         count = f"{damaged} damaged file{'s' if damaged > 1 else ''}"
         raise DataError(
-            f"{folder or stores[0].parent}: {count}; what was built is built anew when it is next used, what was "
-            "imported must be imported again"
+            f"{folder or stores[0].parent}: {count}; features that were built are built again when next used, "
+            "imported ones must be imported again"
         )
 
 

@@ -108,10 +108,12 @@ def _saved_files(state: Path) -> list[Path]:
     content = read_json(state)
     try:
         if content.get("_indices_data_files"):
-            raise DataError(f"{state.parent}: is a selection as old versions of `datasets` kept it; save it anew first")
+            raise DataError(
+                f"{state.parent}: is a selection as old versions of `datasets` saved it; save it again with a newer one"
+            )
         return [state.parent / str(file["filename"]) for file in content["_data_files"]]
     except (AttributeError, KeyError, TypeError):
-        raise DataError(f"{state}: names no data files; `Dataset.save_to_disk` writes another") from None
+        raise DataError(f"{state}: names no data files; save the data set again by `Dataset.save_to_disk`") from None
 
 
 def _files_below(folder: Path, *endings: str) -> Iterator[Path]:

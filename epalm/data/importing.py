@@ -73,7 +73,7 @@ def _samples(
         _check_output(output, source)
         return _from_arrow(source, unpacked, split, report)
     if split is not None:
-        raise DataError(f"{source}: --split is of Arrow and Parquet files, and there are none; leave it out")
+        raise DataError(f"{source}: --split is for Arrow and Parquet files, and there are none; leave it out")
     if tables:
         for shard in shards:
             report.note("shards were not read, because there is metadata of files", shard.name)
@@ -98,7 +98,7 @@ def _check_output(output: Path, source: Path) -> None:
     folder = output.with_suffix("")
     if folder == output:
         raise ConfigError(
-            f"--output: {output} has no ending; write {output}.jsonl, so that {output} can hold the media"
+            f"--output: {output} has no file extension; write {output}.jsonl, so that {output} can hold the media"
         )
     if folder.absolute() == source.absolute():
         raise ConfigError(f"--output: media would be put into {source}, which is read; give another name")

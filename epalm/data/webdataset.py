@@ -58,7 +58,7 @@ def find_shards(source: Path, report: ImportReport) -> list[Path]:
         if is_system_file(path.name):
             report.hide(path.name)
         elif (other := shards.setdefault(_stem(path), path)) != path:
-            raise DataError(f"{path}: has the name of {other.name}; give each shard one of its own")
+            raise DataError(f"{path}: has the same name as {other.name}; give each shard its own")
     return list(shards.values())
 
 

@@ -133,7 +133,7 @@ def frames_of(clip: Any, index: int, frames: int) -> list[Image.Image]:
         found = f"{clip.dtype} {clip.shape}" if isinstance(clip, np.ndarray) else type(clip).__name__
         raise MediaError(f"clip {index}: not an array (frames, H, W, 3) of 8 bits but {found}")
     if len(clip) != frames or 0 in clip.shape:
-        raise MediaError(f"clip {index}: {frames} frames are wanted, it is {clip.shape}")
+        raise MediaError(f"clip {index}: expected {frames} frames, got {clip.shape}")
     return [Image.fromarray(frame) for frame in clip]
 
 

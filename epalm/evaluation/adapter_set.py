@@ -100,7 +100,7 @@ class AdapterSet(BaseAnswerer):
             if len(able) > 1:
                 raise DataError(
                     f"{name_of(row, where)}: brings {' and '.join(row.media)}, which {' and '.join(able)} perceive "
-                    "apart; give one of them, or train one adapter on both"
+                    "separately; give one of them, or train one adapter on both"
                 )
             shares.setdefault(able[0], []).append(i)
         return shares

@@ -109,7 +109,7 @@ class Answerer(BaseAnswerer):
     def answer(self, rows: Sequence[Row], on_progress: OnProgress | None = None, where: str = "") -> list[str]:
         """An answer for every row, in their order, whichever rows share a batch and whatever is set for all of torch.
 
-        Where the language model is shared out among processes, all of them must call this with the same rows: each
+        Where the language model is sharded over processes, all of them must call this with the same rows: each
         answers its share of every batch, and all get the whole.
 
         Args:
@@ -236,7 +236,7 @@ class Answerer(BaseAnswerer):
     def _sharers(self, row: Row) -> Processes:
         """Who shares the batches of such rows.
 
-        A language model that is shared out must be called by all processes equally often. Generation sees to that;
+        A language model that is sharded must be called by all processes equally often. Generation sees to that;
         how many calls a ranking takes depends on its rows, so there every process takes them all.
         """
         return all_processes() if self.answers_together and not self._is_ranked(row) else ALONE

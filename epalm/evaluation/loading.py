@@ -58,7 +58,7 @@ def load_adapter(
     backbones: dict[str, Any] = {name: getattr(recipe.model, name) for name in replaced}
     if language_model is not None:
         if "language_model" in backbones:
-            raise ConfigError("--model.language_model: another model's is shared; leave it out")
+            raise ConfigError("--model.language_model: the one of another model is shared; leave it out")
         backbones["language_model"] = language_model
     _require_backbones(saved, backbones)
     model = PerceptualLM.from_pretrained(

@@ -103,8 +103,8 @@ def _require_fit(folder: Path, description: StoreDescription, modality: str, wan
     """See that ready features are of the kind that the model was trained on, as far as that is known."""
     card = _card(folder, description)
     if card.used_levels < wanted.used_levels:
-        raise DataError(f"{folder}: holds {card.used_levels} levels, {wanted.used_levels} are wanted (adapter.levels)")
+        raise DataError(f"{folder}: holds {card.used_levels} levels, {wanted.used_levels} are needed (adapter.levels)")
     check_fit(str(folder), f"{modality} features", wanted, card.model_copy(update={"used_levels": wanted.used_levels}))
     made_by, by = wanted.source or wanted.features_by, card.features_by
     if wanted.fingerprint is None and None not in (made_by, by) and made_by != by:
-        raise DataError(f"{folder}: holds features of {by}; those of {made_by} are wanted")
+        raise DataError(f"{folder}: holds features of {by}; those of {made_by} are needed")

@@ -76,13 +76,13 @@ def remove_evaluation(directory: Path) -> None:
     """Take the three files away, where they are: what they tell of is not there any more.
 
     Raises:
-        ConfigError: they cannot be taken away.
+        ConfigError: they cannot be deleted.
     """
     try:
         for name in (SCORES, SETTINGS, PREDICTIONS):
             (directory / name).unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(f"--output: {error.filename} cannot be taken away: {error.strerror}") from None
+        raise ConfigError(f"--output: {error.filename} cannot be deleted: {error.strerror}") from None
 
 
 def settings_of(answerer: Answerer, adapter: str, where: str, files: Sequence[Path]) -> dict[str, Any]:

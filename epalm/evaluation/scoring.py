@@ -16,7 +16,7 @@ from epalm.errors import DataError
 from epalm.evaluation.answerer import Answerer
 from epalm.evaluation.perception_gain import PERCEPTION_GAIN, PerceptionGain, measure_perception
 from epalm.metrics import SplitScores, computable, describe_left_out, score_split
-from epalm.metrics.files import format_results
+from epalm.metrics.result_files import format_results
 from epalm.runtime.outputs import write_whole
 from epalm.runtime.processes import all_processes, divide_work
 from epalm.tasks.admission import name_of
@@ -104,7 +104,8 @@ class Evaluation:
 
         Args:
             path: the file.
-            results: the format of an evaluation server, see `epalm.metrics.files`; without, one JSON object a line.
+            results: the format of an evaluation server, see `epalm.metrics.result_files`; without, one JSON object a
+                line.
 
         Raises:
             ConfigError: the file cannot be written, or there is no such format.

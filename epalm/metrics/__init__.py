@@ -5,12 +5,12 @@ A new metric is one new file with one `@metric(...)` and one line below.
 
 from epalm.metrics import accuracy, bleu, cider, meteor, rouge, spice
 from epalm.metrics.accuracy import exact_match, vqa_accuracy
-from epalm.metrics.ptb import JAVA_TOKENIZER, choose_tokenizer
+from epalm.metrics.answer_normalisation import normalise_answer
+from epalm.metrics.caption_metrics import CAPTION_METRICS, computable, describe_left_out
+from epalm.metrics.caption_tokens import TOKENIZER, tokenize_caption
 from epalm.metrics.registry import Metric, Reference, get_metric, metric_names
-from epalm.metrics.split import Score, SplitScores, score, score_split
-from epalm.metrics.text import normalise_answer
-from epalm.metrics.tokens import TOKENIZER, tokenize_caption
-from epalm.metrics.usual import CAPTION_METRICS, computable, describe_left_out
+from epalm.metrics.split_scores import Score, SplitScores, score, score_split
+from epalm.metrics.tokenizer_choice import JAVA_TOKENIZER, choose_tokenizer
 
 __all__ = [
     "CAPTION_METRICS",

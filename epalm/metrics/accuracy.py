@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from epalm.errors import DataError
+from epalm.metrics.answer_normalisation import clean_answer, normalise_answer
 from epalm.metrics.registry import FloatArray, Reference, metric
-from epalm.metrics.text import clean_answer, normalise_answer
 
 PEOPLE = 10
 """Human answers to each question of VQA, for which its accuracy was made."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from epalm.metrics.accuracy import FEWEST_ANSWERS, PEOPLE
+from epalm.metrics.answer_normalisation import clean_answer, normalise_answer
 from epalm.metrics.printed_lists import is_printed_list
 from epalm.metrics.registry import Reference, get_metric
 from epalm.metrics.scripts import is_other_than_latin, unspaced_rows
-from epalm.metrics.text import clean_answer, normalise_answer
 
 _TELLING = 0.01
 """Share of rows from which on something is told that a few rows may well have."""

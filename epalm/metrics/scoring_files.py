@@ -9,9 +9,9 @@ from typing import Any
 
 from epalm.errors import ConfigError, DataError
 from epalm.metrics.accuracy import FEWEST_ANSWERS
-from epalm.metrics.files import References, read_predictions, read_references
-from epalm.metrics.split import SplitScores, score_split
-from epalm.metrics.usual import CAPTION_METRICS, computable, describe_left_out
+from epalm.metrics.caption_metrics import CAPTION_METRICS, computable, describe_left_out
+from epalm.metrics.result_files import References, read_predictions, read_references
+from epalm.metrics.split_scores import SplitScores, score_split
 
 _MOST_NAMED = 3
 
@@ -53,7 +53,7 @@ def score_files(
     """Score predictions against references, matched by id.
 
     Args:
-        predictions: see `epalm.metrics.files`.
+        predictions: see `epalm.metrics.result_files`.
         references: the same.
         names: of metrics; without, those that suit the references, but for those that cannot be computed here.
         only_predicted: score only what is predicted, such as the 5,000 pictures of a test split whose references lie

@@ -128,7 +128,7 @@ def _read_card(path: Path, where: str) -> AdapterCard:
     values = json.loads(path.read_text(encoding="utf-8"))
     if "peft_type" in values:
         raise AdapterError(
-            f"{where}: is an adapter of PEFT ({values['peft_type']}) and gives no perception; name another"
+            f"{where}: is a PEFT adapter ({values['peft_type']}), which gives no perception; name one of epalm"
         )
     if values.get("format") != FORMAT:
         raise AdapterError(

@@ -137,7 +137,7 @@ class AugmentedLM(AugmentedGeneration):
             "block adapters are trained below the window, too": self.block_adapters is not None,
             "with the legacy mask the slot sees the padding": self.config.mask == "legacy",
             "the window begins with the first layer": self.window.start == 0,
-            "the layers are shared out among processes (model.shard)": is_sharded(self.language_model),
+            "the layers are sharded over processes (model.shard)": is_sharded(self.language_model),
         }
         for reason, holds in reasons.items():
             if holds:

@@ -24,7 +24,7 @@ from epalm.models.quantised import (
     to_int8,
 )
 from epalm.models.selfcheck import PROVEN, examine
-from epalm.models.sharding import is_sharded, require_shareable, share_out
+from epalm.models.sharding import is_sharded, require_shardable, shard_layers
 from epalm.runtime.devices import usable_device, usable_dtype
 from epalm.runtime.offloading import execution_device, is_dispatched, is_offloaded
 from epalm.settings.nearest import nearest
@@ -72,7 +72,8 @@ class SharedLanguageModel:
         ):
             if not matches:
                 raise ConfigError(
-                    f"language model {self.source}: is shared and stays {actual}, {asked} was asked for; load it anew"
+                    f"language model {self.source}: is shared and stays {actual}, {asked} was asked for; load another "
+                    "copy of it"
                 )
 
 
@@ -98,7 +99,7 @@ def load_language_model(
         shard: share it out among all processes, see `epalm.models.sharding`.
 
     Raises:
-        ConfigError: nothing can be loaded from there, or not quantised or shared out so; or a shared model would have
+        ConfigError: nothing can be loaded from there, or not quantised or sharded so; or a shared model would have
             to change; or there is no such dtype or device.
         UnsupportedModelError: what is there cannot be served.
     """
@@ -113,7 +114,7 @@ def load_language_model(
         return source.model, study(source.model, decoder_layers), source.source
     current = quantization_of(source) if isinstance(source, nn.Module) else quantization
     if shard:
-        require_shareable(current)
+        require_shardable(current)
     if isinstance(source, nn.Module):
         model: Any = source
         name = getattr(getattr(source, "config", None), "_name_or_path", None) or None
@@ -137,14 +138,14 @@ def load_language_model(
     if quantization == "int8":
         to_int8(anatomy.layers)
     let_gradients_through(model)
-    # Those of bitsandbytes cannot be moved; one that is to be shared out stays in main memory until it is.
+    # Those of bitsandbytes cannot be moved; one that is to be sharded stays in main memory until it is.
     if device is not None and quantization_of(model) not in OF_BITSANDBYTES and not shard:
         model = model.to(device)
     model.eval().requires_grad_(False)
     if anatomy.family not in PROVEN:
         examine(model, anatomy)
     if shard and not is_sharded(model):
-        share_out(model, anatomy.layers, torch.device(device or "cpu"))
+        shard_layers(model, anatomy.layers, torch.device(device or "cpu"))
     return model, anatomy, name
 
 
@@ -156,7 +157,7 @@ def load_tokenizer(source: Source | SharedLanguageModel) -> Any:
     """
     if isinstance(source, SharedLanguageModel):
         return source.tokenizer
-    return None if isinstance(source, nn.Module) else LanguageModelFiles.find(source).tokenizer()
+    return None if isinstance(source, nn.Module) else LanguageModelFiles.find(source, weights=False).tokenizer()
 
 
 def load_encoders(

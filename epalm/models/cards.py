@@ -169,7 +169,10 @@ def check_fit(where: str, part: str, saved: Settings, loaded: Settings) -> None:
         return
     name, expected, actual = difference
     if name == "fingerprint":
-        raise AdapterError(f"{where}: trained on a {part} with other weights (the fingerprints differ)")
+        article = "an" if part[0] in "aeiou" else "a"
+        raise AdapterError(
+            f"{where}: trained on {article} {part} with other weights (the fingerprints differ); name that one"
+        )
     raise AdapterError(f"{where}: does not fit the {part}: {name} is {actual}, the adapter was trained on {expected}")
 
 

@@ -124,7 +124,7 @@ def ends_in_its_head(language_model: Any) -> bool:
     single logits are too small for it before the loss is scaled.
     """
     head = language_model.get_output_embeddings()
-    if type(head) is not nn.Linear or type(head.weight.data) is not Tensor:  # quantised, or shared out
+    if type(head) is not nn.Linear or type(head.weight.data) is not Tensor:  # quantised, or sharded
         return False
     if execution_device(head).type == "meta" or head.weight.dtype == torch.float16:
         return False

@@ -116,7 +116,7 @@ def let_gradients_through(language_model: nn.Module) -> None:
             if getattr(getattr(module.weight, "quant_state", None), "packing_format_for_cpu", False):
                 raise ConfigError(
                     "model.quantization: the live language model's 4-bit weights have been packed for inference; "
-                    "load it anew"
+                    "load it again"
                 )
             setattr(module, _PACKS, False)
 

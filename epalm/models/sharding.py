@@ -25,22 +25,22 @@ from epalm.runtime.fingerprint import remember_fingerprint
 from epalm.runtime.processes import processes
 
 
-def require_shareable(quantization: Quantization | None) -> None:
-    """See that a language model so held can be shared out here, before it is loaded.
+def require_shardable(quantization: Quantization | None) -> None:
+    """See that a language model so held can be sharded here, before it is loaded.
 
     Raises:
         ConfigError: it cannot, or there is one process only.
     """
     if quantization in OF_BITSANDBYTES:
-        raise ConfigError(f"model.shard: a language model in {quantization} cannot be shared out; choose int8 or none")
+        raise ConfigError(f"model.shard: a language model in {quantization} cannot be sharded; choose int8 or none")
     if processes().num_processes == 1:
         raise ConfigError(
-            "model.shard: shares the language model out among processes, and there is one; start several with "
+            "model.shard: shards the language model over several processes, and there is one; start several with "
             "accelerate launch or torchrun, or leave it out"
         )
 
 
-def share_out(language_model: PreTrainedModel, layers: Sequence[nn.Module], device: torch.device) -> None:
+def shard_layers(language_model: PreTrainedModel, layers: Sequence[nn.Module], device: torch.device) -> None:
     """Leave this process its share of the layers, on `device`; every process must call this.
 
     Args:
@@ -52,7 +52,7 @@ def share_out(language_model: PreTrainedModel, layers: Sequence[nn.Module], devi
         ConfigError: its files, or whoever made it, quantised it by torchao.
     """
     if any(is_traceable_wrapper_subclass(parameter) for layer in layers for parameter in layer.parameters()):
-        raise ConfigError("model.shard: a language model that torchao quantised cannot be shared out; take another")
+        raise ConfigError("model.shard: a language model that torchao quantised cannot be sharded; take another")
     remember_fingerprint(language_model)
     mesh = init_device_mesh(device.type, (processes().num_processes,))
     in_layers = {parameter for layer in layers for parameter in layer.parameters()}
@@ -65,5 +65,5 @@ def share_out(language_model: PreTrainedModel, layers: Sequence[nn.Module], devi
 
 
 def is_sharded(language_model: nn.Module) -> bool:
-    """Whether a live language model is shared out."""
+    """Whether a live language model is sharded."""
     return isinstance(language_model, FSDPModule)

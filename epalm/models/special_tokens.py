@@ -107,7 +107,7 @@ def _untrained(head: nn.Module, token: int) -> str | None:
     """What shows that a row of the output embedding was never trained; None where nothing does, or cannot be seen."""
     weight: Any = head.weight
     if type(getattr(weight, "data", None)) is not Tensor or weight.is_meta or not weight.is_floating_point():
-        return None  # quantised, shared out, or without values
+        return None  # quantised, sharded, or without values
     row = weight[token].float()
     size = float(row.norm())
     if size == 0:

@@ -4,7 +4,7 @@ By the fingerprint an adapter knows the backbone it was trained on, whatever tha
 store knows the very numbers that made its features. The fingerprint is SHA-256 over every parameter's name, shape and
 the signs of up to 65,536 evenly spaced elements. Signs survive rounding, so the same weights give the same print in
 float32, float16 and bfloat16 and on every device. Quantising may round a small weight to 0, which has no sign: a
-quantised layer keeps what its weight was known by. Of a module that is about to be shared out among processes the print
+quantised layer keeps what its weight was known by. Of a module that is about to be sharded over processes the print
 is remembered, for no process can read it afterwards.
 """
 

@@ -93,7 +93,7 @@ def require_plain_launch() -> None:
         if parse_flag_from_env(flag):
             raise ConfigError(
                 f"{name} is turned on in accelerate's configuration ({flag}), which is not supported; turn it off "
-                "there, and share a language model that does not fit one device out with --model.shard true"
+                "there, and shard a language model that does not fit one device by --model.shard true"
             )
 
 

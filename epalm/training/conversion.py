@@ -71,7 +71,8 @@ def convert_original(
         raise ConfigError("model.encoders: an original checkpoint perceives one thing; name one encoder")
     if recipe.adapter.connector == "per_level" and recipe.adapter.levels != original.settings["levels"]:
         raise ConfigError(
-            f"adapter.levels: {path} has a linear for each of {original.settings['levels']}; leave it out"
+            f"adapter.levels: {path} has a linear layer for each of its {original.settings['levels']} levels; leave "
+            "it out"
         )
     (modality,) = recipe.model.encoders
     model = PerceptualLM.build(

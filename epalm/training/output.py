@@ -66,7 +66,7 @@ def require_writable(output: Path) -> None:
         with tempfile.TemporaryDirectory(dir=output, prefix=UNFINISHED):
             pass
     except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"output: {error.filename} is there and not a directory; give another") from None
+        raise ConfigError(f"output: {error.filename} is not a directory; give another") from None
     except OSError as error:
         raise ConfigError(f"output: {output} cannot be written: {error.strerror}") from None
     finally:

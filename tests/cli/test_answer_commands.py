@@ -74,7 +74,7 @@ def test_wrong_adapters_are_refused(adapter: Path, backbones: Path, refused: Ref
     assert "pictures: adapter_config.json is missing" in refused("ask", "pictures", *ask)
     assert "adapter_config.json is missing" in refused("info", "pictures")
     other = refused("ask", adapter, *ask, "--model.encoders.image", backbones / "other-vit")
-    assert "trained on a image encoder with other weights" in other
+    assert "trained on an image encoder with other weights" in other
     assert "family is llama, the adapter was trained on opt" in refused(
         "ask", adapter, *ask, "--model.language_model", backbones / "llama"
     )

@@ -195,7 +195,7 @@ def test_damage_is_told_and_mended(place: Path, epalm: Command) -> None:
     path.write_bytes(data[:-30] + b"?" + data[-29:])
     done = epalm("features", "verify", "here")
     assert (done.code, f"{name}: damaged; its checksum is another" in done.out) == (2, True)
-    assert "epalm: here: 1 damaged file; what was built is built anew when it is next used" in done.err
+    assert "epalm: here: 1 damaged file; features that were built are built again when next used" in done.err
     assert "perceiving image (4/4)" in epalm(*TRAIN, "out", "--data.store", "here").err
     assert epalm("features", "verify", "here").code == 0
     assert shards("here") == {name: data}
@@ -281,7 +281,7 @@ def test_features_take_the_place_of_an_encoder(place: Path, backbones: Path, epa
     assert done.code == 0, done.err
     assert epalm("caption", "out", "pictures/red.png", "--model.encoders.image", backbones / "vit").code == 0
     other = refused("caption", "out", "pictures/red.png", "--model.encoders.image", backbones / "other-vit")
-    assert "trained on a image encoder with other weights" in other
+    assert "trained on an image encoder with other weights" in other
     tiny.save_pictures(place / "new")
     Image.new("RGB", (8, 8), "pink").save("new/red.png")
     tiny.write_lines(Path("new.jsonl"), [{"image": "new/red.png", "caption": "red"}])
@@ -294,8 +294,8 @@ def test_features_that_do_not_fit(own_features: Path, backbones: Path, epalm: Co
     names = [f"pictures/{name}.png" for name in tiny.COLOURS]
     for name, shape, made_by, message in (
         ("wide", (4, 3, 6), "my eye", "wide: does not fit the image features: width is 6"),
-        ("flat", (4, 5), "my eye", "flat: holds 1 levels, 2 are wanted"),
-        ("others", (4, 3, 5), "his eye", "others: holds features of his eye; those of my eye are wanted"),
+        ("flat", (4, 5), "my eye", "flat: holds 1 levels, 2 are needed"),
+        ("others", (4, 3, 5), "his eye", "others: holds features of his eye; those of my eye are needed"),
         (
             "every",
             (4, 3, 2, 5),

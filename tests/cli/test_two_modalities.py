@@ -157,7 +157,7 @@ def test_adapters_apart_answer_by_the_kind_of_file(
     assert answers == [f"red.mp4: {epalm('caption', 'see', 'red.mp4').out.strip()}",
                     f"low.wav: {epalm('caption', 'hear', 'low.wav').out.strip()}"]  # fmt: skip
     assert "perceives audio, as hear does" in refused("ask", "hear", "low.wav", "?", "--adapter", "hear")
-    assert "perceive apart; give one of them, or train one adapter on both" in refused(
+    assert "perceive separately; give one of them, or train one adapter on both" in refused(
         "ask", "see", "red-low.mkv", "which?", "--audio", "red-low.mkv", "--adapter", "hear"
     )
     assert "a.png: is image by its name; what is perceived is video or audio" in refused(

@@ -2,7 +2,7 @@
 
 import json
 
-from data.published.place import fill
+from data.published.published_layouts import fill
 
 from epalm.data.manifest import read_manifest
 

@@ -5,7 +5,7 @@ import json
 import tarfile
 
 import pytest
-from data.published.place import fill
+from data.published.published_layouts import fill
 
 from epalm.data.manifest import read_manifest
 
@@ -133,7 +133,7 @@ def test_what_cannot_be_imported(tmp_path, refused):
     assert "s.tar: is damaged, or no tar file" in refused("data", "import", tmp_path / "s.tar", "--output", output)
     _shard(tmp_path / "s.tar", {"0.jpg": b"x"})
     bare = refused("data", "import", tmp_path / "s.tar", "--output", tmp_path / "rows")
-    assert "rows has no ending; write" in bare
+    assert "rows has no file extension; write" in bare
     (tmp_path / "rows").mkdir()
     (tmp_path / "s.tar").rename(tmp_path / "rows" / "s.tar")
     assert "media would be put into" in refused("data", "import", tmp_path / "rows", "--output", output)
@@ -142,5 +142,5 @@ def test_what_cannot_be_imported(tmp_path, refused):
         "data", "import", tmp_path / "s.tar", "--output", output
     )
     refusal = refused("data", "import", tmp_path / "s.tar", "--split", "train", "--output", output)
-    assert "--split is of Arrow and Parquet files" in refusal
+    assert "--split is for Arrow and Parquet files" in refusal
     assert not output.exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data.published.place import fill, read
+from data.published.published_layouts import fill, read
 
 from epalm.data.manifest import read_manifest
 from epalm.data.media_finder import MediaFinder

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data.published.place import fill
+from data.published.published_layouts import fill
 
 from epalm.data.manifest import read_manifest
 

@@ -188,7 +188,7 @@ def test_what_is_packed_in_another_way_is_said(tmp_path: Path, refused: Any) -> 
         assert "a.tar.zst is packed in a way that is not read here; unpack it first" in refusal(source)
     pack(shards / "b.tar", [("0.jpg", b"x"), ("0.txt", b"y")])
     pack(shards / "b.tar.gz", [("0.jpg", b"x"), ("0.txt", b"y")])
-    assert "b.tar.gz: has the name of b.tar; give each shard one of its own" in refusal(shards)
+    assert "b.tar.gz: has the same name as b.tar; give each shard its own" in refusal(shards)
     whole = gzip.compress(pack(tmp_path / "c.tar", [("0.jpg", b"x" * 9999), ("0.txt", b"y")]).read_bytes(), 0)
     (tmp_path / "c.tar.gz").write_bytes(whole[:5000])
     assert "c.tar.gz: is damaged at sample 0 (" in refusal(tmp_path / "c.tar.gz")

@@ -298,8 +298,8 @@ BAD_CLIPS = {
     "not a number": (np.full((FRAMES, 8, 8, 3), np.nan), "float64"),
     "grey": (np.zeros((FRAMES, 8, 8), np.uint8), r"uint8 \(4, 8, 8\)"),
     "channels first": (np.zeros((FRAMES, 3, 8, 8), np.uint8), r"\(4, 3, 8, 8\)"),
-    "short": (np.zeros((FRAMES - 1, 8, 8, 3), np.uint8), r"4 frames are wanted, it is \(3, 8, 8, 3\)"),
-    "empty": (np.zeros((FRAMES, 0, 8, 3), np.uint8), r"it is \(4, 0, 8, 3\)"),
+    "short": (np.zeros((FRAMES - 1, 8, 8, 3), np.uint8), r"expected 4 frames, got \(3, 8, 8, 3\)"),
+    "empty": (np.zeros((FRAMES, 0, 8, 3), np.uint8), r"got \(4, 0, 8, 3\)"),
     "a path": ("a.mp4", "but str"),
 }
 

@@ -125,7 +125,7 @@ def test_one_can_be_swapped_without_loading_the_language_model(shelf: Path, rows
     before, swapped = first.answer(pictures), second.answer(pictures)
     assert before != swapped == Answerer.load(shelf / "image-2").answer(pictures)
     assert first.answer(pictures) == before
-    with pytest.raises(ConfigError, match=r"model\.language_model: another model's is shared"):
+    with pytest.raises(ConfigError, match=r"model\.language_model: the one of another model is shared"):
         Answerer.load(shelf / "image", {"model.language_model": "elsewhere"}, language_model=first.model)
 
 
@@ -187,7 +187,7 @@ def test_rows_that_belong_to_nobody_or_to_several(shelf: Path) -> None:
     both = AdapterSet.load([shelf / "image", shelf / "audio"])
     picture, sound = shelf / "pictures" / "red.png", shelf / "200.wav"
     with pytest.raises(
-        DataError, match=r"rows, row 3: brings image and audio, which .*image and .*audio perceive apart"
+        DataError, match=r"rows, row 3: brings image and audio, which .*image and .*audio perceive separately"
     ):
         both.answer([Row({"image": picture, "audio": sound}, "which?", number=3)], where="rows")
     with pytest.raises(DataError, match="brings video, but the model perceives audio, image"):

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from epalm.metrics import JAVA_TOKENIZER
-from epalm.metrics.ptb import choose_tokenizer
+from epalm.metrics.tokenizer_choice import choose_tokenizer
 
 ANSWERS = [
     "yes", "Yes.", "two", "2", "the dog", "dog", "1,000", "red-white", "red white", "dont know", "don't  know", "u.s.",

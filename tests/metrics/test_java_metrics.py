@@ -7,7 +7,7 @@ from metrics.test_caption_tokens import RECORDED
 
 from epalm.errors import ConfigError
 from epalm.metrics import JAVA_TOKENIZER, TOKENIZER, get_metric, java, score, score_split, tokenize_caption
-from epalm.metrics.ptb import choose_tokenizer, tokenize_with_java
+from epalm.metrics.tokenizer_choice import choose_tokenizer, tokenize_with_java
 
 pytestmark = pytest.mark.java
 ODD = ["", "  ", "...", "one\ntwo\u2028three\x85four\rfive", "naïve café, 日本", 'he said "no" -- (twice)', "a ||| b"]

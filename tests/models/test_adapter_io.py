@@ -168,7 +168,7 @@ def cut(path: Path, keep: int) -> None:
             "adapter_model.safetensors is a Git LFS pointer",
         ),
         (lambda d: (d / "adapter_config.json").write_text(POINTER), "adapter_config.json is a Git LFS pointer"),
-        (lambda d: (d / "adapter_config.json").write_text('{"peft_type": "LORA"}'), "is an adapter of PEFT (LORA)"),
+        (lambda d: (d / "adapter_config.json").write_text('{"peft_type": "LORA"}'), "is a PEFT adapter (LORA)"),
         (lambda d: change_tensors(d, lambda t: t.pop("prompt.inner.bias")), "'prompt.inner.bias' is missing"),
         (lambda d: change_tensors(d, lambda t: t.update(extra=torch.ones(1))), "'extra' does not belong"),
         (

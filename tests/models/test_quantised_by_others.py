@@ -120,7 +120,7 @@ def test_weights_that_were_packed_for_inference_are_refused(models: Path) -> Non
         lm(torch.arange(9).view(1, 9))
     if not lm.model.decoder.layers[0].fc1.weight.quant_state.__dict__.get("packing_format_for_cpu"):
         pytest.skip("this processor has no bfloat16 that bitsandbytes packs weights for")
-    with pytest.raises(ConfigError, match="4-bit weights have been packed for inference; load it anew"):
+    with pytest.raises(ConfigError, match="4-bit weights have been packed for inference; load it again"):
         built(lm)
 
 

@@ -13,7 +13,7 @@ import pytest
 import tiny
 import tiny_media
 import tiny_watchers
-from data.published.place import fill
+from data.published.published_layouts import fill
 from PIL import Image
 
 from epalm.data.published import get_dataset

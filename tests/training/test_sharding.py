@@ -153,13 +153,13 @@ def test_each_process_holds_its_half(backbones: Path, tmp_path: Path) -> None:
     (tmp_path / "held.py").write_text(_HELD)
     share, refused = json.loads(launched(2, tmp_path / "held.py", backbones / "opt"))
     assert share == pytest.approx(0.5, abs=0.01)
-    assert refused.startswith("training.cache_lower_layers: the layers are shared out among processes")
+    assert refused.startswith("training.cache_lower_layers: the layers are sharded over processes")
 
 
 def test_one_process_has_nobody_to_share_with(place: Path, refused: Callable[..., str]) -> None:
     options = ("train", "recipe.yaml", "--data.train", "captions.jsonl", "--output", "out", "--model.shard", "true")
-    assert "model.shard: shares the language model out among processes, and there is one" in refused(*options)
-    assert "in 8bit cannot be shared out; choose int8 or none" in refused(*options, "--model.quantization", "8bit")
+    assert "model.shard: shards the language model over several processes, and there is one" in refused(*options)
+    assert "in 8bit cannot be sharded; choose int8 or none" in refused(*options, "--model.quantization", "8bit")
     assert not (place / "out").exists()
 
 

@@ -69,7 +69,7 @@ class Published:
     media_home: str
     """Where the media are to be had."""
     results: str
-    """Format of predictions, as its evaluation server or its evaluator takes them; see `epalm.metrics.files`."""
+    """Format of predictions, as its evaluation server or its evaluator takes them; see `epalm.metrics.result_files`."""
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from epalm.data.published.base import Item, Layout, LeftOut, Published, register
 from epalm.data.published.files import one_line, read_json
 from epalm.data.published.shapes import labelled_item
-from epalm.metrics.files import gqa_groups
+from epalm.metrics.result_files import gqa_groups
 
 
 def _official(split: str, path: Path) -> Iterator[Item]:

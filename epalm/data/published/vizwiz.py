@@ -8,7 +8,7 @@ from pathlib import Path
 from epalm.data.published.base import Item, Layout, LeftOut, Published, register
 from epalm.data.published.files import one_line, read_json
 from epalm.data.published.shapes import answer_groups, people, read_coco_captions
-from epalm.metrics.files import counts_as_caption
+from epalm.metrics.result_files import counts_as_caption
 
 _SPLITS = ("train", "val", "test")
 

@@ -51,7 +51,7 @@ def import_features(
     keys = as_keys(key_of_id(name) for name in contents.ids)
     twice = np.flatnonzero(KeyIndex(keys).find(keys) != np.arange(count))
     if len(twice):
-        raise DataError(f"{source}: the id '{contents.ids[int(twice[0])]}' is there twice")
+        raise DataError(f"{source}: the id '{contents.ids[int(twice[0])]}' occurs twice")
     store = FeatureStore(folder, description) if _is_store(folder) else None
     step = items_per_shard(shape, description.dtype)
 

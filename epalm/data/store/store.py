@@ -51,8 +51,8 @@ class FeatureStore:
         self.description = read_description(folder)
         if description is not None and description.key != self.description.key:
             raise DataError(
-                f"{folder}: holds other features than are wanted ({self.description.difference(description)}); "
-                "name another place for them"
+                f"{folder}: holds other features than those asked for ({self.description.difference(description)}); "
+                "name another directory for them"
             )
         self.damaged: dict[Path, str] = {}
         """Files that are no whole shards, and why; as if they were not there."""

@@ -1,6 +1,6 @@
 """COCO, Flickr, nocaps, TextCaps and VizWiz captions, in their official layouts."""
 
-from data.published.place import fill, read
+from data.published.published_layouts import fill, read
 
 
 def _karpathy(name, split, *captions, **changes):

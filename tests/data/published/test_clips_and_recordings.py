@@ -1,7 +1,7 @@
 """MSR-VTT, MSRVTT-QA, MSVD-QA, VATEX, AudioCaps, Clotho and ClothoAQA: layouts, and media that are gone."""
 
 import pytest
-from data.published.place import fill, read
+from data.published.published_layouts import fill, read
 
 from epalm.data.published import get_dataset
 from epalm.errors import DataError

@@ -1,11 +1,11 @@
 """What all readers share: finding files, and what is said where they are not there or not as they should be."""
 
 import pytest
-from data.published.place import fill, read
+from data.published.published_layouts import fill, read
 
 from epalm.data.published import Folder, dataset_names, get_dataset
 from epalm.errors import ConfigError, DataError
-from epalm.metrics.files import RESULT_FORMATS
+from epalm.metrics.result_files import RESULT_FORMATS
 
 CAPTIONS = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": "x"}]}
 

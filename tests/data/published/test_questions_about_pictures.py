@@ -1,7 +1,7 @@
 """VQAv2, OK-VQA, GQA and VizWiz, in their official layouts and in the rows that earlier work made of them."""
 
 import pytest
-from data.published.place import fill, read
+from data.published.published_layouts import fill, read
 
 from epalm.metrics import score
 from epalm.tasks.question_answering import QuestionAnswering

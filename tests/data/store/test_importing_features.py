@@ -160,7 +160,7 @@ def test_more_may_be_brought_and_the_same_again(tmp_path: Path) -> None:
     for source, said in (
         (saved(tmp_path / "c.npz", features[:3] + 1, IDS[:3]), "the id 'a/1.jpg' is in .*store already"),
         (saved(tmp_path / "d.npz", features[:2], ["new", IDS[4]]), "the id 'über.png' is in .*store already"),
-        (saved(tmp_path / "e.npz", np.zeros((1, 5)), ["new"]), r"holds other features than are wanted \(shape"),
+        (saved(tmp_path / "e.npz", np.zeros((1, 5)), ["new"]), r"holds other features than those asked for \(shape"),
     ):
         with pytest.raises(DataError, match=said):
             import_features(source, tmp_path / "store")
@@ -203,7 +203,7 @@ def test_files_that_hold_no_features(tmp_path: Path) -> None:
         (saved(tmp_path / "empty.npz", fine[:0], []).name, r"of shape \(0, 4\)"),
         (saved(tmp_path / "whole.npz", fine.astype(np.int64)).name, "features are of int64"),
         (saved(tmp_path / "short.npz", fine, IDS[:4]).name, "4 ids for 5 features"),
-        (saved(tmp_path / "twice.npz", fine, [*IDS[:4], IDS[1]]).name, "the id 'a/2.jpg' is there twice"),
+        (saved(tmp_path / "twice.npz", fine, [*IDS[:4], IDS[1]]).name, "the id 'a/2.jpg' occurs twice"),
         (saved(tmp_path / "wrong.npz", wrong).name, "the features of 'b/1.jpg' are not all finite numbers"),
         (saved(tmp_path / "huge.npz", huge).name, "the features of 'sound' do not fit float32"),
     ):

@@ -129,7 +129,7 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
     FeatureStore(tmp_path, described(weights="a"))
     assert FeatureStore(tmp_path, described(weights="a")).description.facts == {"weights": "a"}
     for other, said in (
-        (described(weights="b"), r'holds other features than are wanted \(weights "a", not "b"\)'),
+        (described(weights="b"), r'holds other features than those asked for \(weights "a", not "b"\)'),
         (described((3, 3), weights="a"), r"shape \[2, 3\], not \[3, 3\]"),
         (described(dtype="float16", weights="a"), 'dtype "float32", not "float16"'),
         (described(weights="a", device="cuda"), 'device null, not "cuda"'),

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from epalm.errors import ConfigError
+from epalm.metrics.caption_tokens import TOKENIZER, tokenize_caption
 from epalm.metrics.java import run_java, why_not
-from epalm.metrics.tokens import TOKENIZER, tokenize_caption
 
 JAVA_TOKENIZER = "PTBTokenizer (Stanford CoreNLP 3.4.1)"
 TOKENIZERS = ("auto", "java", "python")

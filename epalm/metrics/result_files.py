@@ -138,7 +138,7 @@ def read_references(path: Path) -> References:
     except RepeatedError as error:
         raise DataError(f"{path}: has two references for {error} that differ; keep one, or join their texts") from None
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: is laid out like no file of references that is known ({error!r})") from error
+        raise DataError(f"{path}: is not laid out like any known file of references ({error!r})") from error
     if not found.texts:
         raise DataError(f"{path}: there are no references in it")
     for row, reference in found.texts.items():

@@ -15,8 +15,8 @@ import numpy as np
 
 from epalm.errors import DataError
 from epalm.metrics.notes import notes_on
-from epalm.metrics.ptb import choose_tokenizer
 from epalm.metrics.registry import FloatArray, Metric, Reference, get_metric
+from epalm.metrics.tokenizer_choice import choose_tokenizer
 
 DRAWS = 1000
 """Bootstrap samples behind an interval."""

@@ -6,7 +6,7 @@ import pytest
 
 from epalm.data.manifest import read_manifest
 from epalm.errors import ConfigError, DataError
-from epalm.metrics.files import format_results, read_predictions, read_references
+from epalm.metrics.result_files import format_results, read_predictions, read_references
 from epalm.metrics.scoring_files import score_files
 
 COCO = {
@@ -113,7 +113,7 @@ def test_references_in_every_layout(tmp_path):
 
 @pytest.mark.parametrize("content", [{"annotations": [{"image_id": 1}]}, [[1]], {}, []])
 def test_files_that_are_no_references(tmp_path, content):
-    with pytest.raises(DataError, match=r"r\.json: (is laid out like no file|there are no references)"):
+    with pytest.raises(DataError, match=r"r\.json: (is not laid out like any|there are no references)"):
         read_references(_write(tmp_path / "r.json", content))
 
 
