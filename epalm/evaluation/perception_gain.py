@@ -28,7 +28,7 @@ from epalm.evaluation.answerer import Answerer
 from epalm.evaluation.swapping import swapped
 from epalm.metrics import Score
 from epalm.metrics.registry import FloatArray
-from epalm.metrics.split import with_intervals
+from epalm.metrics.split_scores import with_intervals
 from epalm.models.cross_entropy import cross_entropy
 from epalm.runtime.processes import all_processes, divide_work
 from epalm.tasks.admission import count_embeddings
