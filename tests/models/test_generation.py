@@ -217,12 +217,10 @@ def test_new_tokens_alone_are_streamed(model, way: str) -> None:
         assert streamed.tokens == new[0].tolist()
 
 
-def test_nothing_to_begin_with_is_said() -> None:
+def test_nothing_to_begin_with_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     model = augmented(language_model("qwen3", "eager"))
-    kept = model.language_model.generation_config
-    model.language_model.generation_config = GenerationConfig()
-    try:
-        with pytest.raises(ConfigError, match="no token to begin with"):
-            model.generate(features=features(3))
-    finally:
-        model.language_model.generation_config = kept
+    monkeypatch.setattr(model.language_model, "generation_config", GenerationConfig())
+    assert model.generate(features=features(3), max_new_tokens=2).shape[0] == 3  # its configuration has an end token
+    monkeypatch.setattr(model.language_model.config, "eos_token_id", None)
+    with pytest.raises(ConfigError, match="no token to begin with"):
+        model.generate(features=features(3))
