@@ -37,7 +37,7 @@ def write_dataset(
     Args:
         folder: made where it is not there; files of the same name are replaced.
         number: of things.
-        seed: the same seed gives the same files.
+        seed: the same seed gives the same things; of clips the encoder may write other bytes in another process.
         kind: a key of `WORLDS`, such as `image` or `video+audio`.
         held_out: of combinations that no training set holds, and of nothing else.
         captions: of each thing, where its kind has captions.
