@@ -20,13 +20,19 @@ def warn(message: str) -> None:
 
     if not is_main_process():
         return
-    print(f"epalm: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    _write_line(message)
 
 
 def refuse(message: str, code: int = 2) -> int:
     """One line, and the exit code."""
-    print(f"epalm: {' '.join(message.split())}", file=sys.stderr)
+    _write_line(message)
     return code
+
+
+def _write_line(message: str) -> None:
+    """The message as one line of standard error, written at once: lines of other processes cannot come in between."""
+    sys.stderr.write(f"epalm: {' '.join(message.split())}\n")
+    sys.stderr.flush()
 
 
 def usage(error: Any) -> str:

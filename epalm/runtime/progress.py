@@ -62,4 +62,5 @@ class _Lines:
         if first < done < total:
             seconds = (time.monotonic() - began) / (done - first) * (total - done)
             remaining = f", {timedelta(seconds=round(seconds))} left"
-        print(f"{what} ({done}/{total}{remaining})", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{what} ({done}/{total}{remaining})\n")  # at once, for lines of several processes
+        sys.stderr.flush()

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from epalm.cli.errors import refuse, warn
+from epalm.runtime.progress import show_progress
+
 Command = Callable[..., Any]
 Refused = Callable[..., str]
 
@@ -115,6 +118,17 @@ def test_a_wrong_command_line_is_refused_in_one_line(
 def test_an_option_without_its_value(refused: Refused) -> None:
     assert "'--json' requires an argument" in refused("train", "recipe.yaml", "--json")
     assert "no such option --jsn; did you mean '--json'?" in refused("train", "recipe.yaml", "--jsn=1")
+
+
+def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes write to one unbuffered stream: text and line feed apart would run their lines together."""
+    written: list[str] = []
+    monkeypatch.setattr(sys.stderr, "write", written.append)
+    warn("one")
+    assert refuse("two\nlines") == 2
+    with show_progress() as report:
+        report("perceiving", 4, 4)
+    assert written == ["epalm: one\n", "epalm: two lines\n", "perceiving (4/4)\n"]
 
 
 def test_a_bug_of_ours_leaves_with_1_and_a_traceback(

@@ -102,7 +102,7 @@ def test_processes_agree(recipe: Callable[..., Recipe], place: Path) -> None:
         (place / f"{name}.yaml").write_text(yaml.safe_dump(values))
     (place / "both.py").write_text(_BOTH)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "both.py"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.splitlines().count(BEYOND) == 2
