@@ -48,8 +48,8 @@ class PerceivedFiles:
         keep: keep the features of every view in main memory, as precise as the encoder gives them, where `kept` names
             no better place.
         views: the views that training has of files; unset: the one of evaluation alone.
-        skip_bad: note which files cannot be read when training perceives them, and go on without. Evaluation never
-            does.
+        skip_bad: note which files of training cannot be read when they are perceived, and go on without. Evaluation
+            never does.
         kept: modality -> where its features are kept, such as a store on disk. Without an encoder those that are there
             already are all there are.
         every_token: features are (B, K, S, E), to be stored alone.
@@ -99,6 +99,7 @@ class PerceivedFiles:
         on_progress: OnProgress | None = None,
         *,
         training: bool = False,
+        held_out: bool = False,
         alone: bool = False,
     ) -> None:
         """Perceive every distinct file of `rows` that is not kept yet, once a view.
@@ -110,12 +111,14 @@ class PerceivedFiles:
             rows: whose files.
             on_progress: told of every batch.
             training: perceive the views that training has, not the one of evaluation.
+            held_out: these are files of training that are set aside: the view of evaluation, and files may be skipped.
             alone: this process's rows are its own; nobody else perceives for it.
 
         Raises:
             MediaError: a file cannot be read, and must not be skipped.
         """
-        self._perceive(rows, on_progress, training, ALONE if alone else all_processes())
+        processes = ALONE if alone else all_processes()
+        self._perceive(rows, on_progress, training, processes, skip=self.skip_bad and (training or held_out))
 
     def of(self, rows: Sequence[Media], *, step: int | None = None) -> dict[str, Tensor]:
         """Features (B, K, E) of every modality that all of the rows bring and that is perceived.
@@ -142,7 +145,7 @@ class PerceivedFiles:
         """Features (B, K, E) of views, perceived now if they were not before."""
         kept = self.kept.get(modality)
         if kept is not None and kept.lacks(file_views):
-            self._perceive(rows, None, training, ALONE)
+            self._perceive(rows, None, training, ALONE, skip=self.skip_bad and training)
         for path, _ in file_views if self.bad else ():
             if (modality, path) in self.bad:
                 raise self.bad[modality, path]
@@ -156,9 +159,14 @@ class PerceivedFiles:
         return torch.stack([read[view] for view in file_views])
 
     def _perceive(
-        self, rows: Sequence[Media], on_progress: OnProgress | None, training: bool, processes: Processes
+        self,
+        rows: Sequence[Media],
+        on_progress: OnProgress | None,
+        training: bool,
+        processes: Processes,
+        *,
+        skip: bool,
     ) -> None:
-        skip = training and self.skip_bad
         for modality in self.modalities:
             kept = self.kept.get(modality)
             if kept is None and not skip:

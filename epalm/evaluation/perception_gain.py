@@ -3,42 +3,37 @@
 An adapter that has learned how answers read, and nothing of what it perceives, says as likely a word to another
 picture as to the right one. The loss tells the two apart long before generated answers do.
 
-A row's loss is the sum over its answer's tokens and the end token, in nats. It does not depend on the batch, beyond
-rounding; losses are summed exactly over rows, whoever computed them.
+Losses are summed exactly over rows, whoever computed them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from epalm.data.collate import IGNORED, Encoded, collate
-from epalm.data.file_features import Media, OnProgress, PerceivedFiles
+from epalm.data.file_features import OnProgress
 from epalm.data.rows import Row
-from epalm.errors import DataError
 from epalm.evaluation.answerer import Answerer
-from epalm.evaluation.swapping import swapped
+from epalm.evaluation.row_losses import InputOf, MeasuredRows, losses_of, rows_to_measure, with_partners
 from epalm.metrics import Score
 from epalm.metrics.registry import FloatArray
 from epalm.metrics.split_scores import with_intervals
-from epalm.models.cross_entropy import cross_entropy
-from epalm.runtime.processes import all_processes, divide_work
-from epalm.tasks.admission import count_embeddings
 
 PERCEPTION_GAIN = "perception_gain"
 """What it is called among scores."""
-MOST_ROWS = 500
-"""So many rows are measured; of more, one in each of as many equal stretches."""
+LOSS = "loss"
+"""What the loss with the right input is called among what can choose an adapter."""
+_ENOUGH = 6
+"""Rows from which on a bootstrap interval is about as wide as it should be."""
+_T_97_5 = (12.706, 4.303, 3.182, 2.776)
+"""Student's t at 97.5 %, of 2 to 5 rows."""
+_NO_ROOM = "no row has an answer that the language model has room for"
 _LEAST = 0.005  # nats a token: what is printed as 0.00 is no gain
-_SEED = 0
 _REMEDY = "try more steps, a higher training.learning_rate or another encoder, and see that rows name their own files"
 
 
@@ -53,7 +48,7 @@ class PerceptionGain:
     none: float
     """Without any."""
     gain: Score
-    """`shuffled - right`, with its bootstrap 95 % interval, paired over rows."""
+    """`shuffled - right`, with its 95 % interval, paired over rows: by bootstrap, of fewer than six by Student's t."""
     rows: int
     """How many were measured."""
     of_rows: int
@@ -85,24 +80,14 @@ class PerceptionGain:
         losses = f"{self.right:.3f} with the right input, {self.shuffled:.3f} with another's, {self.none:.3f} with none"
         value, low, high = (round(number, 2) + 0.0 for number in dataclasses.astuple(self.gain))  # no -0.00
         gain = f"{value:+.2f} nats a token [{low:.2f}, {high:.2f}]"
-        remedy = _REMEDY if self.has_connector else "it has no connector to perceive by (adapter.preset)"
-        verdict = f"perceives: {gain}" if self.perceives else f"does not perceive: {gain}; {remedy}"
+        if self.perceives:
+            verdict = f"perceives: {gain}"
+        elif self.rows < _ENOUGH and self.gain.value >= _LEAST:
+            verdict = f"may perceive: {gain}; {self.rows} rows are too few to tell, give more"
+        else:
+            remedy = _REMEDY if self.has_connector else "it has no connector to perceive by (adapter.preset)"
+            verdict = f"does not perceive: {gain}; {remedy}"
         return f"perception ({count}): loss a token {losses}\n{verdict}"
-
-
-@dataclass(frozen=True)
-class _Item:
-    """A row that can be measured."""
-
-    encoded: Encoded
-    media: Media
-    """Its own files."""
-    swapped: Media
-    """Those of the row that lends it its input."""
-
-
-_Pass = tuple[str, Sequence[int]]
-"""One pass of the language model: `right`, `shuffled` or `none`, and the numbers of the items."""
 
 
 def measure_perception(
@@ -121,32 +106,58 @@ def measure_perception(
     Raises:
         MediaError: a file cannot be read.
     """
-    items, of_rows = _items(answerer, rows)
-    if why := _obstacle(items, of_rows):
+    measured = _measurable(answerer, rows)
+    items = measured.items
+    if why := _obstacle(measured):
         return why
-    conditions = ("right", "shuffled", "none") if answerer.modalities else ("right",)
-    passes = [(condition, batch) for batch in _batches(answerer, items) for condition in conditions]
-    spare = -len(passes) % all_processes().count if answerer.answers_together else 0
-    # A language model that is shared out must be called by all processes equally often.
-    measured = divide_work(passes + passes[:1] * spare, lambda own: _Losses(answerer, items).of(own, on_progress))
-    losses = {condition: [math.nan] * len(items) for condition in ("right", "shuffled", "none")}
-    for (condition, batch), found in zip(passes, measured, strict=False):
-        for number, loss in zip(batch, found, strict=True):
-            for name in (condition,) if answerer.modalities else losses:  # blind, it says the same to everything
-                losses[name][number] = loss
-    tokens = [len(item.encoded.target_ids) for item in items]
-    numbers = np.array([*losses.values(), tokens], dtype=np.float64).T  # (N, 4)
+    # Blind, it says the same to everything.
+    inputs: tuple[InputOf, ...] = ("right", "shuffled", "none") if answerer.modalities else ("right",)
+    losses = losses_of(answerer, items, inputs, on_progress)
+    tokens = [item.tokens for item in items]
+    numbers = np.array([*losses, *losses * (3 - len(losses)), tokens], dtype=np.float64).T  # (N, 4)
     if not np.isfinite(numbers).all():
         return "a loss is not a finite number"
     right, shuffled, none, gain = with_intervals(numbers, _per_token)
+    if len(items) < _ENOUGH:
+        gain = _by_students_t(gain.value, numbers)
     return PerceptionGain(
-        right.value, shuffled.value, none.value, gain, len(items), of_rows, sum(tokens), bool(answerer.modalities)
+        right.value,
+        shuffled.value,
+        none.value,
+        gain,
+        len(items),
+        measured.of_rows,
+        sum(tokens),
+        bool(answerer.modalities),
     )
+
+
+def measure_loss(answerer: Answerer, rows: Sequence[Row], on_progress: OnProgress | None = None) -> float | str:
+    """The loss a token, in nats, of right answers with the right input, or why it cannot be told.
+
+    Arguments and errors as in `measure_perception`. No row need be lent another's input.
+    """
+    items = rows_to_measure(answerer, rows).items
+    if not items:
+        return _NO_ROOM
+    (losses,) = losses_of(answerer, items, ["right"], on_progress)
+    loss = math.fsum(losses) / sum(item.tokens for item in items)
+    return loss if math.isfinite(loss) else "a loss is not a finite number"
+
+
+def why_no_loss(answerer: Answerer, rows: Sequence[Row]) -> str | None:
+    """Why `measure_loss` cannot tell anything of `rows`; None where it can."""
+    return None if rows_to_measure(answerer, rows).items else _NO_ROOM
 
 
 def why_not_measured(answerer: Answerer, rows: Sequence[Row]) -> str | None:
     """Why `measure_perception` cannot tell anything of `rows`, or nothing but 0; None where it can."""
-    return _obstacle(*_items(answerer, rows)) or (None if answerer.modalities else "the adapter has no connector")
+    return _obstacle(_measurable(answerer, rows)) or (None if answerer.modalities else "the adapter has no connector")
+
+
+def _measurable(answerer: Answerer, rows: Sequence[Row]) -> MeasuredRows:
+    measured = rows_to_measure(answerer, rows)
+    return with_partners(measured) if answerer.modalities else measured
 
 
 def _per_token(sums: FloatArray) -> FloatArray:
@@ -155,102 +166,25 @@ def _per_token(sums: FloatArray) -> FloatArray:
     return np.concatenate([losses, losses[..., 1:2] - losses[..., :1]], axis=-1)
 
 
-def _items(answerer: Answerer, rows: Sequence[Row]) -> tuple[list[_Item], int]:
-    """The rows to measure, and out of how many."""
-    answered = [row for row in rows if row.targets and not row.counts_as_wrong]
-    chosen = [(row, encoded) for row in _spread(answered) if (encoded := _encoded(answerer, row)) is not None]
-    media = answerer.perceived_media([row for row, _ in chosen])
-    partners: Sequence[int | None] = range(len(chosen))
-    if answerer.modalities:
-        partners = swapped(media, [tuple(encoded.target_ids) for _, encoded in chosen])
-    items = [
-        _Item(encoded, files, media[partner])
-        for (_, encoded), files, partner in zip(chosen, media, partners, strict=True)
-        if partner is not None
-    ]
-    return items, len(answered)
+def _by_students_t(gain: float, numbers: FloatArray) -> Score:
+    """The gain of fewer rows than are enough, `(N, 4)`, with an interval as wide as so few leave it.
+
+    Samples of so few rows drawn from themselves, as the bootstrap draws them, differ less than the rows do. The
+    gain is a ratio of sums over rows; its error is that of the rows' differences beyond their share of it.
+    """
+    right, shuffled, _, tokens = numbers.T
+    count = len(numbers)
+    if count == 1:  # alone, a row is measured only of an adapter that does not perceive: the gain is surely 0
+        return Score(gain, gain, gain)
+    beyond = shuffled - right - gain * tokens  # (N,), of sum 0
+    error = math.sqrt(count / (count - 1) * float(beyond @ beyond)) / float(tokens.sum())
+    reach = _T_97_5[count - 2] * error
+    return Score(gain, gain - reach, gain + reach)
 
 
-def _obstacle(items: Sequence[_Item], of_rows: int) -> str | None:
-    if items:
+def _obstacle(measured: MeasuredRows) -> str | None:
+    if measured.items:
         return None
-    if not of_rows:
+    if not measured.of_rows:
         return "no row has an answer"
     return "no row can be given another row's input: there is one input alone, or answers are too long"
-
-
-def _spread(rows: Sequence[Row]) -> list[Row]:
-    """All rows, or one of each stretch, drawn: what comes every so many rows is neither met always nor never."""
-    if len(rows) <= MOST_ROWS:
-        return list(rows)
-    rng = random.Random(_SEED)
-    ends = [len(rows) * stretch // MOST_ROWS for stretch in range(MOST_ROWS + 1)]
-    return [rows[rng.randrange(first, last)] for first, last in itertools.pairwise(ends)]
-
-
-def _encoded(answerer: Answerer, row: Row) -> Encoded | None:
-    """A row with its heaviest target, as in training; None where the language model cannot take it."""
-    weights: Sequence[float] = row.weights or [row.targets.count(target) for target in row.targets]
-    heaviest = row.targets[max(range(len(weights)), key=weights.__getitem__)]
-    try:
-        encoded = answerer.tasks.encode(
-            dataclasses.replace(row, targets=(heaviest,), weights=None), random.Random(_SEED)
-        )
-    except DataError:  # a control token that cannot be written as text
-        return None
-    limit, ids = answerer.model.anatomy.position_limit, [*encoded.prompt_ids, *encoded.target_ids]
-    fits = (limit is None or len(ids) <= limit) and max(ids) < count_embeddings(answerer.model)
-    return encoded if fits else None
-
-
-def _batches(answerer: Answerer, items: Sequence[_Item]) -> Iterator[list[int]]:
-    """Numbers of items that bring the same modalities, of like length; with the legacy mask, of the same."""
-
-    def length(number: int) -> int:
-        return sum(map(len, items[number].encoded))
-
-    groups: dict[Any, list[int]] = {}
-    for number in sorted(range(len(items)), key=length):
-        unpadded = length(number) if answerer.model.config.mask == "legacy" else 0  # its slot sees padding
-        groups.setdefault((frozenset(items[number].media), unpadded), []).append(number)
-    size = answerer.generation.batch_size
-    for group in groups.values():
-        yield from (group[first : first + size] for first in range(0, len(group), size))
-
-
-class _Losses:
-    """Computes the losses of items, in this process."""
-
-    def __init__(self, answerer: Answerer, items: Sequence[_Item]) -> None:
-        self.answerer, self.items = answerer, items
-        self.perceived: PerceivedFiles = answerer.feature_source()
-
-    def of(self, passes: Sequence[_Pass], on_progress: OnProgress | None) -> list[list[float]]:
-        """The losses of the items of each pass."""
-        media = [files for condition, numbers in passes for files in self._media(condition, numbers)]
-        self.perceived.perceive(media, on_progress, alone=True)
-        losses = []
-        for done, (condition, numbers) in enumerate(passes, start=1):
-            losses.append(self._pass(condition, numbers))
-            if on_progress is not None:
-                on_progress("measuring perception", done, len(passes))
-        return losses
-
-    def _media(self, condition: str, numbers: Sequence[int]) -> list[Media]:
-        if condition == "none":
-            return []
-        return [self.items[i].media if condition == "right" else self.items[i].swapped for i in numbers]
-
-    @torch.no_grad()
-    def _pass(self, condition: str, numbers: Sequence[int]) -> list[float]:
-        encoded = [self.items[i].encoded for i in numbers]
-        batch = collate(encoded, self.answerer.tasks.pad_id)
-        media = self._media(condition, numbers)
-        features = self.perceived.of(media) or None if media else None
-        logits = self.answerer.model(
-            batch.input_ids, batch.attention_mask, batch.labels, features=features
-        ).logits  # (N, V), row by row
-        targets = batch.labels[batch.labels != IGNORED].to(logits.device)  # (N,)
-        counts = [len(row.target_ids) for row in encoded]
-        rows = zip(logits.split(counts), targets.split(counts), strict=True)
-        return torch.stack([cross_entropy(*row) for row in rows]).tolist()

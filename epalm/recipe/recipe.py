@@ -67,6 +67,20 @@ class Recipe(Settings):
         """Modalities that have an encoder or ready features."""
         return (*self.model.encoders, *self.data.features)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether the adapter is scored on the way, and the best one stays."""
+        return self.training.validate_every is not None or self.data.holdout is not None
+
+    @model_validator(mode="after")
+    def _scores_are_taken(self) -> Recipe:
+        if not self.chooses and (self.training.patience is not None or self.training.metric is not None):
+            raise ValueError(
+                "training.patience and training.metric choose among scores taken on the way; set "
+                "training.validate_every or data.holdout, too"
+            )
+        return self
+
     @model_validator(mode="after")
     def _features_or_encoder(self) -> Recipe:
         for name, group in (("model.encoders", self.model.encoders), ("data.features", self.data.features)):

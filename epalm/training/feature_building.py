@@ -17,6 +17,7 @@ from epalm.recipe import Recipe
 from epalm.runtime.processes import own_device, require_own_devices
 from epalm.runtime.torch_defaults import torch_defaults
 from epalm.training.describe import weightless_language_model
+from epalm.training.holdout import set_aside
 from epalm.training.rows import require_rows, training_rows, validation_rows
 from epalm.training.skipping import Skipped, without_bad_media
 from epalm.training.views import training_views
@@ -74,7 +75,7 @@ def build_features(
     if recipe.data.validation is None:
         require_rows(recipe.data)
     training = training_rows(recipe.data, recipe.perceives, require_answers=False)
-    rows = list(training.rows)
+    training, held_out = set_aside(training, recipe)
     to_score = validation_rows(recipe.data, recipe.perceives, require_answers=False).rows
     dtype = recipe.model.dtype()
     model = PerceptualLM.build(
@@ -95,8 +96,10 @@ def build_features(
     )
     started = time.perf_counter()
     perceived.perceive([row.media for row in to_score], on_progress)
-    perceived.perceive([row.media for row in rows], on_progress, training=True)
-    _, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, training.where)
+    perceived.perceive([row.media for row in held_out.rows], on_progress, held_out=True)
+    perceived.perceive([row.media for row in training.rows], on_progress, training=True)
+    most_bad = recipe.data.most_bad_media
+    *_, skipped = without_bad_media(training.rows, perceived, most_bad, training.where, held_out=held_out.rows)
     seconds = time.perf_counter() - started
     stores = [kept.store.folder for kept in perceived.kept.values() if isinstance(kept, CachedFeatures)]
     return BuiltFeatures(tuple(report_on(folder) for folder in stores), skipped, seconds)

@@ -28,7 +28,7 @@ def run_identity(
 ) -> dict[str, Any]:
     """What decides the numbers of a run, by dotted name: a run with other values is another one."""
     groups = recipe.model_dump(mode="json", include={"model", "adapter", "text", "training"})
-    groups["data"] = recipe.data.model_dump(mode="json", include={*VIEW_SETTINGS, "features", "store_dtype"})
+    groups["data"] = recipe.data.model_dump(mode="json", include={*VIEW_SETTINGS, "features", "store_dtype", "holdout"})
     for group, name in _NO_MATTER:
         del groups[group][name]
     dtype = next(model.language_model.parameters()).dtype
@@ -38,7 +38,7 @@ def run_identity(
         name: encoder.fingerprint for name, encoder in card.encoders.items()
     }
     groups["data"]["rows"] = digest_of(rows)
-    if recipe.training.validate_every is not None:  # what is scored decides which adapter stays
+    if recipe.chooses:  # what is scored decides which adapter stays
         groups["data"]["rows to score"] = digest_of(to_score)
         groups["generation"] = recipe.generation.model_dump(mode="json", exclude={"batch_size"})
     return {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}

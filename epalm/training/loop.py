@@ -35,13 +35,15 @@ from epalm.training.divergence import loss_error, require_finite
 from epalm.training.learner import Learner
 from epalm.training.randomness import random_states, restore_random_states
 from epalm.training.schedule import total_steps
-from epalm.training.selection import Selection
+from epalm.training.selection import Selection, lower_is_better
 from epalm.training.stopping import StopRequests, heeding_signals
 from epalm.training.trackers import start_trackers
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 """Whoever asks for the end has an answer in about this time, and a step."""
 _STEPS_BETWEEN_LOOKS = 10
+_SCORES = 10
+"""On the way, where their number is not said."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ def train(
         on_warning: told of damaged checkpoints, and of a run that has changed nothing; unset: Python's `warnings`.
         checkpoints: where the run is saved on the way; it goes on from what lies there. With them Ctrl-C and SIGTERM
             end the run in order.
-        score: how good the model is now, more being better; called every `settings.validate_every` steps, and the best
-            adapter is the one that stays.
+        score: how good the model is now, by `settings.metric`; called every `settings.validate_every` steps (unset: a
+            tenth of them), and the best adapter is the one that stays.
         log_directory: where the trackers of `settings.report_to` write that write files.
         where: the manifest, for messages.
 
@@ -172,7 +174,7 @@ class _Run:
         """When losses were read, and the step after which they are next."""
         self.pending: list[tuple[Tensor, float]] = []
         """Of the steps that have not been read yet: this process's share of the loss, and the rate."""
-        self.selection = Selection(settings.patience)
+        self.selection = Selection(settings.patience, lower_is_better(settings.metric))
 
     def run(
         self,
@@ -220,7 +222,7 @@ class _Run:
         self.learner.restore(saved.tensors["optimizer"], saved.state["learner"])
         best = saved.tensors.get("best")
         best_tensors = None if best is None else {name: tensor.to(self.model.device) for name, tensor in best.items()}
-        self.selection = Selection.of_dict(self.settings.patience, saved.state["selection"], best_tensors)
+        self.selection.restore(saved.state["selection"], best_tensors)
         self.step, self.losses = saved.step, list(saved.state["losses"])
         for step, numbers in zip(range(self.step), self.batches.after(0), strict=False):
             if not self.learner.replay(step, [self.rows[number] for number in numbers]):
@@ -269,7 +271,7 @@ class _Run:
 
     def _is_scored(self) -> bool:
         """Whether the adapter is scored after this step, in a run that scores at all."""
-        every = self.settings.validate_every or self.steps
+        every = self.settings.validate_every or -(-self.steps // _SCORES)
         return self.step > 0 and (self.step == self.steps or self.step % every == 0)
 
     def _select(self, score: Callable[[], float]) -> None:

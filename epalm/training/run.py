@@ -36,12 +36,14 @@ from epalm.tasks import Tasks
 from epalm.tasks.admission import count_embeddings
 from epalm.training.checkpoints import Checkpoints
 from epalm.training.checks import check_rows, check_settings
+from epalm.training.holdout import set_aside, with_metric
 from epalm.training.identity import as_begun, digest_of, former_values, run_identity
 from epalm.training.loop import TrainingLog, train
 from epalm.training.output import CHECKPOINTS, LOGS, named_output, require_resumable, require_writable
 from epalm.training.published import comparison_line
 from epalm.training.rows import require_learned, require_rows, training_rows, validation_rows
 from epalm.training.scores import require_metric, score_on_the_way
+from epalm.training.selection import Choice
 from epalm.training.skipping import Skipped, without_bad_media
 from epalm.training.trackers import require_trackers
 from epalm.training.views import training_views
@@ -57,7 +59,9 @@ class RunResult:
     skipped: Skipped
     """Rows left out because of files that cannot be read."""
     evaluation: Evaluation | None
-    """Scores on the rows held out, where there are some."""
+    """Scores on the validation rows, where there are some."""
+    choice: Choice | None = None
+    """Which adapter was kept, where the best one was chosen."""
     notes: tuple[str, ...] = ()
     """What was found of published data."""
     published: PublishedScores = field(default_factory=PublishedScores)
@@ -75,6 +79,7 @@ class RunResult:
             "trained_parameters": self.summary.trained,
             "trained_share": self.summary.share,
             **({} if self.log.changed else {"unchanged": True}),
+            **({"choice": {**self.choice.as_dict(), "scores": self.log.scores}} if self.choice else {}),
             **({"skipped": self.skipped.as_dict()} if self.skipped.rows else {}),
             **({"data": list(self.notes)} if self.notes else {}),
             **({"validation": self.evaluation.as_dict()} if self.evaluation else {}),
@@ -87,6 +92,7 @@ class RunResult:
         lines = [
             str(self.summary),
             f"{len(losses)} steps in {self.log.seconds:.0f} s; loss {losses[0]:.3f} -> {losses[-1]:.3f}",
+            *([self.choice.as_text()] if self.choice else []),
             *([self.skipped.as_text()] if self.skipped.rows else []),
             *self.notes,
             *([self.evaluation.as_text()] if self.evaluation else []),
@@ -106,6 +112,8 @@ def run_recipe(
     java: bool = True,
 ) -> RunResult:
     """Train the recipe's adapter, write it to `recipe.output`, and score it on `data.validation`.
+
+    With `data.holdout` it is chosen by files of the training data that nothing is learned from.
 
     All data are checked before anything is trained. Before training has ended nothing is written but checkpoints, in
     `output/checkpoints`, which are taken away when the adapter is there. Predictions and scores are written beside it.
@@ -144,29 +152,40 @@ def run_recipe(
     skip_bad = recipe.data.on_bad_media == "skip"
     perceives = recipe.perceives if recipe.adapter.connector != "none" else ()
     training, validation = training_rows(recipe.data, perceives), validation_rows(recipe.data, perceives)
-    rows, to_score = list(training.rows), list(validation.rows)
-    if recipe.training.validate_every is not None and not to_score:
-        raise ConfigError("training.validate_every: there are no rows to score; give --data.validation ROWS.jsonl")
+    all_rows, to_score = training.rows, list(validation.rows)
+    training, held_out = set_aside(training, recipe)
+    recipe = with_metric(recipe)
+    rows, choosing = list(training.rows), validation if recipe.data.holdout is None else held_out
+    if recipe.chooses and not choosing.rows:
+        raise ConfigError(
+            "training.validate_every: there are no rows to score; give "
+            "--data.validation ROWS.jsonl, or --data.holdout 0.1"
+        )
     model = load_model(recipe, on_warning)
     check_settings(model, recipe.training)
     if not recipe.training.start_from:
         require_learned(perceives, training)
-    identity = run_identity(recipe, model, rows, to_score)
+    identity = run_identity(recipe, model, rows, choosing.rows)
     checkpoints = replace(checkpoints, identity=identity)
     checkpoints.newest()  # of another run it is refused now, and not when everything has been perceived
     views = training_views(recipe)
     perceived = perceived_files(model, recipe.data, views=views, skip_bad=skip_bad, place=default_place())
     answerer = Answerer(model, recipe.text, recipe.generation, perceived, recipe.data)
-    check_rows(answerer.tasks.expand(rows), answerer.tasks, model, training.where)
+    check_rows(answerer.tasks.expand(all_rows), answerer.tasks, model, training.where)
     answerer.check(to_score, validation.where)
-    if recipe.training.validate_every is not None:
-        require_metric(recipe.training.metric, answerer, validation)
+    if recipe.chooses:
+        require_metric(recipe.training.metric, answerer, choosing)
     perceived.perceive([row.media for row in to_score], on_progress)
+    perceived.perceive([row.media for row in held_out.rows], on_progress, held_out=True)
     perceived.perceive([row.media for row in rows], on_progress, training=True)
-    rows, skipped = without_bad_media(rows, perceived, recipe.data.most_bad_media, training.where)
-    left_out = f"{skipped.rows} ({digest_of(rows)[:8]})"  # a mended file would give every batch other rows
+    most_bad = recipe.data.most_bad_media
+    rows, held, skipped = without_bad_media(rows, perceived, most_bad, training.where, held_out=held_out.rows)
+    if len(held) < len(held_out.rows):
+        choosing = replace(held_out, rows=tuple(held))
+        require_metric(recipe.training.metric, answerer, choosing)
+    left_out = f"{skipped.rows} ({digest_of([*rows, *held])[:8]})"  # a mended file would give every batch other rows
     checkpoints = replace(checkpoints, identity={**identity, "data.rows left out": left_out})
-    score = partial(score_on_the_way, answerer, validation, recipe.training.metric, on_progress)
+    score = partial(score_on_the_way, answerer, choosing, recipe.training.metric, on_progress)
     log = train_on(
         model,
         rows,
@@ -174,13 +193,14 @@ def run_recipe(
         perceived,
         on_progress,
         checkpoints=checkpoints,
-        score=score if recipe.training.validate_every else None,
+        score=score if recipe.chooses else None,
         on_warning=on_warning,
         log_directory=output / LOGS,
         where=training.where,
     )
+    choice = Choice.of(log.scores, log.chosen_step, recipe, choosing.rows)
     if is_main_process():
-        model.save_pretrained(output, _metadata(recipe, rows))
+        model.save_pretrained(output, _metadata(recipe, rows, choice))
         remove_evaluation(output)  # of an earlier adapter
         checkpoints.clear()
     wait_for_everyone()
@@ -190,7 +210,7 @@ def run_recipe(
         if is_main_process():
             write_evaluation(output, evaluation, answerer, str(output), validation.where, validation.files)
     notes = training.notes + validation.notes
-    return RunResult(output, log, model.summary(), skipped, evaluation, notes, recipe.published)
+    return RunResult(output, log, model.summary(), skipped, evaluation, choice, notes, recipe.published)
 
 
 @torch_defaults()
@@ -274,7 +294,7 @@ class TrainingProgress:
         self.on_progress(f"training: loss {self.smoothed:.3f}, {rate:.0f} rows/s", step, steps)
 
 
-def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
+def _metadata(recipe: Recipe, rows: Sequence[Row], choice: Choice | None) -> dict[str, Any]:
     """What the adapter keeps of its recipe: what it takes to answer as it was trained, and how it was trained."""
     settings = recipe.model_dump(mode="json", include={*SAVED_GROUPS, "training"})
     # The card describes the backbones; devices and processes are anybody's own.
@@ -290,4 +310,5 @@ def _metadata(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
     ):
         del settings["model"][name]
     del settings["generation"]["answers"], settings["generation"]["rank_top_k"]  # a file on this machine
-    return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows)}
+    chosen = {"choice": choice.as_dict()} if choice else {}
+    return {**settings, "tasks": sorted({row.task for row in rows}), "rows": len(rows), **chosen}

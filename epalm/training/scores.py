@@ -5,7 +5,7 @@ from __future__ import annotations
 from epalm.data.file_features import OnProgress
 from epalm.errors import ConfigError, DataError
 from epalm.evaluation import Answerer, measure_perception, score_rows
-from epalm.evaluation.perception_gain import PERCEPTION_GAIN, why_not_measured
+from epalm.evaluation.perception_gain import LOSS, PERCEPTION_GAIN, measure_loss, why_no_loss, why_not_measured
 from epalm.metrics import get_metric
 from epalm.training.rows import RowSource
 
@@ -20,14 +20,14 @@ def require_metric(metric: str | None, answerer: Answerer, validation: RowSource
     by_task = {task: [row for row in with_answers if row.task == task] for task in {row.task for row in with_answers}}
     metrics = {name for task, rows in by_task.items() for name in answerer.tasks[task].metrics_for(rows)}
     if not metrics:
-        raise ConfigError(f"training.validate_every: no row of {validation.where} has an answer to score by")
-    if metric == PERCEPTION_GAIN:
-        why = why_not_measured(answerer, validation.rows)
-        if why is not None:
+        raise ConfigError(f"training.metric: no row of {validation.where} has an answer to score by")
+    if metric in (LOSS, PERCEPTION_GAIN):
+        why_not = why_no_loss if metric == LOSS else why_not_measured
+        if (why := why_not(answerer, validation.rows)) is not None:
             raise ConfigError(f"training.metric: {metric} cannot be measured on {validation.where}: {why}")
         return
     if metric is not None and metric not in metrics:
-        names = ", ".join(sorted({*metrics, PERCEPTION_GAIN}))
+        names = ", ".join(sorted({*metrics, LOSS, PERCEPTION_GAIN}))
         raise ConfigError(f"training.metric: '{metric}' is not among the scores of {validation.where}: {names}")
     if metric is not None and (why := get_metric(metric).why_not()) is not None:
         raise ConfigError(f"training.metric: {metric} cannot be computed here: {why}")
@@ -36,18 +36,20 @@ def require_metric(metric: str | None, answerer: Answerer, validation: RowSource
 def score_on_the_way(
     answerer: Answerer, validation: RowSource, metric: str | None, on_progress: OnProgress | None
 ) -> float:
-    """How good the adapter is now on the rows held out: by the metric that was asked for, else by each task's first.
+    """The adapter's score now on the rows held out: by the metric that was asked for, else by each task's first.
 
-    Java is started only where the metric takes it, and nothing is generated for what is measured without.
+    Of `loss` less is better, of all else more. Java is started only where the metric takes it, and nothing is generated
+    for what is measured without.
 
     Raises:
         DataError: a loss is not a finite number.
     """
-    if metric == PERCEPTION_GAIN:
-        measured = measure_perception(answerer, validation.rows, on_progress)
+    if metric in (LOSS, PERCEPTION_GAIN):
+        measure = measure_loss if metric == LOSS else measure_perception
+        measured = measure(answerer, validation.rows, on_progress)
         if isinstance(measured, str):
             raise DataError(f"training.metric: {metric} cannot be measured on {validation.where}: {measured}")
-        return measured.gain.value
+        return measured if isinstance(measured, float) else measured.gain.value
     java = metric is not None and bool(get_metric(metric).jars)
     evaluation = score_rows(answerer, validation.rows, on_progress, validation.where, java=java, perception=False)
     chosen = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,25 +35,39 @@ class Skipped:
 
 
 def without_bad_media(
-    rows: Sequence[Row], perceived: PerceivedFiles, max_share: float, where: str = ""
-) -> tuple[list[Row], Skipped]:
-    """The rows whose files could be read, and what is left out.
+    rows: Sequence[Row],
+    perceived: PerceivedFiles,
+    max_share: float,
+    where: str = "",
+    *,
+    held_out: Sequence[Row] = (),
+) -> tuple[list[Row], list[Row], Skipped]:
+    """The rows whose files could be read, those held out whose files could, and what is left out of both.
 
     Args:
         rows: perceived for training already.
         perceived: knows which files cannot be read.
         max_share: the largest share of their files that may be.
         where: the manifest, for messages.
+        held_out: rows that are set aside from training.
 
     Raises:
-        MediaError: there are more; the first few are named.
+        MediaError: there are more, or no row is left; the first few are named.
     """
-    good = [row for row in rows if not _bad(row, perceived)]
-    files = {path: _reason(path, error) for row in rows for path, error in _bad(row, perceived)}
-    media_files = {path for row in rows for modality, path in row.media.items() if modality in perceived.modalities}
-    if len(files) > max_share * len(media_files) or (files and not good):
-        raise MediaError(_too_many(files, media_files, max_share, where))
-    return good, Skipped(len(rows) - len(good), files)
+    good, held = ([row for row in side if not _bad(row, perceived)] for side in (rows, held_out))
+    both = [*rows, *held_out]
+    files = {path: _reason(path, error) for row in both for path, error in _bad(row, perceived)}
+    media_files = {path for row in both for modality, path in row.media.items() if modality in perceived.modalities}
+    problem = None
+    if len(files) > max_share * len(media_files):
+        problem = f"more than the {100 * max_share:g} % that data.most_bad_media allows"
+    elif files and not good:
+        problem = "and no row is left"
+    elif held_out and not held:
+        problem = "and of the rows held out (data.holdout) none is left"
+    if problem is not None:
+        raise MediaError(_too_many(files, len(media_files), problem, where))
+    return good, held, Skipped(len(both) - len(good) - len(held), files)
 
 
 def _bad(row: Row, perceived: PerceivedFiles) -> list[tuple[Path, MediaError]]:
@@ -64,10 +78,8 @@ def _reason(path: Path, error: MediaError) -> str:
     return str(error).removeprefix(f"{path}: ")
 
 
-def _too_many(files: dict[Path, str], media_files: Collection[Path], max_share: float, where: str) -> str:
+def _too_many(files: dict[Path, str], of_files: int, problem: str, where: str) -> str:
     first = "; ".join(f"{path}: {why}" for path, why in list(files.items())[:_MOST_NAMED])
     rest = f"; and {len(files) - _MOST_NAMED} more" if len(files) > _MOST_NAMED else ""
-    most_allowed = f"more than the {100 * max_share:g} % that data.most_bad_media allows"
-    limit = most_allowed if len(files) > max_share * len(media_files) else "and no row is left"
-    count = f"{len(files)} of {len(media_files)} files cannot be read, {limit}"
+    count = f"{len(files)} of {of_files} files cannot be read, {problem}"
     return f"{where + ': ' if where else ''}{count}: {first}{rest}"

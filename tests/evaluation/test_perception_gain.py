@@ -14,7 +14,7 @@ import torch
 from epalm.data.rows import Row
 from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, PerceptionGain, measure_perception, score_rows
-from epalm.evaluation.perception_gain import MOST_ROWS
+from epalm.evaluation.row_losses import MOST_ROWS
 from epalm.metrics import Score
 from epalm.recipe import build_recipe
 from epalm.training import run_recipe

@@ -260,7 +260,7 @@ def test_trackers_are_told(recipe: MakeRecipe, place: Path) -> None:
 
 def test_metric_and_patience_need_scores(recipe: MakeRecipe) -> None:
     for name in ("metric", "patience"):
-        with pytest.raises(ConfigError, match="set validate_every, too"):
+        with pytest.raises(ConfigError, match=r"set training\.validate_every or data\.holdout, too"):
             recipe(**{f"training__{name}": 1 if name == "patience" else "CIDEr"})
 
 
