@@ -119,7 +119,7 @@ def measure_perception(
         return "a loss is not a finite number"
     right, shuffled, none, gain = with_intervals(numbers, _per_token)
     if len(items) < _ENOUGH:
-        gain = _by_students_t(gain.value, numbers)
+        gain = interval_of_few(gain.value, numbers)
     return PerceptionGain(
         right.value,
         shuffled.value,
@@ -166,7 +166,7 @@ def _per_token(sums: FloatArray) -> FloatArray:
     return np.concatenate([losses, losses[..., 1:2] - losses[..., :1]], axis=-1)
 
 
-def _by_students_t(gain: float, numbers: FloatArray) -> Score:
+def interval_of_few(gain: float, numbers: FloatArray) -> Score:
     """The gain of fewer rows than are enough, `(N, 4)`, with an interval as wide as so few leave it.
 
     Samples of so few rows drawn from themselves, as the bootstrap draws them, differ less than the rows do. The

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -14,6 +15,7 @@ import torch
 from epalm.data.rows import Row
 from epalm.errors import ConfigError
 from epalm.evaluation import Answerer, PerceptionGain, measure_perception, score_rows
+from epalm.evaluation.perception_gain import interval_of_few, measure_loss
 from epalm.evaluation.row_losses import MOST_ROWS
 from epalm.metrics import Score
 from epalm.recipe import build_recipe
@@ -138,8 +140,42 @@ def test_what_is_said_of_it() -> None:
     assert (
         gain.as_text().splitlines()[1].startswith("does not perceive: +0.00 nats a token [0.00, 0.00]; try more steps")
     )
+    few = dataclasses.replace(gain, gain=Score(0.3, -0.2, 0.8), rows=4)
+    assert few.as_text().endswith(
+        "\nmay perceive: +0.30 nats a token [-0.20, 0.80]; 4 rows are too few to tell, give more"
+    )
     gain = dataclasses.replace(gain, gain=Score(-0.004, -0.012, 0.011))
     assert "does not perceive: +0.00 nats a token [-0.01, 0.01]; try" in gain.as_text()
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_the_interval_of_few_rows_holds_the_truth_as_often_as_it_says(rows: int) -> None:
+    generator = np.random.default_rng(0)
+    tries, truth, found = 2000, 0.3, 0
+    for _ in range(tries):
+        tokens = generator.integers(8, 12, rows).astype(float)
+        gains = tokens * generator.normal(truth, 0.5, rows)
+        numbers = np.stack([np.zeros(rows), gains, np.zeros(rows), tokens], axis=1)
+        interval = interval_of_few(float(gains.sum() / tokens.sum()), numbers)
+        assert interval.low <= interval.value <= interval.high
+        found += interval.low <= truth <= interval.high
+    assert 0.94 < found / tries < 0.97
+
+
+def test_few_rows_leave_a_wide_interval(seeing: Answerer, folder: Path) -> None:
+    """Wider than that of the same rows told three times, by more than their number."""
+    few, often = (measured(seeing, rows_of(folder)[:4] * times).gain for times in (1, 3))
+    assert few.high - few.low > 3 * (often.high - often.low)
+    assert few.low + few.high == pytest.approx(2 * few.value)
+
+
+def test_the_loss_alone_is_the_one_with_the_right_input(seeing: Answerer, folder: Path) -> None:
+    assert measure_loss(seeing, rows_of(folder)) == pytest.approx(measured(seeing, rows_of(folder)).right, rel=1e-6)
+    one = measure_loss(seeing, rows_of(folder)[:1])  # nobody need lend it an input
+    assert isinstance(one, float)
+    assert measure_loss(seeing, [dataclasses.replace(rows_of(folder)[0], targets=())]) == (
+        "no row has an answer that the language model has room for"
+    )
 
 
 def test_a_row_counts_by_its_heaviest_answer_and_where_it_has_room(seeing: Answerer, folder: Path) -> None:

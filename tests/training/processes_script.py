@@ -47,6 +47,7 @@ def main() -> None:
         results.append(
             {
                 "losses": result.log.losses,
+                "chosen": result.log.chosen_step,
                 "predictions": predictions,
                 "scores": result.evaluation.scores,
                 "perception": result.evaluation.perception.as_dict()["loss"],

@@ -59,7 +59,14 @@ def change_identity(output: Path, change: Callable[[dict[str, Any]], object]) ->
 def test_a_setting_that_is_not_named_counts_as_its_default(recipe: MakeRecipe, place: Path) -> None:
     whole = run_recipe(recipe("whole"))
     run_until(5, recipe("out"))
-    names = ("training.decay_on", "training.label_smoothing", "adapter.mask", "model.statistics", "data.mask_sounds")
+    names = (
+        "training.decay_on",
+        "training.label_smoothing",
+        "adapter.mask",
+        "model.statistics",
+        "data.mask_sounds",
+        "data.holdout",
+    )
     change_identity(place / "out", lambda identity: [identity.pop(name) for name in names])
     with pytest.raises(ConfigError, match=r"was written with training\.decay_on weights, now it is all; resume with"):
         run_recipe(recipe("out", training__decay_on="all"), resume=True)

@@ -45,6 +45,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, backbones: Path) -> Path:
         values = tiny.recipe_values(backbones, steps=10, **{"batch_size": 3, "epochs": None} | training)
         values["model"]["encoders"]["audio"] = str(folder / "listener")
         values["data"] = {"train": str(folder / "rows.jsonl"), "validation": str(folder / "rows.jsonl")}
+        if name == "parts":
+            values["data"]["holdout"] = 0.3  # both set the same files aside, and choose the same step
         for processes in (1, 2):
             values["output"] = str(folder / f"{name}-{processes}")
             (folder / f"{name}-{processes}.yaml").write_text(yaml.safe_dump(values))
@@ -75,6 +77,7 @@ def test_two_processes_come_to_what_one_does(
     name = request.node.callspec.id
     (alone,), (first, second) = results[1], results[2]
     assert first[run] == second[run]  # both know all losses and all predictions
+    assert first[run]["chosen"] == alone[run]["chosen"]
     assert first[run]["losses"] == pytest.approx(alone[run]["losses"], abs=1e-5)
     one, two = (load_file(runs / f"{name}-{processes}" / WEIGHTS) for processes in (1, 2))
     assert one.keys() == two.keys()
