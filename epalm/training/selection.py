@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from epalm.data.rows import Row
-from epalm.evaluation.perception_gain import LOSS
+from epalm.evaluation.perception_gain import LOSS, PERCEPTION_GAIN
 from epalm.recipe import Recipe
 
 
@@ -103,9 +103,7 @@ class Choice:
     def as_text(self) -> str:
         """A line."""
         metric = self.metric or "the first metric of each task"
-        which = "validation rows" if self.holdout is None else "rows"
-        held_out = "" if self.holdout is None else f" of {self.files:,} training files, held out"
-        return (
-            f"chosen: step {self.step:,}, {metric} {self.score:.{3 if lower_is_better(metric) else 2}f} on "
-            f"{self.rows:,} {which}{held_out}"
-        )
+        score = f"{self.score:.{3 if self.metric in (LOSS, PERCEPTION_GAIN) else 2}f}"
+        rows = f"{self.rows:,} {'' if self.holdout else 'validation '}row{'s' if self.rows > 1 else ''}"
+        files = f" of {self.files:,} training file{'s' if self.files > 1 else ''}, held out" if self.holdout else ""
+        return f"chosen: step {self.step:,}, {metric} {score} on {rows}{files}"

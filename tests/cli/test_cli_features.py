@@ -247,8 +247,9 @@ def test_features_that_are_refused_leave_nothing(place: Path, epalm: Command, re
 
 
 def test_training_and_scoring_on_features_of_ones_own(own_features: Path, epalm: Command, refused: Refused) -> None:
-    done = epalm(*READY, "--data.validation", "captions.jsonl")
+    done = epalm(*READY, "--data.validation", "captions.jsonl", "--data.holdout", 0.25)
     assert done.code == 0, done.err
+    assert "on 1 row of 1 training file, held out" in done.out
     card = json.loads(Path("out/adapter_config.json").read_text())["encoders"]["image"]
     assert (card["width"], card["used_levels"], card["features_by"], card["source"]) == (5, 2, "my eye", None)
     assert "image encoder    none: ready features of my eye" in epalm("info", "out").out

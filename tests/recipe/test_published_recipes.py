@@ -165,12 +165,14 @@ def test_from_official_files_to_predictions(
     recipe = read_recipe(name)
     dataset = recipe.data.dataset
     FAKES[dataset](tmp_path / "root")
+    holdout = ("--data.holdout", 0.5) if name == "gqa_base" else ()
     done = epalm(
         "train", "--recipe", name, "--data.root", "root", "--output", "adapter", "--json", "run.json",
-        *overrides(name, backbones, watchers),
+        *overrides(name, backbones, watchers), *holdout,
     )  # fmt: skip
     assert done.code == 0, done.err
     result = json.loads(Path("run.json").read_text())
+    assert ("choice" in result) == ("training files, held out" in done.out) == bool(holdout)
     (scores,) = result["validation"]["scores"].values()
     headline = METRIC.get(dataset, "cider")
     assert headline in scores

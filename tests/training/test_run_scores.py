@@ -52,7 +52,9 @@ def test_java_is_not_started_on_the_way(recipe: MakeRecipe, monkeypatch: pytest.
 
     for module in ("run", "scores"):
         monkeypatch.setattr(f"epalm.training.{module}.score_rows", scored)
-    run_recipe(recipe("out", validate_every=6, metric="rouge_l"))
+    result = run_recipe(recipe("out", validate_every=6, metric="rouge_l"))
+    assert "\nchosen: step " in result.as_text()
+    assert " on 4 validation rows\n" in result.as_text()
     assert asked == [False, False, True]
     run_recipe(recipe("out"), java=False)
     assert asked[3:] == [False]
