@@ -134,9 +134,11 @@ class TrainingSettings(Settings):
     """How the trained parts are trained: AdamW, linear warm-up, cosine by step."""
 
     epochs: float | None = Field(default=None, gt=0)
-    """Visits to every row; unset: 8, unless `steps` is given."""
+    """Visits to every row; unset: 8, or as many as `min_steps` takes, unless `steps` is given."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps, instead of `epochs`."""
+    min_steps: int = Field(default=200, ge=1)
+    """Fewest optimizer steps of a run that is given neither `epochs` nor `steps`: few rows are visited more often."""
     batch_size: int = Field(default=32, ge=1)
     """Rows a step, over all processes together."""
     accumulation: int = Field(default=1, ge=1)
@@ -171,6 +173,8 @@ class TrainingSettings(Settings):
     """`answer`: answer and end token; `all`: the question as well, as the original did."""
     loss_scale: Literal["mean", "original"] = "mean"
     """`mean` over tokens, or the original 0.1 * sum / batch."""
+    feature_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the elements of perceptual features that are left out at every visit, drawn anew each time."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target spread over the vocabulary."""
     validate_every: int | None = Field(default=None, ge=1)

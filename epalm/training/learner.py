@@ -36,6 +36,7 @@ from epalm.tasks import Tasks
 from epalm.tasks.admission import require_known_tokens
 from epalm.training.batches import share_of
 from epalm.training.divergence import gradient_error, holds_float16
+from epalm.training.feature_dropout import drop_features
 from epalm.training.schedule import rate_factors
 
 _FEWEST_TRIES = 17
@@ -135,8 +136,11 @@ class Learner:
             weight = self._weight([pairs[place] for place in places], pairs)
             places = places or range(1)
             part_pairs = [pairs[place] for place in places]
+            features = self.perceived.of([media[place] for place in places], step=step)
+            if self.settings.feature_dropout:
+                features = drop_features(features, places, step, self.settings)
             with nullcontext() if part == self.own_parts[-1] else self.accelerator.no_sync(self.model):
-                loss = weight * self._loss(step, part_pairs, [media[place] for place in places], columns)
+                loss = weight * self._loss(part_pairs, features, columns)
                 # Processes' gradients are averaged, and here they are to be summed.
                 self.scaler.scale(loss * self.accelerator.num_processes).backward()
             share += loss.detach()
@@ -215,7 +219,7 @@ class Learner:
             return sum(len(pair.target_ids) for pair in pairs)
         return sum(len(pair.prompt_ids) + len(pair.target_ids) - 1 for pair in pairs)
 
-    def _loss(self, step: int, pairs: Sequence[Encoded], media: Sequence[Media], columns: int) -> Tensor:
+    def _loss(self, pairs: Sequence[Encoded], features: Mapping[str, Tensor], columns: int) -> Tensor:
         """Of some rows of a batch, padded to so many columns at least."""
         batch = collate(pairs, self.tasks.pad_id, loss_on=self.settings.loss_on, least=columns)
         require_known_tokens(batch.input_ids, self.unwrapped)
@@ -223,7 +227,7 @@ class Learner:
             batch.input_ids,
             attention_mask=batch.attention_mask,
             labels=batch.labels,
-            features=self.perceived.of(media, step=step),
+            features=features,
             loss_scale=self.settings.loss_scale,
             label_smoothing=self.settings.label_smoothing,
             lower_layers=self.lower_layers,

@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, backbones: Path) -> Path:
     changes: dict[str, dict[str, Any]] = {
         "plain": {},
         "original": {"loss_scale": "original", "loss_on": "all"},
-        "parts": {"accumulation": 2},
+        "parts": {"accumulation": 2, "feature_dropout": 0.5},
         "unclipped": {"clip": None, "batch_size": 4},
     }
     for name, training in changes.items():
