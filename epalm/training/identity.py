@@ -20,7 +20,11 @@ _NO_MATTER = (
     ("training", "report_to"),
 )
 """Settings that change how a run is carried out, and not what it comes to."""
-_FORMER = {f"text.{name}": value for name, value in FORMER_TEXT.items()}
+_FORMER_TRAINING: dict[str, Any] = {"feature_dropout": 0.0, "min_steps": 1}
+"""What was done before there were these settings, or what their defaults were."""
+_FORMER = {f"text.{name}": value for name, value in FORMER_TEXT.items()} | {
+    f"training.{name}": value for name, value in _FORMER_TRAINING.items()
+}
 
 
 def run_identity(
@@ -47,8 +51,8 @@ def run_identity(
 def former_values() -> dict[str, Any]:
     """What a setting counts as in a checkpoint that does not name it, by dotted name.
 
-    There was no such setting when the checkpoint was written, and its default does what was done then, unless
-    `FORMER_TEXT` says otherwise.
+    There was no such setting when the checkpoint was written, and its default does what was done then, unless `_FORMER`
+    says otherwise.
     """
     groups = Recipe().model_dump(mode="json", include={"model", "adapter", "text", "data", "training", "generation"})
     values = {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
@@ -58,9 +62,9 @@ def former_values() -> dict[str, Any]:
 def as_begun(recipe: Recipe, begun_with: Mapping[str, Any]) -> Recipe:
     """The recipe of a run that is gone on with, in the way it was begun.
 
-    Of settings that have come to do otherwise than what was done before there were any (`FORMER_TEXT`), one that
-    `recipe` leaves open is what it was when the run began. One that is set in `recipe` stays, and if it is another, the
-    checkpoint will not be gone on from.
+    A setting may have come to do otherwise than what was done before there was any, or its default may have changed
+    (`_FORMER`). Where `recipe` leaves it open and the run began in the former way, it goes on so. One that is set in `recipe` stays, and
+    if it is another, the checkpoint will not be gone on from.
 
     Args:
         recipe: as it is read today.
@@ -68,9 +72,15 @@ def as_begun(recipe: Recipe, begun_with: Mapping[str, Any]) -> Recipe:
     """
     if not begun_with:
         return recipe
-    text = {name.removeprefix("text."): begun_with.get(name, value) for name, value in _FORMER.items()}
-    open_settings = {name: value for name, value in text.items() if name not in recipe.text.model_fields_set}
-    return recipe.model_copy(update={"text": recipe.text.model_copy(update=open_settings)})
+    groups = {}
+    for name, group, former in (("text", recipe.text, FORMER_TEXT), ("training", recipe.training, _FORMER_TRAINING)):
+        as_before = {
+            field: value for field, value in former.items() if begun_with.get(f"{name}.{field}", value) == value
+        }
+        groups[name] = group.model_copy(
+            update={field: value for field, value in as_before.items() if field not in group.model_fields_set}
+        )
+    return recipe.model_copy(update=groups)
 
 
 def digest_of(rows: Sequence[Row]) -> str:
