@@ -119,6 +119,9 @@ def captions() -> list[dict[str, Any]]:
     return [{"image": f"pictures/{name}.png", "captions": [name, f"all {name}"]} for name in COLOURS]
 
 
+_PLAIN_TRAINING = {"warmup": 0.05, "weight_decay": 0.02, "feature_dropout": 0.0}
+
+
 def recipe_values(backbones: Path, language_model: str = "opt", **training: Any) -> dict[str, Any]:
     """A run of a few steps."""
     return {
@@ -129,7 +132,7 @@ def recipe_values(backbones: Path, language_model: str = "opt", **training: Any)
             "torch_dtype": "float32",
         },
         "adapter": {"start": 0, "end": 2},
-        "training": {"steps": 4, "batch_size": 2, "learning_rate": 0.02} | training,
+        "training": {"steps": 4, "batch_size": 2, "learning_rate": 0.02, **_PLAIN_TRAINING} | training,
         "generation": {"num_beams": 1, "max_new_tokens": 5},
     }
 

@@ -134,23 +134,25 @@ class TrainingSettings(Settings):
     """How the trained parts are trained: AdamW, linear warm-up, cosine by step."""
 
     epochs: float | None = Field(default=None, gt=0)
-    """Visits to every row; unset: 8, or as many as `min_steps` takes, unless `steps` is given."""
+    """Visits to every row; unset: as `min_epochs` and `min_steps` say, unless `steps` is given."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps, instead of `epochs`."""
+    min_epochs: float = Field(default=3.0, gt=0)
+    """Fewest visits to every row in a run that is given neither `epochs` nor `steps`."""
     min_steps: int = Field(default=200, ge=1)
-    """Fewest optimizer steps of a run that is given neither `epochs` nor `steps`: few rows are visited more often."""
-    batch_size: int = Field(default=32, ge=1)
+    """Fewest optimizer steps of such a run: few rows are visited more often."""
+    batch_size: int = Field(default=8, ge=1)
     """Rows a step, over all processes together."""
     accumulation: int = Field(default=1, ge=1)
     """Parts in which each process takes its share of a batch, one after the other: less memory, the same result."""
     group_by_length: bool = False
     """Batches of rows of like length, which saves padding. Where questions of one length ask for one thing, batches
     become one-sided and learning suffers."""
-    learning_rate: float = Field(default=1e-3, gt=0, le=100)
+    learning_rate: float = Field(default=4e-3, gt=0, le=100)
     """Peak rate of connectors and block adapters."""
     prompt_learning_rate: float | None = Field(default=None, gt=0, le=100)
     """Peak rate of the soft prompt; unset: as `learning_rate`."""
-    warmup: float = Field(default=0.05, ge=0, lt=1)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps in which the rate rises to its peak."""
     warmup_start: float = Field(default=0.0, ge=0, le=1)
     """Share of the peak rate at which the rise begins."""
@@ -160,8 +162,8 @@ class TrainingSettings(Settings):
     """What is left of the peak rate at the end."""
     prompt_final_rate: float | None = Field(default=None, ge=0, le=1)
     """What is left of the soft prompt's; unset: as `final_rate`."""
-    weight_decay: float = Field(default=0.02, ge=0, le=100)
-    """AdamW's."""
+    weight_decay: float = Field(default=3.0, ge=0, le=100)
+    """AdamW's. Where rows are few, what a connector learns of them by heart is what it takes away."""
     decay_on: Literal["weights", "all"] = "weights"
     """What decays: the `weights` of connectors and block adapters, or `all`, biases and soft prompt as well, as in the
     original."""
@@ -173,7 +175,7 @@ class TrainingSettings(Settings):
     """`answer`: answer and end token; `all`: the question as well, as the original did."""
     loss_scale: Literal["mean", "original"] = "mean"
     """`mean` over tokens, or the original 0.1 * sum / batch."""
-    feature_dropout: float = Field(default=0.0, ge=0, lt=1)
+    feature_dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of the elements of perceptual features that are left out at every visit, drawn anew each time."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target spread over the vocabulary."""

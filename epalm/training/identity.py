@@ -20,7 +20,15 @@ _NO_MATTER = (
     ("training", "report_to"),
 )
 """Settings that change how a run is carried out, and not what it comes to."""
-_FORMER_TRAINING: dict[str, Any] = {"feature_dropout": 0.0, "min_steps": 1}
+_FORMER_TRAINING: dict[str, Any] = {
+    "batch_size": 32,
+    "feature_dropout": 0.0,
+    "learning_rate": 1e-3,
+    "min_epochs": 8.0,
+    "min_steps": 1,
+    "warmup": 0.05,
+    "weight_decay": 0.02,
+}
 """What was done before there were these settings, or what their defaults were."""
 _FORMER = {f"text.{name}": value for name, value in FORMER_TEXT.items()} | {
     f"training.{name}": value for name, value in _FORMER_TRAINING.items()
@@ -63,8 +71,8 @@ def as_begun(recipe: Recipe, begun_with: Mapping[str, Any]) -> Recipe:
     """The recipe of a run that is gone on with, in the way it was begun.
 
     A setting may have come to do otherwise than what was done before there was any, or its default may have changed
-    (`_FORMER`). Where `recipe` leaves it open and the run began in the former way, it goes on so. One that is set in `recipe` stays, and
-    if it is another, the checkpoint will not be gone on from.
+    (`_FORMER`). Where `recipe` leaves it open and the run began in the former way, it goes on so. One that is set in
+    `recipe` stays, and if it is another, the checkpoint will not be gone on from.
 
     Args:
         recipe: as it is read today.

@@ -8,16 +8,14 @@ from functools import partial
 
 from epalm.recipe import TrainingSettings
 
-DEFAULT_EPOCHS = 8.0
-
 
 def total_steps(settings: TrainingSettings, batches_an_epoch: int) -> int:
-    """Optimizer steps of the run: as many as are asked for, else eight epochs, or `min_steps` where that is more."""
+    """Optimizer steps of the run: as many as are asked for, else as many as its least epochs and steps take."""
     if settings.steps is not None:
         return settings.steps
     if settings.epochs is not None:
         return max(1, round(settings.epochs * batches_an_epoch))
-    return max(settings.min_steps, round(DEFAULT_EPOCHS * batches_an_epoch))
+    return max(settings.min_steps, round(settings.min_epochs * batches_an_epoch))
 
 
 def rate_factors(settings: TrainingSettings, steps: int, *, of_prompt: bool) -> Callable[[int], float]:

@@ -88,6 +88,27 @@ def test_a_run_goes_on_in_the_way_it_was_begun(recipe: MakeRecipe, place: Path) 
         assert (place / "out" / name).read_bytes() == (place / "whole" / name).read_bytes()
 
 
+def test_a_run_of_former_defaults_goes_on_with_them(recipe: MakeRecipe, place: Path) -> None:
+    former = {
+        "batch_size": 32, "feature_dropout": 0.0, "learning_rate": 1e-3, "min_epochs": 8.0, "min_steps": 1,
+        "warmup": 0.05, "weight_decay": 0.02,
+    }  # fmt: skip
+
+    def of(output: str, training: dict[str, Any]) -> Recipe:
+        values = recipe(output).model_dump(exclude={"training": True, "text": True}, exclude_unset=True)
+        return build_recipe(values | {"training": {"checkpoint_every": 2} | training})
+
+    whole = run_recipe(of("whole", former))
+    assert len(whole.log.losses) == 8
+    run_until(3, of("out", former))
+    new = ("feature_dropout", "min_epochs", "min_steps")
+    change_identity(place / "out", lambda identity: [identity.pop(f"training.{name}") for name in new])
+    with pytest.raises(ConfigError, match=r"was written with training\.feature_dropout 0\.0, now it is 0\.5"):
+        run_recipe(of("out", {"feature_dropout": 0.5}), resume=True)
+    assert run_recipe(of("out", {}), resume=True).log.losses == whole.log.losses
+    assert len(run_recipe(of("now", {"min_steps": 5, "batch_size": 4})).log.losses) == 6
+
+
 def test_a_setting_of_a_later_version_is_not_passed_over(recipe: MakeRecipe, place: Path) -> None:
     run_until(3, recipe("out"))
     change_identity(place / "out", lambda identity: identity.update({"training.ema": 0.999}))

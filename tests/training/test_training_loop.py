@@ -101,8 +101,9 @@ def test_steps_and_epochs(recipe: MakeRecipe) -> None:
     assert steps(training__epochs=3, training__batch_size=4) == 9
     assert steps(training__epochs=0.5, training__batch_size=1) == 5
     assert steps(training__epochs=0.01, training__batch_size=4) == 1
-    assert steps(training__steps=None, training__batch_size=5, training__min_steps=9) == 16  # 8 epochs
+    assert steps(training__steps=None, training__batch_size=5, training__min_steps=5) == 6  # 3 epochs
     assert steps(training__steps=None, training__batch_size=5, training__min_steps=90) == 90
+    assert steps(training__steps=None, training__batch_size=5, training__min_steps=5, training__min_epochs=8) == 16
     assert steps(training__epochs=3, training__batch_size=5, training__min_steps=90) == 6
     _, log = run(recipe(training__epochs=2, training__batch_size=3), "captions.jsonl")
     assert len(log.losses) == 6  # 8 captions of 4 rows
