@@ -5,6 +5,7 @@ Alone, a process is the main one and does everything.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +59,17 @@ def processes() -> PartialState:
         ConfigError: the environment tells of several, and not how they find each other.
     """
     with refusing_environment():
-        return PartialState(cpu=without_gpu())
+        state = PartialState(cpu=without_gpu())
+    if state.num_processes > 1:
+        atexit.unregister(_part)  # once, however often this is asked
+        atexit.register(_part)
+    return state
+
+
+def _part() -> None:
+    """End the process group before the interpreter ends: its threads, still running then, can abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
