@@ -119,7 +119,7 @@ def captions() -> list[dict[str, Any]]:
     return [{"image": f"pictures/{name}.png", "captions": [name, f"all {name}"]} for name in COLOURS]
 
 
-_PLAIN_TRAINING = {"warmup": 0.05, "weight_decay": 0.02, "feature_dropout": 0.0}
+_PLAIN_TRAINING = {"warmup": 0.05, "weight_decay": 0.02, "feature_dropout": 0.0, "connector_init_scale": 1.0}
 
 
 def recipe_values(backbones: Path, language_model: str = "opt", **training: Any) -> dict[str, Any]:

@@ -175,6 +175,8 @@ class TrainingSettings(Settings):
     """`answer`: answer and end token; `all`: the question as well, as the original did."""
     loss_scale: Literal["mean", "original"] = "mean"
     """`mean` over tokens, or the original 0.1 * sum / batch."""
+    connector_init_scale: float = Field(default=0.1, gt=0, le=10)
+    """Of the connectors' first values, times `torch.nn.Linear`'s: what is random in them fades sooner where it is less."""
     feature_dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of the elements of perceptual features that are left out at every visit, drawn anew each time."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

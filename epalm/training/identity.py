@@ -22,6 +22,7 @@ _NO_MATTER = (
 """Settings that change how a run is carried out, and not what it comes to."""
 _FORMER_TRAINING: dict[str, Any] = {
     "batch_size": 32,
+    "connector_init_scale": 1.0,
     "feature_dropout": 0.0,
     "learning_rate": 1e-3,
     "min_epochs": 8.0,

@@ -90,8 +90,8 @@ def test_a_run_goes_on_in_the_way_it_was_begun(recipe: MakeRecipe, place: Path) 
 
 def test_a_run_of_former_defaults_goes_on_with_them(recipe: MakeRecipe, place: Path) -> None:
     former = {
-        "batch_size": 32, "feature_dropout": 0.0, "learning_rate": 1e-3, "min_epochs": 8.0, "min_steps": 1,
-        "warmup": 0.05, "weight_decay": 0.02,
+        "batch_size": 32, "connector_init_scale": 1.0, "feature_dropout": 0.0, "learning_rate": 1e-3, "min_epochs": 8.0,
+        "min_steps": 1, "warmup": 0.05, "weight_decay": 0.02,
     }  # fmt: skip
 
     def of(output: str, training: dict[str, Any]) -> Recipe:
@@ -101,7 +101,7 @@ def test_a_run_of_former_defaults_goes_on_with_them(recipe: MakeRecipe, place: P
     whole = run_recipe(of("whole", former))
     assert len(whole.log.losses) == 8
     run_until(3, of("out", former))
-    new = ("feature_dropout", "min_epochs", "min_steps")
+    new = ("connector_init_scale", "feature_dropout", "min_epochs", "min_steps")
     change_identity(place / "out", lambda identity: [identity.pop(f"training.{name}") for name in new])
     with pytest.raises(ConfigError, match=r"was written with training\.feature_dropout 0\.0, now it is 0\.5"):
         run_recipe(of("out", {"feature_dropout": 0.5}), resume=True)
