@@ -176,7 +176,7 @@ class TrainingSettings(Settings):
     loss_scale: Literal["mean", "original"] = "mean"
     """`mean` over tokens, or the original 0.1 * sum / batch."""
     connector_init_scale: float = Field(default=0.1, gt=0, le=10)
-    """Of the connectors' first values, times `torch.nn.Linear`'s: what is random in them fades sooner where it is less."""
+    """Factor of the connectors' first values; the smaller they are, the sooner what is random in them has faded."""
     feature_dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of the elements of perceptual features that are left out at every visit, drawn anew each time."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
