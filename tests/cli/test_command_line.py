@@ -62,7 +62,7 @@ def test_every_setting_is_listed(epalm: Command) -> None:
         "--adapter.prompt_tokens WHOLE_NUMBER  [1]",
         "--data.train PATH  [unset]",
         "--data.store PATH|false  [unset]",
-        "--training.learning_rate NUMBER  [0.001]",
+        "--training.learning_rate NUMBER  [0.004]",
         "--training.seed WHOLE_NUMBER  [0]",
         "--output PATH  [unset]",
     ):
