@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from epalm.tasks.admission import (
     require_room,
     require_tokenizer,
 )
+from epalm.tasks.suppressed_tokens import SuppressedTokens
 from epalm.tasks.template import FORMER_TEXT
 
 
@@ -146,6 +148,19 @@ class Answerer(BaseAnswerer):
         return answers
 
     @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Any of these tokens ends an answer: the language model's, the tokenizer's, and the chat template's."""
+        ends = dict.fromkeys([*self.model.special_tokens.end, *sorted(self.tasks.end_ids)])
+        return tuple(end for end in ends if end < self.model.anatomy.vocabulary)
+
+    @cached_property
+    def suppressed(self) -> SuppressedTokens | None:
+        """What is never generated; None: nothing is kept from it."""
+        if not self.generation.suppress_special_tokens:
+            return None
+        return self.tasks.suppressed(self.model.anatomy.vocabulary, self.end_ids)
+
+    @property
     def answers_together(self) -> bool:
         """Whether all processes must answer the same rows together, and not each its own."""
         return is_sharded(self.model.language_model)
@@ -206,10 +221,11 @@ class Answerer(BaseAnswerer):
             num_beams=self.generation.num_beams,
             max_new_tokens=new_tokens,
             do_sample=False,
+            eos_token_id=list(self.end_ids),
             pad_token_id=self.tasks.pad_id,
+            suppress_tokens=None if self.suppressed is None else self.suppressed.ids,
         )
-        ends = self.model.special_tokens.end
-        return [self.tasks.of(row).read_ids(ids, ends) for row, ids in zip(rows, new_ids.tolist(), strict=True)]
+        return [self.tasks.of(row).read_ids(ids, self.end_ids) for row, ids in zip(rows, new_ids.tolist(), strict=True)]
 
     def _is_ranked(self, row: Row) -> bool:
         return bool(self.vocabulary) and row.task == "question_answering"

@@ -107,9 +107,10 @@ def settings_of(answerer: Answerer, adapter: str, where: str, files: Sequence[Pa
         "generation": answerer.generation.model_dump(mode="json"),
         "special_tokens": {
             "begin": tokens.begin,
-            "end": list(tokens.end),
-            "taught_end": tokens.taught,
+            "end": list(answerer.end_ids),
+            "taught_end": answerer.tasks.eos_id,
             "padding": answerer.tasks.pad_id,
+            "suppressed": None if answerer.suppressed is None else answerer.suppressed.as_dict(),
         },
         "data": {
             "rows": where,

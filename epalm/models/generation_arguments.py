@@ -18,6 +18,7 @@ from transformers import GenerationConfig
 from epalm.errors import ConfigError
 from epalm.models.anatomy import Anatomy
 from epalm.models.special_tokens import SpecialTokens
+from epalm.models.token_suppression import SuppressTokens
 
 _NOT_SERVED = (
     "assistant_early_exit",
@@ -86,6 +87,9 @@ def generation_arguments(
         raise ConfigError(f"generate: {' '.join(str(error).split())}") from None
     if config.pad_token_id is None:
         config.pad_token_id = tokens.padding
+    if config.suppress_tokens is not None:
+        others["logits_processor"] = [SuppressTokens(config.suppress_tokens), *(others.get("logits_processor") or ())]
+        config.suppress_tokens = None
     if anatomy.slides and config.cache_implementation is not None:
         raise ConfigError(
             f"generate: cache_implementation '{config.cache_implementation}' would forget the perception of a "

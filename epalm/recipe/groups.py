@@ -237,6 +237,9 @@ class GenerationSettings(Settings):
     padding: Literal["left", "right"] = "left"
     """`left`: a batch answers as its members alone do; `right`: what is generated stands behind the padding of shorter
     rows, without a cache, as in the original."""
+    suppress_special_tokens: bool = True
+    """Never generate control tokens but those that end a text, nor what is no token at all, such as rows that pad the
+    output embedding; ranked `answers` are weighed as they are."""
     answers: Path | None = None
     """Text file of all the answers there are, one a line: questions get the likeliest of them, and nothing is made up.
     It does not go with the adapter."""

@@ -26,7 +26,7 @@ class Task(ABC):
         template: how text is written for it.
 
     Raises:
-        UnsupportedModelError: the tokenizer cannot end a text.
+        UnsupportedModelError: the tokenizer cannot end a text, or has no chat template where one is asked for.
     """
 
     name: ClassVar[str]
@@ -35,11 +35,13 @@ class Task(ABC):
     def __init__(self, tokenizer: Any, template: TextTemplate | None = None) -> None:
         self.template = template or TextTemplate()
         mark = self.template.answer_mark.strip(" ") if self.template.mark_is_token else ""
-        self.tokenizer = TaskTokenizer(tokenizer, mark, self.template.split_special_tokens)
+        self.tokenizer = TaskTokenizer(
+            tokenizer, mark, self.template.split_special_tokens, chat_template=self.template.chat_template
+        )
 
     @abstractmethod
     def prompt_parts(self, question: str | None = None) -> Prompt:
-        """The text that the language model is given, and what of it is the question."""
+        """The prompt as plain text, and what of it is the question."""
 
     @abstractmethod
     def draw(self, row: Row, generator: random.Random) -> str:
@@ -62,8 +64,8 @@ class Task(ABC):
         """What a prediction for `row` is held against."""
 
     def prompt(self, question: str | None = None) -> str:
-        """The text that the language model is given."""
-        return self.prompt_parts(question).text
+        """The text that the language model is given, with the turns of a chat where there are any."""
+        return self._prompt(question).text
 
     def prompt_ids(self, question: str | None = None) -> list[int]:
         """The prompt as tokens, to generate from; never empty.
@@ -71,7 +73,7 @@ class Task(ABC):
         Raises:
             DataError: the question holds a control token that the tokenizer cannot write as plain text.
         """
-        return self.tokenizer.prompt_ids(self.prompt_parts(question))
+        return self.tokenizer.prompt_ids(self._prompt(question))
 
     def encode(self, row: Row, generator: random.Random) -> Encoded:
         """`row` as it is trained on in this visit.
@@ -85,7 +87,7 @@ class Task(ABC):
         """
         if not row.targets or row.counts_as_wrong:
             raise DataError(f"row {row.number or row.id}: has no answer or caption to train on")
-        prompt = self.prompt_parts(row.question)
+        prompt = self._prompt(row.question)
         target = on_one_line(self.draw(row, generator))
         try:
             return Encoded(self.tokenizer.prompt_ids(prompt), self.tokenizer.target_ids(target, prompt.text))
@@ -95,6 +97,9 @@ class Task(ABC):
     def read_ids(self, ids: Sequence[int], end_ids: Collection[int] = ()) -> str:
         """The answer in generated tokens, prompt left out; `end_ids` are end tokens beside the tokenizer's own."""
         return self.read_answer(self.tokenizer.decode(ids, end_ids))
+
+    def _prompt(self, question: str | None) -> Prompt:
+        return self.tokenizer.turns(self.prompt_parts(question))
 
 
 TASKS: dict[str, type[Task]] = {}

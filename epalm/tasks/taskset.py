@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from epalm.data.collate import Encoded
 from epalm.data.rows import Row
 from epalm.errors import DataError
 from epalm.tasks.base import TASKS, Task
+from epalm.tasks.suppressed_tokens import SuppressedTokens
 from epalm.tasks.template import TextTemplate
 
 
@@ -22,20 +23,28 @@ class Tasks:
         embeddings: how many tokens the language model has embeddings for; unset: enough.
 
     Raises:
-        UnsupportedModelError: the tokenizer cannot end a text.
+        UnsupportedModelError: the tokenizer cannot end a text, or has no chat template where one is asked for.
     """
 
     def __init__(self, tokenizer: Any, template: TextTemplate | None = None, embeddings: int | None = None) -> None:
         self._tasks = {name: task(tokenizer, template) for name, task in TASKS.items()}
+        self._tokenizer = tokenizer
         self.template = template or TextTemplate()
         """How text is written."""
         task_tokenizer = next(iter(self._tasks.values())).tokenizer
         self.eos_id = task_tokenizer.eos_id
         """Ends every answer."""
+        self.end_ids = task_tokenizer.end_ids
+        """End a generated answer: that one, and the tokenizer's own."""
         # Pad tokens are often added to a tokenizer whose language model was never given an embedding for them.
         has_pad = embeddings is None or task_tokenizer.pad_id < embeddings
         self.pad_id = task_tokenizer.pad_id if has_pad else self.eos_id
         """Fills up batches."""
+
+    def suppressed(self, vocabulary: int, ends: Collection[int]) -> SuppressedTokens:
+        """What is never generated; arguments as in `SuppressedTokens.find`."""
+        mark = next(iter(self._tasks.values())).tokenizer.mark
+        return SuppressedTokens.find(self._tokenizer, vocabulary, ends, mark)
 
     def __getitem__(self, name: str) -> Task:
         """The task of that name, as in `Row.task`."""

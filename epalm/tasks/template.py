@@ -11,7 +11,7 @@ from epalm.tasks.end_marks import one_end_mark
 
 _PLACE = "{question}"
 
-FORMER_TEXT: dict[str, Any] = {"keep_end_mark": False, "split_special_tokens": False}
+FORMER_TEXT: dict[str, Any] = {"keep_end_mark": False, "split_special_tokens": False, "chat_template": False}
 """Settings of `TextTemplate` that came after the first adapters -> how it was before; of adapters and checkpoints that
 do not name them."""
 
@@ -60,6 +60,10 @@ class TextTemplate(Settings):
     """Write control tokens in questions, captions and answers, such as `</s>`, as plain text, so that only the
     template's are control tokens, and begin-of-text is not doubled; false: as adapters were trained before there was
     this setting."""
+    chat_template: bool = False
+    """Write the question as the user's turn of a chat and the answer as the assistant's, by the tokenizer's own chat
+    template and with its end token, for models that were taught to chat; the user's turn for a caption is
+    `caption_cue`. False: plain text."""
 
     @field_validator("question_format")
     @classmethod
@@ -94,6 +98,8 @@ class TextTemplate(Settings):
     def _has_a_mark(self) -> TextTemplate:
         if self.mark_is_token and not self.answer_mark.strip():
             raise ValueError("mark_is_token needs an answer_mark, such as </a>")
+        if self.mark_is_token and self.chat_template:
+            raise ValueError("chat_template says where the answer begins; leave mark_is_token out")
         return self
 
     def cue(self) -> str:
