@@ -88,7 +88,8 @@ def generation_arguments(
     if config.pad_token_id is None:
         config.pad_token_id = tokens.padding
     if config.suppress_tokens is not None:
-        others["logits_processor"] = [SuppressTokens(config.suppress_tokens), *(others.get("logits_processor") or ())]
+        suppress = SuppressTokens(config.suppress_tokens, anatomy.vocabulary)
+        others["logits_processor"] = [suppress, *(others.get("logits_processor") or ())]
         config.suppress_tokens = None
     if anatomy.slides and config.cache_implementation is not None:
         raise ConfigError(

@@ -13,9 +13,12 @@ from typing import Any
 
 from epalm.tasks.control_tokens import ControlTokens
 
-_RESERVED = re.compile(r"<[|｜].*[|｜]>|[<\[]\W*(unused|reserved).*[>\]]", re.IGNORECASE | re.DOTALL)
-"""Added tokens that are control tokens by their name; Gemma's `<unused42>` and Qwen's `<|fim_prefix|>` are not
-`special`."""
+_RESERVED = re.compile(
+    r"<[|｜].*[|｜]>|[<\[]/?\w*(unused|reserved|multimodal|image|audio|video|vision|start_of|end_of)\w*[>\]]",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Added tokens that are control tokens by their name alone: not every tokenizer says of Gemma's `<unused42>` and
+`<start_of_image>`, or of Qwen's `<|fim_prefix|>`, that they are special; of `<h1>` and line breaks none does."""
 _NAMED = 16
 
 

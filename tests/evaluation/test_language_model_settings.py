@@ -61,7 +61,9 @@ def evaluate(epalm: Callable[..., Any], beams: int) -> tuple[list[str], dict[str
 def test_scores_do_not_depend_on_the_file(folder: Path, epalm: Callable[..., Any]) -> None:
     assert "end" not in train(epalm)
     clean = [evaluate(epalm, beams)[:2] for beams in (1, 3)]
-    assert clean[0][1]["special_tokens"] == {"begin": 257, "end": [257], "taught_end": 257, "padding": 256}
+    suppressed = {"tokens": 1, "names": ["<pad>"], "rows_without_token": 2}
+    expected = {"begin": 257, "end": [257], "taught_end": 257, "padding": 256, "suppressed": suppressed}
+    assert clean[0][1]["special_tokens"] == expected
     change(folder, **NASTY)
     assert [evaluate(epalm, beams)[:2] for beams in (1, 3)] == clean
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from families import augmented, features, language_model, padded, text
-from transformers import GenerationConfig
+from transformers import GenerationConfig, SuppressTokensLogitsProcessor
 from transformers.generation.streamers import BaseStreamer
 
 from epalm.errors import ConfigError
@@ -76,6 +76,28 @@ def test_logits_processors_see_new_tokens_only(family: str, beams: int, penalty:
     )
     assert torch.equal(cached, uncached)
     assert (ids[:, -1:] == cached).any()
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_suppressed_tokens_are_those_of_transformers(model, beams: int) -> None:
+    """Alone and in front of a caller's own processors; a token that the language model has not counts for nothing."""
+    options = {"features": features(3), "max_new_tokens": 6, "num_beams": beams, **ENDLESS}
+    said = model.generate(text(), **options)
+    tokens = sorted(set(said.flatten().tolist()))
+    theirs = [SuppressTokensLogitsProcessor(tokens)]
+    expected = model.generate(text(), logits_processor=theirs, **options)
+    assert not set(tokens) & set(expected.flatten().tolist())
+    assert torch.equal(model.generate(text(), suppress_tokens=[*tokens, 9999], **options), expected)
+    seen: list[bool] = []
+
+    def watch(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        seen.append(bool(scores[:, tokens].isneginf().all()))
+        return scores
+
+    config = GenerationConfig(suppress_tokens=tokens)
+    assert torch.equal(model.generate(text(), generation_config=config, logits_processor=[watch], **options), expected)
+    assert seen == [True] * 6
+    assert config.suppress_tokens == tokens
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
