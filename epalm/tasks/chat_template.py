@@ -9,11 +9,10 @@ What a template writes itself, such as a system prompt, stays. Thinking is switc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from epalm.errors import UnsupportedModelError
-from epalm.tasks.control_tokens import ControlTokens
 from epalm.tasks.template import Prompt
 
 _QUESTION = "Quéstion \"is\" <in> 'its' & place"
@@ -27,7 +26,7 @@ _DATE = {
 _FIXED_CLOCK = (
     "{%- macro strftime_now(format) -%}{{- format"
     + "".join(f"|replace('{code}', '{text}')" for code, text in _DATE.items())
-    + " -}}{%- endmacro -%}"
+    + " -}}{%- endmacro %}\n"  # the line break goes with the block
 )
 
 
@@ -36,13 +35,14 @@ class ChatTemplate:
 
     Args:
         tokenizer: of the language model.
+        control_tokens: its control tokens, as they are written.
 
     Raises:
         UnsupportedModelError: it has no chat template, or one that a question and its answer cannot be written with.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, control_tokens: Collection[str]) -> None:
+        self._tokenizer, self._control_tokens = tokenizer, control_tokens
         self._name = getattr(tokenizer, "name_or_path", None) or type(tokenizer).__name__
         if not getattr(tokenizer, "chat_template", None):
             raise UnsupportedModelError(
@@ -106,7 +106,7 @@ class ChatTemplate:
     def _end(self, tail: str) -> tuple[str, int | None]:
         """The white space at the beginning of `tail`, and the control token that follows it, if one does."""
         rest = tail.lstrip()
-        names = [name for name in ControlTokens(self._tokenizer).names if rest.startswith(name)]
+        names = [name for name in self._control_tokens if rest.startswith(name)]
         if not names:
             return "", None
         return tail[: len(tail) - len(rest)], int(self._tokenizer.convert_tokens_to_ids(max(names, key=len)))

@@ -32,8 +32,7 @@ class TaskTokenizer:
         chat_template: see `TextTemplate`.
 
     Raises:
-        UnsupportedModelError: there is no tokenizer, or it has no end token, or none of the chat templates that can be
-            served.
+        UnsupportedModelError: there is no tokenizer, or it has no end token; see also `ChatTemplate`.
     """
 
     def __init__(
@@ -48,7 +47,9 @@ class TaskTokenizer:
                 "the tokenizer has no end-of-text token, so an answer could never end; set tokenizer.eos_token"
             )
         self._tokenizer = tokenizer
-        self._chat = ChatTemplate(tokenizer) if chat_template else None
+        control_tokens = ControlTokens(tokenizer, mark) if split_special_tokens or chat_template else None
+        self._control_tokens = control_tokens if split_special_tokens else None
+        self._chat = ChatTemplate(tokenizer, control_tokens.names) if control_tokens and chat_template else None
         own_end: int = tokenizer.eos_token_id
         self.eos_id = own_end if self._chat is None or self._chat.end_id is None else self._chat.end_id
         """Ends every target."""
@@ -59,7 +60,6 @@ class TaskTokenizer:
         self.mark = mark
         """Text that is one token at the end of a prompt; empty: none is."""
         self._mark_id: int = tokenizer.get_vocab().get(mark, len(tokenizer)) if mark else -1
-        self._control_tokens = ControlTokens(tokenizer, mark) if split_special_tokens else None
         self._front = self._tokens_in_front()
         # An empty prompt would leave generation nothing to start from.
         self._start = self._front or [self.eos_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]

@@ -19,7 +19,7 @@ LEGACY_TEXT = {
     "split_special_tokens": False,
 }
 """How the original wrote questions and answers."""
-_LEGACY_NEW_TOKENS = 30
+_LEGACY_GENERATION = {"max_new_tokens": 30, "suppress_special_tokens": False}
 _CHANGEABLE = ("model.", "text.", "generation.", "adapter.start", "adapter.end", "adapter.levels", "output")
 
 
@@ -62,7 +62,7 @@ def convert_original(
     legacy = {
         "adapter": original.settings,
         "text": LEGACY_TEXT,
-        "generation": {"max_new_tokens": _LEGACY_NEW_TOKENS},
+        "generation": _LEGACY_GENERATION,
     }
     recipe = build_recipe(legacy, overrides, where=original.where)
     if recipe.output is None:
