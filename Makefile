@@ -5,13 +5,18 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-long test test-fast lint format bench backbones clean
+.PHONY: demo demo-long demo-language-models test test-fast lint format bench backbones clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m epalm.toyworld.demo
 
 demo-long: $(INSTALLED)
 	$(BIN)/python -m epalm.toyworld.demo --long
+
+# Pictures, clips and sounds with either of the toy world's language models; benchmarks/readme.py makes one table of both.
+demo-language-models: $(INSTALLED)
+	for name in lm lm_text; do $(BIN)/python -m epalm.toyworld.demo --only image --only video --only audio \
+		--default-window --language-model toyworld/$$name --output runs/demo-$$name || exit; done
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist loadfile
@@ -40,6 +45,7 @@ bench: $(INSTALLED)
 backbones: $(INSTALLED)
 	$(BIN)/python -m epalm.toyworld.pretrain_vit
 	$(BIN)/python -m epalm.toyworld.pretrain_lm
+	$(BIN)/python -m epalm.toyworld.pretrain_lm_text
 	$(BIN)/python -m epalm.toyworld.pretrain_timesformer
 	$(BIN)/python -m epalm.toyworld.pretrain_ast
 

@@ -2,7 +2,7 @@
 
 So no figure there is typed:
 
-make demo && python benchmarks/readme.py
+make demo demo-language-models && python benchmarks/readme.py
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import shutil
 from pathlib import Path
 
-from epalm.toyworld.measure import ENCODERS, encoder_sees, language_model_reads
+from epalm.toyworld.measure import ENCODERS, LANGUAGE_MODELS, encoder_sees, language_model_reads
 
 COMMANDS = {
     "python -m epalm.toyworld.demo": "make demo",
@@ -33,10 +33,29 @@ def table(results: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
+def by_language_model(results: list[dict[str, object]]) -> str:
+    """Rows of several `results.json` as Markdown: a line a task and mechanism, a column a language model."""
+    names = list(dict.fromkeys(str(row["language_model"]) for row in results))
+    scores: dict[tuple[str, str], dict[str, str]] = {}
+    for row in results:
+        cell = f"{row['modality']} {row['task']}".replace("_", " "), str(row["mechanism"])
+        scores.setdefault(cell, {})[str(row["language_model"])] = f"{row['score']:.1f} %"
+    lines = [f"| task | mechanism | {' | '.join(f'`{name}`' for name in names)} |", f"|---|---|{'---|' * len(names)}"]
+    for (task, mechanism), found in scores.items():
+        preset, _, window = mechanism.partition(", ")
+        told = f"`{preset}`{f', {window}' if window else ''}"
+        lines.append(f"| {task} | {told} | {' | '.join(found.get(name, '') for name in names)} |")
+    return "\n".join(lines)
+
+
 def measured() -> str:
     """What the backbones know on their own, as Markdown."""
-    reads = [f"{manner} {share:.1%}" for manner, share in language_model_reads().items()]
-    lines = [f"- answers of `toyworld/lm` right to the last token, with the passage or without: {', '.join(reads)};"]
+    lines = []
+    for source in LANGUAGE_MODELS:
+        reads = [f"{manner} {share:.1%}" for manner, share in language_model_reads(source).items()]
+        lines.append(
+            f"- answers of `{source}` right to the last token, with the passage or without: {', '.join(reads)};"
+        )
     for kind, source in ENCODERS.items():
         sees = [f"{name} {share:.1%}" for name, share in encoder_sees(kind).items()]
         lines.append(f"- linear probes on `{source}`, held out: {', '.join(sees)}.")
@@ -60,6 +79,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", type=Path, default=Path("runs/demo"))
     parser.add_argument("--long", type=Path, nargs="*", default=[Path("runs/demo-long")])
+    parser.add_argument(
+        "--language-models", type=Path, nargs="*", default=[Path("runs/demo-lm"), Path("runs/demo-lm_text")]
+    )
     options = parser.parse_args()
     tables = written(Path("README.md"), "demo")  # what was not run again stays as it is
     for folder in (options.quick, *options.long):
@@ -72,7 +94,12 @@ def main() -> None:
             caption = f"What `{command}` gives ({seed}); `text_only` is the same budget without perception:"
             tables[command] = f"{caption}\n\n{table(results)}"
     fill(Path("README.md"), "demo", "\n\n".join(tables.values()))
-    fill(Path("docs/toyworld.md"), "measure", measured())
+    page = Path("docs/toyworld.md")
+    files = [folder / "results.json" for folder in options.language_models]
+    if files and all(file.is_file() for file in files):
+        results = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
+        fill(page, "language-models", by_language_model(results))
+    fill(page, "measure", measured())
     images = Path("docs/images")
     images.mkdir(parents=True, exist_ok=True)
     for sheet in options.quick.glob("contact_sheet_*.png"):

@@ -5,7 +5,8 @@
 
 For each modality one adapter learns captions and questions together and is asked about things held out; one more,
 which starts from those of its modalities, answers what takes two at once. Beside each stands `text_only`: the same
-rows, steps and settings without perception; with `--apart` also what either of two modalities comes to alone. Writes
+rows, steps and settings without perception. With `--apart` there is also what either of two modalities comes to alone;
+with `--default-window` what each comes to where no window is set, so that one late layer of six perceives. Writes
 `results.json`, `settings.txt`, `report.html` and its pictures, adapters and all predictions into the output folder.
 """
 
@@ -42,6 +43,7 @@ from epalm.training.run import load_model, train_on
 
 KINDS = ("image", "video", "audio", "image+audio")
 MECHANISMS = ("epalm_pt", "text_only")
+_SWITCHES = ("long", "apart", "default_window")
 HELD_OUT = 250
 SHOWN = 12
 
@@ -86,11 +88,21 @@ class Arm:
         return self.name.replace(", ", "-").replace(" ", "-")
 
 
-def arms(kind: str, *, each_alone: bool) -> list[Arm]:
-    """All of a kind of things; `each_alone`: where it takes several modalities, each of them alone as well."""
+def arms(kind: str, *, each_alone: bool = False, default_window: bool = False) -> list[Arm]:
+    """All of a kind of things.
+
+    Args:
+        kind: one of `KINDS`.
+        each_alone: where it takes several modalities, each of them alone as well.
+        default_window: where it takes one, also with the window that is the default for any language model.
+    """
     encoders = read_recipe(_recipe_of(kind), {}).model.encoders
     if len(encoders) == 1:
-        return [Arm(preset, {"adapter.preset": preset}) for preset in MECHANISMS]
+        chosen = [Arm(preset, {"adapter.preset": preset}) for preset in MECHANISMS]
+        if default_window:
+            unset = dict.fromkeys(("adapter.start", "adapter.end", "adapter.levels"))
+            chosen.append(Arm(f"{MECHANISMS[0]}, default window", {"adapter.preset": MECHANISMS[0], **unset}))
+        return chosen
     learned = {preset: {name: f"{name}/{preset}" for name in encoders} for preset in MECHANISMS}
     chosen = [Arm(preset, {"adapter.preset": preset}, tuple(learned[preset].values())) for preset in MECHANISMS]
     if each_alone:
@@ -116,6 +128,7 @@ class Outcome:
 
     kind: str
     mechanism: str
+    language_model: str
     log: TrainingLog
     evaluation: Evaluation
     right: dict[str, bool]
@@ -136,6 +149,7 @@ class Outcome:
                         "modality": self.kind,
                         "task": task,
                         "mechanism": self.mechanism,
+                        "language_model": self.language_model,
                         "metric": metric,
                         "score": round(100 * sum(marks) / len(marks), 2),
                         "trained_parameters": self.trained_parameters,
@@ -153,7 +167,9 @@ def run(
     command: str,
     on_progress: OnProgress,
     *,
+    language_model: str | None = None,
     each_alone: bool = False,
+    default_window: bool = False,
     held_out: int = HELD_OUT,
     workers: int = 1,
 ) -> list[dict[str, Any]]:
@@ -165,12 +181,17 @@ def run(
         seed: of all that is drawn and trained.
         command: for the page.
         on_progress: told of everything that takes time.
+        language_model: another than the recipes name.
         each_alone: see `arms`.
+        default_window: see `arms`.
         held_out: things of each kind to be asked about.
         workers: kinds that are under way at the same time, each in a process of its own with its share of the threads.
     """
     started = time.perf_counter()
-    tasks = {kind: _Task(kind, output / kind, budget, seed, each_alone, held_out) for kind, budget in budgets.items()}
+    tasks = {
+        kind: _Task(kind, output / kind, budget, seed, language_model, each_alone, default_window, held_out)
+        for kind, budget in budgets.items()
+    }
     if workers == 1:
         done = {kind: task.run(on_progress) for kind, task in tasks.items()}
     else:
@@ -196,15 +217,19 @@ class _Task:
     output: Path
     budget: Budget
     seed: int
+    language_model: str | None
     each_alone: bool
+    default_window: bool
     held_out: int
 
     @property
     def starts_from(self) -> set[str]:
         """Kinds that must be done before."""
-        return {
-            place.partition("/")[0] for arm in arms(self.kind, each_alone=self.each_alone) for place in arm.start_from
-        }
+        return {place.partition("/")[0] for arm in self._arms for place in arm.start_from}
+
+    @property
+    def _arms(self) -> list[Arm]:
+        return arms(self.kind, each_alone=self.each_alone, default_window=self.default_window)
 
     def run(self, on_progress: OnProgress) -> list[Outcome]:
         """Draw, train and score."""
@@ -218,8 +243,10 @@ class _Task:
         rows, asked = read_manifest(training / "all.jsonl"), read_manifest(held_out / "all.jsonl")
         outcomes: list[Outcome] = []
         kept: PerceivedFiles | None = None
-        for arm in arms(self.kind, each_alone=self.each_alone):
+        named = {} if self.language_model is None else {"model.language_model": self.language_model}
+        for arm in self._arms:
             settings = {
+                **named,
                 **arm.overrides,
                 "training.seed": self.seed,
                 "training.steps": self.budget.steps,
@@ -261,7 +288,17 @@ def _train_and_score(
     summary = model.summary()
     right = _judged(kind, evaluation.predictions, held_out)
     return (
-        Outcome(kind, mechanism, log, evaluation, right, summary.trained, summary.share, str(summary)),
+        Outcome(
+            kind,
+            mechanism,
+            recipe.model.language_model,
+            log,
+            evaluation,
+            right,
+            summary.trained,
+            summary.share,
+            str(summary),
+        ),
         perceived,
     )
 
@@ -311,6 +348,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="train longer, on more")
     parser.add_argument("--apart", action="store_true", help="of two modalities at once, train on each alone as well")
+    parser.add_argument("--default-window", action="store_true", help="train with the default window as well")
+    parser.add_argument("--language-model", help="another than the recipes name, such as toyworld/lm_text")
     parser.add_argument(
         "--only", choices=KINDS, action="append", help="these kinds of things alone, and those that they start from"
     )
@@ -322,12 +361,16 @@ def main() -> None:
     wanted = {part for kind in options.only or KINDS for part in (kind, *kind.split("+"))}
     budgets = {kind: (LONG if options.long else QUICK)[kind] for kind in KINDS if kind in wanted}
     only = "".join(f" --only {kind}" for kind in options.only or ())
-    switches = "".join(f" --{name}" for name in ("long", "apart") if getattr(options, name))
-    command = f"python -m epalm.toyworld.demo{switches}{only} --seed {options.seed}"
+    switches = "".join(f" --{name.replace('_', '-')}" for name in _SWITCHES if getattr(options, name))
+    reader = f" --language-model {options.language_model}" if options.language_model else ""
+    command = f"python -m epalm.toyworld.demo{switches}{reader}{only} --seed {options.seed}"
     workers = 1 if torch.cuda.is_available() else min(torch.get_num_threads(), len(budgets))
     try:
         with show_progress() as show:
-            results = run(output, budgets, options.seed, command, show, each_alone=options.apart, workers=workers)
+            results = run(
+                output, budgets, options.seed, command, show, language_model=options.language_model,
+                each_alone=options.apart, default_window=options.default_window, workers=workers,
+            )  # fmt: skip
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -2,7 +2,7 @@
 
     python -m epalm.toyworld.measure
 
-The language model is asked about fresh passages, once read openly and once with the passage left out. Of each encoder,
+Each language model is asked about fresh passages, once read openly and once with the passage left out. Of each encoder,
 linear probes are fitted (ridge regression on one-hot labels, from the [CLS] token of its last level) to fresh things of
 training combinations, and tried on things of held-out combinations: for each rank in reading order or in time, what
 the attributes of that group, act or event are.
@@ -27,17 +27,18 @@ from epalm.toyworld.clips.world import Clip
 from epalm.toyworld.pages import Vocabulary
 from epalm.toyworld.pictures.render import draw_picture
 from epalm.toyworld.pictures.world import Scene
-from epalm.toyworld.pretrain_lm import reads_openly
+from epalm.toyworld.reading import reads_openly
 from epalm.toyworld.sounds.synthesize import synthesize
 from epalm.toyworld.worlds import WORLDS, Thing
 
+LANGUAGE_MODELS = ("toyworld/lm", "toyworld/lm_text")
 ENCODERS = {"image": "toyworld/vit", "video": "toyworld/timesformer", "audio": "toyworld/ast"}
 _RIDGE = 1e-2
 
 
-def language_model_reads(pages: int = 128) -> dict[str, float]:
+def language_model_reads(name: str, pages: int = 128) -> dict[str, float]:
     """Share of answers that are right to the last token: `open`, and `closed`, which is guessing."""
-    source = resolve_source("toyworld/lm")
+    source = resolve_source(name)
     model = OPTForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="eager").eval()
     vocabulary = Vocabulary(AutoTokenizer.from_pretrained(source))
     return {
@@ -106,11 +107,12 @@ def _with_one(features: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print("language model, answers right to the last token:")
-    for manner, share in language_model_reads().items():
-        print(f"  {manner:<10} {share:.1%}")
+    for source in LANGUAGE_MODELS:
+        print(f"{source}, answers right to the last token:")
+        for manner, share in language_model_reads(source).items():
+            print(f"  {manner:<10} {share:.1%}")
     for kind, source in ENCODERS.items():
         print(f"{source}, linear probes on what was held out:")
         for name, share in encoder_sees(kind).items():

@@ -8,10 +8,10 @@ from transformers import ASTFeatureExtractor, AutoModelForCausalLM, AutoTokenize
 
 from epalm.encoders import load_encoder
 from epalm.runtime.sources import TOY_PREFIX, resolve_source
-from epalm.toyworld.measure import ENCODERS, encoder_sees, language_model_reads
+from epalm.toyworld.measure import ENCODERS, LANGUAGE_MODELS, encoder_sees, language_model_reads
 
 
-@pytest.mark.parametrize("name", ["lm", "vit", "timesformer", "ast"])
+@pytest.mark.parametrize("name", ["lm", "lm_text", "vit", "timesformer", "ast"])
 def test_a_backbone_is_small_and_holds_safetensors_alone(name):
     folder = Path(resolve_source(TOY_PREFIX + name))
     weights = list(folder.glob("*.safetensors"))
@@ -21,13 +21,23 @@ def test_a_backbone_is_small_and_holds_safetensors_alone(name):
     assert not list(folder.glob("*.pt"))
 
 
-def test_the_language_model_knows_any_text():
-    tokenizer = AutoTokenizer.from_pretrained(resolve_source("toyworld/lm"))
-    model = AutoModelForCausalLM.from_pretrained(resolve_source("toyworld/lm"), dtype=torch.float32)
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_a_language_model_knows_any_text(name):
+    tokenizer = AutoTokenizer.from_pretrained(resolve_source(name))
+    model = AutoModelForCausalLM.from_pretrained(resolve_source(name), dtype=torch.float32)
     ids = tokenizer("Ein Zebra? 斑马 \U0001f993 <pad>", return_tensors="pt").input_ids
     assert ids[0, 0] == tokenizer.bos_token_id
     assert int(ids.max()) < model.config.vocab_size
     assert torch.isfinite(model(ids).logits).all()
+
+
+def test_the_language_models_differ_in_nothing_but_their_weights():
+    lm, text = (Path(resolve_source(name)) for name in LANGUAGE_MODELS)
+    assert (lm / "tokenizer.json").read_bytes() == (text / "tokenizer.json").read_bytes()
+    models = [AutoModelForCausalLM.from_pretrained(folder) for folder in (lm, text)]
+    shapes, others = ({name: tensor.shape for name, tensor in model.state_dict().items()} for model in models)
+    assert shapes == others
+    assert models[0].config.to_diff_dict() == models[1].config.to_diff_dict()
 
 
 @pytest.mark.parametrize("kind", ["image", "video", "audio"])
@@ -40,11 +50,11 @@ def test_an_encoder_brings_its_own_statistics(kind):
         assert list(encoder.processor.image_mean) == [0.5, 0.5, 0.5]
 
 
-@pytest.mark.slow
-def test_the_language_model_reads():
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_a_language_model_reads(name):
     """What it has read decides its answers; without it, it can only guess."""
-    reads = language_model_reads(pages=64)
-    assert reads["open"] > 0.95
+    reads = language_model_reads(name, pages=32)
+    assert reads["open"] > 0.97
     assert reads["closed"] < 0.45
 
 

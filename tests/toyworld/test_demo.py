@@ -35,8 +35,10 @@ def test_every_cell_has_its_row(demo):
     assert {kind for kind, _, _ in cells} == set(KINDS)
     for row in rows:
         assert set(row) == {
-            "modality", "task", "mechanism", "metric", "score", "trained_parameters", "trained_share", "seconds",
+            "modality", "task", "mechanism", "language_model", "metric", "score", "trained_parameters",
+            "trained_share", "seconds",
         }  # fmt: skip
+        assert row["language_model"] == "toyworld/lm"
         assert 0 <= row["score"] <= 100
         assert 0 < row["trained_share"] < 0.01 * len(row["modality"].split("+"))
     assert (folder / "settings.txt").read_text().startswith("the command\nseed 0; ")
@@ -81,6 +83,24 @@ def test_a_browser_shows_the_page(demo, tmp_path):
     assert told["pictures"] == [True] * (len(KINDS) + 1)
     assert set(told["asked"]) <= {"data:"}
     assert not told["wide"]
+
+
+@pytest.mark.slow
+def test_another_language_model_and_the_default_window(tmp_path):
+    pytest.importorskip("matplotlib")
+    run(
+        tmp_path, {"image": Budget(things=8, steps=3)}, 0, "", lambda *what: None,
+        language_model="toyworld/lm_text", default_window=True, held_out=4,
+    )  # fmt: skip
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert {row["mechanism"] for row in rows} == {"epalm_pt", "text_only", "epalm_pt, default window"}
+    assert {row["language_model"] for row in rows} == {"toyworld/lm_text"}
+    whole, late = (
+        json.loads((tmp_path / "image" / arm / "adapter_config.json").read_text())
+        for arm in ("epalm_pt", "epalm_pt-default-window")
+    )
+    assert [whole[name] for name in ("start", "end", "levels")] == [0, 6, 2]
+    assert [late[name] for name in ("start", "end", "levels")] == [None, None, None]
 
 
 @pytest.mark.slow
