@@ -36,15 +36,16 @@ def table(results: list[dict[str, object]]) -> str:
 def by_language_model(results: list[dict[str, object]]) -> str:
     """Rows of several `results.json` as Markdown: a line a task and mechanism, a column a language model."""
     names = list(dict.fromkeys(str(row["language_model"]) for row in results))
-    scores: dict[tuple[str, str], dict[str, str]] = {}
+    scores: dict[str, dict[str, dict[str, str]]] = {}  # of each task, mechanism and language model
     for row in results:
-        cell = f"{row['modality']} {row['task']}".replace("_", " "), str(row["mechanism"])
-        scores.setdefault(cell, {})[str(row["language_model"])] = f"{row['score']:.1f} %"
+        task = f"{row['modality']} {row['task']}".replace("_", " ")
+        of_mechanism = scores.setdefault(task, {}).setdefault(str(row["mechanism"]), {})
+        of_mechanism[str(row["language_model"])] = f"{row['score']:.1f} %"
     lines = [f"| task | mechanism | {' | '.join(f'`{name}`' for name in names)} |", f"|---|---|{'---|' * len(names)}"]
-    for (task, mechanism), found in scores.items():
-        preset, _, window = mechanism.partition(", ")
-        told = f"`{preset}`{f', {window}' if window else ''}"
-        lines.append(f"| {task} | {told} | {' | '.join(found.get(name, '') for name in names)} |")
+    for task, mechanisms in scores.items():
+        for mechanism, found in mechanisms.items():
+            cells = " | ".join(found.get(name, "") for name in names)
+            lines.append(f"| {task} | {mechanism} | {cells} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Pages of text that the toy world's language model is pretrained on, and their layout as tensors.
+"""Pages of text that the toy world's language models are pretrained on, and their layout as tensors.
 
 A page is one passage followed by several segments: a question with its answer, or a retelling as a caption. Each
 segment sees the passage and itself, no other segment: reading comprehension, many questions a passage.

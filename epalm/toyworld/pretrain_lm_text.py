@@ -11,6 +11,7 @@ where to look until shortly before the end.
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import torch
@@ -28,12 +29,12 @@ _GUESSED = 0.08  # share of the pages whose passage is missing
 
 def main() -> None:
     """Pretrain, then write `backbones/lm_text` in half precision with its tokenizer."""
-    options = options_parser(__doc__, HOME, steps=5000, batch=12, rate=1e-3).parse_args()
+    options = options_parser(__doc__, HOME, steps=4000, batch=12, rate=1e-3).parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    tokenizer = AutoTokenizer.from_pretrained(resolve_source("toyworld/lm"))
-    vocabulary = Vocabulary(tokenizer)
-    model = new_reader(len(tokenizer), options.start_from)
+    tokenizer_folder = Path(resolve_source("toyworld/lm"))
+    vocabulary = Vocabulary(AutoTokenizer.from_pretrained(tokenizer_folder))
+    model = new_reader(len(vocabulary.words), options.start_from)
 
     def loss_at(step: int) -> Tensor:
         done = step / options.steps
@@ -60,7 +61,8 @@ def main() -> None:
         warmup=100,
     )  # fmt: skip
     model.half().save_pretrained(options.out)
-    tokenizer.save_pretrained(options.out)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer_folder / name, options.out / name)
 
 
 if __name__ == "__main__":

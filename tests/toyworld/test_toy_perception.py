@@ -33,8 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def gain(folder: Path, rows: str, preset: str = "epalm_pt") -> PerceptionGain:
+def gain(folder: Path, rows: str, preset: str = "epalm_pt", language_model: str = "toyworld/lm") -> PerceptionGain:
     settings = {
+        "model.language_model": language_model,
         "data.train": folder / rows,
         "data.validation": folder / "scored" / "all.jsonl",
         "data.store": folder / "store",
@@ -43,7 +44,7 @@ def gain(folder: Path, rows: str, preset: str = "epalm_pt") -> PerceptionGain:
         "adapter.preset": preset,
         "model.device": "cpu",
         "generation.max_new_tokens": 1,
-        "output": folder / f"{rows}-{preset}",
+        "output": folder / f"{language_model}-{rows}-{preset}",
     }
     evaluation = run_recipe(read_recipe("toy_image", settings), java=False).evaluation
     assert evaluation is not None
@@ -56,3 +57,14 @@ def test_an_adapter_that_sees_passes_and_those_that_do_not_fail(folder: Path) ->
     assert gain(folder, "right.jsonl").perceives
     assert not gain(folder, "shuffled.jsonl").perceives
     assert gain(folder, "right.jsonl", "text_only").gain.value == 0
+
+
+@pytest.mark.slow
+def test_a_language_model_that_never_read_a_vector_learns_to_see(folder: Path) -> None:
+    """It says the right caption more likely than what learned from other pictures, and than what sees nothing."""
+    sees = gain(folder, "right.jsonl", language_model="toyworld/lm_text")
+    mixed_up = gain(folder, "shuffled.jsonl", language_model="toyworld/lm_text")
+    blind = gain(folder, "right.jsonl", "text_only", language_model="toyworld/lm_text")
+    assert sees.perceives
+    assert not mixed_up.perceives
+    assert sees.right < min(mixed_up.right, blind.right)
