@@ -36,7 +36,7 @@ ENCODERS = {"image": "toyworld/vit", "video": "toyworld/timesformer", "audio": "
 _RIDGE = 1e-2
 
 
-def language_model_reads(name: str, pages: int = 128) -> dict[str, float]:
+def language_model_reads(name: str, pages: int = 512) -> dict[str, float]:
     """Share of answers that are right to the last token: `open`, and `closed`, which is guessing."""
     source = resolve_source(name)
     model = OPTForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="eager").eval()
