@@ -83,6 +83,11 @@ class Arm:
     """Where in the output folder the adapters are that it starts from."""
 
     @property
+    def perceives_otherwise(self) -> bool:
+        """Whether it takes other features than the recipe's."""
+        return not self.overrides.keys().isdisjoint(("model.encoders", "adapter.levels"))
+
+    @property
     def folder(self) -> str:
         """Where it is kept, in the folder of its kind."""
         return self.name.replace(", ", "-").replace(" ", "-")
@@ -253,7 +258,7 @@ class _Task:
                 "training.start_from": [str(self.output.parent / place) for place in arm.start_from],
             }
             recipe = read_recipe(_recipe_of(self.kind), settings)
-            reused = None if "model.encoders" in arm.overrides else kept
+            reused = None if arm.perceives_otherwise else kept
             outcome, perceived = _train_and_score(
                 self.kind, arm.name, recipe, rows, asked, held_out, self.output / arm.folder, reused, on_progress
             )

@@ -96,11 +96,11 @@ def test_another_language_model_and_the_default_window(tmp_path):
     assert {row["mechanism"] for row in rows} == {"epalm_pt", "text_only", "epalm_pt, default window"}
     assert {row["language_model"] for row in rows} == {"toyworld/lm_text"}
     whole, late = (
-        json.loads((tmp_path / "image" / arm / "adapter_config.json").read_text())
+        json.loads((tmp_path / "image" / arm / "adapter_config.json").read_text())["adapter"]
         for arm in ("epalm_pt", "epalm_pt-default-window")
     )
     assert [whole[name] for name in ("start", "end", "levels")] == [0, 6, 2]
-    assert [late[name] for name in ("start", "end", "levels")] == [None, None, None]
+    assert [late[name] for name in ("start", "end", "levels")] == [4, 5, 1]
 
 
 @pytest.mark.slow
