@@ -24,7 +24,10 @@ _SECONDS = 30  # of a sound that an encoder without a window of its own perceive
 
 @register_encoder("audio-spectrogram-transformer")
 class SpectrogramEncoder(AudioEncoder):
-    """AST: [CLS] of [CLS, distillation, patches...], over kaldi's log-mel filter bank, filled up with zeros."""
+    """AST: [CLS] of [CLS, distillation, patches...], over kaldi's log-mel filter bank, filled up with zeros.
+
+    Nothing is averaged. [CLS] attends to what fills up the window, as it was trained to.
+    """
 
     input_names = ("input_values", "lengths")
     shortest = _AST_FRAME
@@ -55,7 +58,13 @@ class SpectrogramEncoder(AudioEncoder):
 
 @register_encoder("whisper")
 class SpeechEncoder(AudioEncoder):
-    """Whisper's encoder: it hears the silence that fills up its window, but only tokens with sound are averaged."""
+    """Whisper's encoder: the mean over the tokens that begin within the sound.
+
+    A window of 30 s is 1,500 tokens, one every 320 samples (20 ms); of a sound of n samples the first ceil(n / 320) are
+    averaged. The silence that fills up the window never enters that mean; but the encoder attends to it, as it was
+    trained to. Silence at the end of a recording is part of it: the encoder then gives the same tokens, and more of
+    them are averaged.
+    """
 
     input_names = ("input_features", "lengths")
 

@@ -141,6 +141,11 @@ class PerceptualEncoder(nn.Module, ABC):
         """S, where every input gives as many tokens and none of them is padding; else None."""
         return self.anatomy.tokens
 
+    @property
+    def tokens_of_one(self) -> int:
+        """Tokens that the blocks work on for one input of common size: what it costs to perceive it."""
+        return self.anatomy.tokens
+
     def require_token_count(self) -> int:
         """S.
 
@@ -252,8 +257,8 @@ class PerceptualEncoder(nn.Module, ABC):
 
 
 def _mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of (B, S, E) over the S that `mask` (B, S) marks as real -> (B, E)."""
+    """Mean of (B, S, E) over the S that `mask` (B, S) marks as real -> (B, E); whatever the others are, even NaN."""
     if mask is None:
         return tokens.mean(dim=1)
-    weights = mask.unsqueeze(-1).to(tokens.dtype)  # (B, S, 1)
-    return (tokens * weights).sum(dim=1) / weights.sum(dim=1)
+    real = mask.unsqueeze(-1)  # (B, S, 1)
+    return tokens.masked_fill(~real, 0).sum(dim=1) / real.sum(dim=1).to(tokens.dtype)

@@ -100,6 +100,11 @@ class FrameEncoder(PerceptualEncoder):
         count = self.image.token_count
         return None if count is None else self.frames * count
 
+    @property
+    def tokens_of_one(self) -> int:
+        """As in the base, of all frames."""
+        return self.frames * self.image.tokens_of_one
+
     @torch.no_grad()
     def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
         """As in the base, frame after frame: (B, K, N * S, E)."""

@@ -157,3 +157,28 @@ def test_no_more_is_decoded_than_is_under_way_and_no_thread_is_left(
         stream.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
     assert asked <= {one for batch in pictures[:3] for one in batch}
     assert set(threading.enumerate()) == before
+
+
+def test_a_cpu_is_given_batches_in_pieces(
+    encoders: dict[str, PerceptualEncoder], pictures: list[list[FileView]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, sizes = load_encoder(copy.deepcopy(encoders["image"].backbone), processor=encoders["image"].processor), []
+    batches, bad = [[one for batch in pictures[:3] for one in batch], pictures[3]], {pictures[1][0], pictures[1][1]}
+    encoder.backbone.register_forward_pre_hook(
+        lambda _module, _args, inputs: sizes.append(len(inputs["pixel_values"])), with_kwargs=True
+    )
+
+    def decode(one: FileView) -> Any:
+        return None if one in bad else Views().decode(encoder, *one)
+
+    whole = list(perceive_batches(encoder, K, batches, decode))
+    assert sizes == [4, 2]
+    for at_once, expected in ((1, [1] * 6), (2, [2, 2, 2])):
+        sizes.clear()
+        monkeypatch.setattr("epalm.data.perceiving._TOKENS_AT_ONCE", at_once * encoder.anatomy.tokens + 1)
+        for (views, features), (read, cut) in zip(whole, perceive_batches(encoder, K, batches, decode), strict=True):
+            assert read == views
+            torch.testing.assert_close(cut, features, rtol=1e-5, atol=1e-6)
+        assert sizes == expected
+    half = encoder.to(torch.bfloat16)
+    assert [features.dtype for _, features in perceive_batches(half, K, batches, decode)] == [torch.bfloat16] * 2

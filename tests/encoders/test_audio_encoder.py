@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from epalm.encoders import (
     WaveformEncoder,
     load_encoder,
 )
+from epalm.encoders.anatomy import first_output
 from epalm.errors import ConfigError, MediaError, UnsupportedModelError
 from epalm.media import load_audio
 
@@ -184,6 +186,35 @@ def test_only_tokens_of_the_sound_are_averaged(sound_folders, name):
     heard = 13 if name == "whisper" else 50  # of 100 tokens of 320 samples; of 50, which all are sound
     expected = torch.stack([state[:, :heard].mean(dim=1) for state in states], dim=1)
     torch.testing.assert_close(perceived(encoder, [sound(4, 9000), samples], LEVELS)[1:], expected, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["whisper", "clap"])
+def test_what_the_encoder_makes_of_padding_never_enters_the_mean(sound_folders, name):
+    encoder = load_encoder(sound_folders[name])
+    sounds = [sound(3, 12_000), sound(4, 8_001)]
+    inputs = encoder.preprocess(sounds)
+    mask, expected = encoder.token_mask(inputs), encoder.features(inputs, 1)
+    assert not mask.all()
+
+    def spoil(_module, _args, output):
+        spoiled = first_output(output).masked_fill(~mask.unsqueeze(-1), float("nan"))
+        return (spoiled, *output[1:]) if isinstance(output, tuple) else spoiled
+
+    encoder.anatomy.blocks[-1].register_forward_hook(spoil)
+    assert torch.equal(encoder.features(inputs, 1), expected)
+    assert encoder.tokens(inputs)[~mask].isnan().all()
+
+
+@pytest.mark.parametrize(("samples", "silence"), [(8_000, 0), (8_000, 1), (8_001, 8_000), (300, 31_700)])
+def test_silence_that_belongs_to_a_recording_counts_by_its_length(sound_folders, samples, silence):
+    """Whisper's window is filled up with the same silence: the tokens are equal, and more of them are averaged."""
+    encoder = load_encoder(sound_folders["whisper"])
+    short = sound(5, samples)
+    inputs = encoder.preprocess([short, np.pad(short, (0, silence))])
+    cut, longer = encoder.tokens(inputs)
+    torch.testing.assert_close(cut, longer, **EXACT)
+    for features, length in zip(encoder.features(inputs, 1)[:, 0], (samples, samples + silence), strict=True):
+        torch.testing.assert_close(features, longer[: math.ceil(length / 320)].mean(dim=0), **EXACT)
 
 
 @pytest.mark.parametrize("padding", ["repeatpad", "repeat", "pad"])
