@@ -1,0 +1,1 @@
+"""Trainings on really pretrained backbones, from files to scores, by the command line alone; see docs/real.md."""

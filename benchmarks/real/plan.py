@@ -1,0 +1,76 @@
+"""What is trained and scored: one part for each training. To try something else, change it here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from epalm.errors import ConfigError
+
+LANGUAGE_MODEL = "smollm2-135m-instruct"
+"""Directory below BACKBONES; every part has this one."""
+SPEAKERS = ("george", "jackson", "lucas", "theo")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training, and the rows that it is scored on."""
+
+    group: str
+    """What it is about: a reader of rows of `benchmarks.real.rows`."""
+    modality: str
+    encoder: str | None = None
+    """Directory below BACKBONES."""
+    features: str | None = None
+    """In place of an encoder: who made the features that are imported, in words."""
+    seed: int = 0
+    """Of the training, and of the subset where there is one."""
+    rows: int | None = None
+    """Rows to learn from, as many of each answer; unset: all."""
+    without: str | None = None
+    """Speaker who is left out of training, and alone is scored."""
+    blind: bool = False
+    """Whether the same is trained without perception, too."""
+    own_name: str = ""
+    """Where the group has several parts."""
+
+    @property
+    def name(self) -> str:
+        """Such as `digits-30-seed1`; a directory of the output."""
+        return f"{self.group}-{self.own_name}" if self.own_name else self.group
+
+
+def _digits() -> Iterator[Part]:
+    for rows in (300, 100, 30):
+        for seed in range(3):
+            yield Part(
+                "digits", "audio", "whisper-tiny-en", seed=seed, rows=rows, blind=(rows, seed) == (300, 0),
+                own_name=f"{rows}-seed{seed}",
+            )  # fmt: skip
+    for speaker in SPEAKERS:
+        yield Part("digits", "audio", "whisper-tiny-en", without=speaker, own_name=f"without-{speaker}")
+
+
+PARTS = (
+    Part("photographs", "image", features="EfficientNet-Lite0 of ImageNet, pooled", blind=True),
+    *_digits(),
+    Part("esc10", "audio", "whisper-tiny-en", blind=True),
+    Part("easy-vqa", "image", "dinov2-small-saliency", blind=True),
+)
+
+
+def select(names: Sequence[str], parts: Sequence[Part] = PARTS) -> list[Part]:
+    """The parts that have one of these names, or whose name begins so: `digits`, `digits-30`, `digits-30-seed0`.
+
+    Raises:
+        ConfigError: there is none for a name.
+    """
+    for name in names:
+        if not any(_is_meant(name, part) for part in parts):
+            groups = ", ".join(dict.fromkeys(part.group for part in parts))
+            raise ConfigError(f"ONLY: there is no part named '{name}'; name some of {groups}, or of their parts")
+    return [part for part in parts if not names or any(_is_meant(name, part) for name in names)]
+
+
+def _is_meant(name: str, part: Part) -> bool:
+    return f"{part.name}-".startswith(f"{name}-")
