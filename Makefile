@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-long demo-language-models test test-fast lint format bench backbones clean
+.PHONY: demo demo-long demo-language-models test test-fast lint format bench real backbones clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m epalm.toyworld.demo
@@ -40,6 +40,14 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/perception.py
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/summary.py
+
+# Trains on really pretrained backbones, from files to scores; docs/real.md tells of the variables. Stopped, it goes on
+# where it was.
+DATA ?= ../shared/data
+real: $(INSTALLED)
+	$(if $(BACKBONES),,$(error BACKBONES: where the pretrained backbones lie is not said; make real BACKBONES=DIR, see docs/real.md))
+	@$(BIN)/python -m benchmarks.real --backbones '$(BACKBONES)' --data '$(DATA)' --only '$(ONLY)' \
+		$(if $(FEATURES),--features '$(FEATURES)') $(if $(FEATURE_TOOL),--feature-tool '$(FEATURE_TOOL)') $(if $(QUICK),--quick)
 
 # Pretrains the toy world's backbones anew, each on its own kind of data alone; stopped, it goes on where it was.
 backbones: $(INSTALLED)

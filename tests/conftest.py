@@ -64,6 +64,15 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def real_backbones() -> Path:
+    """Really pretrained ones, as docs/real.md says; tests that take them are marked `real`."""
+    folder = os.environ.get("EPALM_REAL_BACKBONES")
+    if not folder:
+        pytest.skip("EPALM_REAL_BACKBONES is not set: there are no pretrained backbones to test on")
+    return Path(folder).absolute()
+
+
 @pytest.fixture
 def place(tmp_path: Path, backbones: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory one stands in: `pictures/`, manifests of colours, and `recipe.yaml` for a short run."""

@@ -71,9 +71,10 @@ def main_table(results: Results) -> str:
             continue
         first = found[0]
         score = first.score if len(found) == 1 else pooled(results.output, names, paired=True)
-        seconds = max(map(_seconds, found))
+        seconds, cpu_seconds = (max(_both(each, field) for each in found) for field in ("seconds", "cpu_seconds"))
         lines.append(
-            f"| {title} | {first.rows:,} {unit} | {_minutes(seconds)} | {100 * first.trained_share:.2f} % "
+            f"| {title} | {first.rows:,} {unit} | {_minutes(seconds)}, {_minutes(cpu_seconds)} of CPU "
+            f"| {100 * first.trained_share:.2f} % "
             f"| {_named(first, score)} | {_plain(first.blind)} | {_plain(_mean([each.shuffled for each in found]))} "
             f"| {_gain(first)} |"
         )
@@ -222,8 +223,9 @@ def _mean(scores: Sequence[Scores]) -> dict[str, float]:
     return {"value": sum(score["value"] for score in scores) / len(scores)}
 
 
-def _seconds(result: Result) -> float:
-    return float(result.training["seconds"] + (result.perceiving or {}).get("seconds", 0))
+def _both(result: Result, field: str) -> float:
+    """Of perceiving and training together."""
+    return float(result.training[field] + (result.perceiving or {}).get(field, 0))
 
 
 def _minutes(seconds: float) -> str:
