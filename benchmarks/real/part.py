@@ -46,11 +46,13 @@ class Inputs:
         return self.output / "cache"
 
     def backbone(self, name: str) -> str:
-        """Directory of a backbone.
+        """Directory of a backbone; those of the toy world come with the package.
 
         Raises:
             ConfigError: it is not there.
         """
+        if name.startswith("toyworld/"):
+            return name
         path = self.backbones / name
         if not (path / "config.json").is_file():
             raise ConfigError(f"BACKBONES: there is no {path} with a model; docs/real.md says what is to lie there")

@@ -20,7 +20,7 @@ class Part:
     """What it is about: a reader of rows of `benchmarks.real.rows`."""
     modality: str
     encoder: str | None = None
-    """Directory below BACKBONES."""
+    """Directory below BACKBONES, or one of the toy world's."""
     features: str | None = None
     """In place of an encoder: who made the features that are imported, in words."""
     seed: int = 0
@@ -55,6 +55,7 @@ PARTS = (
     Part("photographs", "image", features="EfficientNet-Lite0 of ImageNet, pooled", blind=True),
     *_digits(),
     Part("esc10", "audio", "whisper-tiny-en", blind=True),
+    Part("esc10", "audio", "toyworld/ast", own_name="toy-ast"),
     Part("easy-vqa", "image", "dinov2-small-saliency", blind=True),
 )
 

@@ -24,6 +24,8 @@ _HEADLINES = {
     "esc10": ("sounds of ten kinds (ESC-10)", "recordings"),
     "easy-vqa": ("drawn shapes, questions (easy-VQA)", "questions"),
 }
+_OTHER_TITLES = {"esc10-toy-ast": "ESC-10 by the toy world's AST"}
+"""Of parts that are told of as a whole."""
 Scores = Mapping[str, float]
 
 
@@ -142,18 +144,21 @@ def digits_table(results: Results) -> str:
 
 def kinds_table(results: Results) -> str:
     """ESC-10 and easy-VQA by kinds of sounds and of questions."""
-    lines = ["| | rows | score | linear probe |", "|---|---|---|---|"]
-    for name in ("esc10", "easy-vqa"):
-        title, result = _HEADLINES[name][0], results.found.get(name)
+    lines = ["| | rows | score | another's input | linear probe |", "|---|---|---|---|---|"]
+    for name in ("esc10", "esc10-toy-ast", "easy-vqa"):
+        title, result = _OTHER_TITLES.get(name) or _HEADLINES[name][0], results.found.get(name)
         if result is None:
-            lines.append(f"| {title} | {NOT_RUN} | | |")
+            lines.append(f"| {title} | {NOT_RUN} | | | |")
             continue
         lines.append(
-            f"| **{title}** | {result.held_out} | {_interval(result.score)} | {_interval(result.features_alone)} |"
+            f"| **{title}** | {result.held_out} | {_interval(result.score)} | {_plain(result.shuffled)} "
+            f"| {_interval(result.features_alone)} |"
         )
+        if name in _OTHER_TITLES:
+            continue
         for kind, group in result.groups.get("kind", {}).items():
             probe = _group(result.features_alone_groups, "kind", kind)
-            lines.append(f"| {kind} | {group['rows']} | {_group(result.groups, 'kind', kind)} | {probe} |")
+            lines.append(f"| {kind} | {group['rows']} | {_group(result.groups, 'kind', kind)} | | {probe} |")
     return "\n".join(lines)
 
 
