@@ -132,7 +132,8 @@ def drawn(rows: Iterable[Row], count: int, seed: int) -> list[Row]:
 
 
 def _spread(rows: Sequence[Row], count: int) -> list[Row]:
-    return [rows[len(rows) * place // count] for place in range(min(count, len(rows)))] if rows else []
+    count = min(count, len(rows))
+    return [rows[len(rows) * place // count] for place in range(count)]
 
 
 def _numbered(rows: Iterable[Row]) -> list[Row]:

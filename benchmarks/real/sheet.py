@@ -46,7 +46,7 @@ def draw_sheet(predictions: Path, path: Path) -> None:
         top = _MARGIN + place // _COLUMNS * (_HEIGHT + _TEXT + _MARGIN)
         photograph = load_image(Path(row["image"]))
         photograph.thumbnail((_WIDTH, _HEIGHT))
-        sheet.paste(photograph, (left + (_WIDTH - photograph.width) // 2, top))
+        sheet.paste(photograph, (left + (_WIDTH - photograph.width) // 2, top + _HEIGHT - photograph.height))
         said = _wrapped(f"{place + 1}: {row['prediction']}", font)
         draw.multiline_text((left, top + _HEIGHT + 4), said, _INK, font)
         below = top + _HEIGHT + 8 + 17 * (said.count("\n") + 1)

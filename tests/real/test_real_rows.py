@@ -71,6 +71,7 @@ def test_quick_takes_a_few_rows_from_everywhere(data):
     train, held_out = rows_of(part("digits-300-seed0"), data, quick=True)
     assert (len(train), len(held_out)) == (20, 8)
     assert {row.targets[0] for row in train} == {row.targets[0] for row in held_out} == {"zero", "one", "two", "three"}
+    assert rows_of(part("photographs"), data, quick=True) == rows_of(part("photographs"), data)  # which has but a few
 
 
 def test_a_data_set_that_is_not_there_is_named(tmp_path):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 import tiny
 import tiny_watchers
 
+from benchmarks.real.__main__ import main
 from benchmarks.real.plan import LANGUAGE_MODEL
 from epalm.data.manifest import read_manifest
 
@@ -38,17 +37,24 @@ def features(data, tmp_path_factory):
     return folder
 
 
-def make_real(*arguments):
-    command = [sys.executable, "-m", "benchmarks.real", "--quick", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture
+def make_real(monkeypatch, capfd):
+    monkeypatch.chdir(ROOT)
+
+    def call(*arguments):
+        capfd.readouterr()
+        code = main(["--quick", *map(str, arguments)])
+        return code, capfd.readouterr().err
+
+    return call
 
 
 @pytest.mark.slow
-def test_captions_and_answers_from_files_to_scores(tiny_backbones, data, features, tmp_path):
+def test_captions_and_answers_from_files_to_scores(make_real, tiny_backbones, data, features, tmp_path):
     call = ("--backbones", tiny_backbones, "--data", data, "--features", features, "--output", tmp_path)
     call += ("--only", "photographs digits-without-theo")
-    done = make_real(*call)
-    assert done.returncode == 0, done.stderr
+    code, said = make_real(*call)
+    assert code == 0, said
     captions = json.loads((tmp_path / "photographs" / "result.json").read_text())
     assert (captions["rows"], captions["held_out"], captions["steps"]) == (6, 2, 4)
     for score in ("score", "shuffled", "blind", "fixed", "features_alone"):
@@ -66,28 +72,29 @@ def test_captions_and_answers_from_files_to_scores(tiny_backbones, data, feature
 
     shutil.rmtree(tmp_path / "photographs" / "scores")
     (tmp_path / "photographs" / "result.json").unlink()
-    again = make_real(*call)
-    assert again.returncode == 0, again.stderr
-    (command,) = (line for line in again.stderr.splitlines() if line.startswith("$ "))
+    code, said = make_real(*call)
+    assert code == 0, said
+    (command,) = (line for line in said.splitlines() if line.startswith("$ "))
     assert command.startswith("$ epalm evaluate ")
 
 
-def test_what_is_missing_is_said_in_one_line_before_any_work(tiny_backbones, data, tmp_path):
+def test_what_is_missing_is_said_in_one_line_before_any_work(make_real, tiny_backbones, data, tmp_path):
     call = ("--data", data, "--output", tmp_path / "out", "--only")
-    missing = make_real("--backbones", tmp_path, *call, "digits-30-seed0")
-    assert missing.returncode == 2
-    assert f"real: BACKBONES: there is no {tmp_path / LANGUAGE_MODEL} with a model; docs/real.md says" in missing.stderr
-    featureless = make_real("--backbones", tiny_backbones, *call, "photographs")
-    assert featureless.returncode == 2
-    assert "real: photographs: it takes ready features; give FEATURES=DIR or FEATURE_TOOL=COMMAND" in featureless.stderr
+    code, said = make_real("--backbones", tmp_path, *call, "digits-30-seed0")
+    assert code == 2
+    assert f"real: BACKBONES: there is no {tmp_path / LANGUAGE_MODEL} with a model; docs/real.md says" in said
+    code, said = make_real("--backbones", tiny_backbones, *call, "photographs")
+    assert code == 2
+    assert "real: photographs: it takes ready features; give FEATURES=DIR or FEATURE_TOOL=COMMAND" in said
+    assert "$ " not in said
 
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_a_quick_run_on_real_backbones(real_backbones, data, tmp_path):
+def test_a_quick_run_on_real_backbones(make_real, real_backbones, data, tmp_path):
     call = ("--backbones", real_backbones, "--data", data, "--output", tmp_path, "--only", "digits-30-seed0")
-    done = make_real(*call)
-    assert done.returncode == 0, done.stderr
+    code, said = make_real(*call)
+    assert code == 0, said
     result = json.loads((tmp_path / "digits-30-seed0" / "result.json").read_text())
     assert result["trained_share"] < 0.01
     assert result["perception"]["loss"]["right"] > 0
