@@ -47,7 +47,7 @@ DATA ?= ../shared/data
 real: $(INSTALLED)
 	$(if $(BACKBONES),,$(error BACKBONES: where the pretrained backbones lie is not said; make real BACKBONES=DIR, see docs/real.md))
 	@$(BIN)/python -m benchmarks.real --backbones '$(BACKBONES)' --data '$(DATA)' --only '$(ONLY)' \
-		$(if $(FEATURES),--features '$(FEATURES)') $(if $(FEATURE_TOOL),--feature-tool '$(FEATURE_TOOL)') $(if $(QUICK),--quick)
+		$(if $(FEATURES),--features '$(FEATURES)') $(if $(FEATURE_TOOL),--feature-tool '$(FEATURE_TOOL)') $(if $(QUICK),--quick) $(if $(CHOICES),--choices)
 
 # Pretrains the toy world's backbones anew, each on its own kind of data alone; stopped, it goes on where it was.
 backbones: $(INSTALLED)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.real.commands import StoppedError
 from benchmarks.real.part import Inputs, run_part
-from benchmarks.real.plan import Part, select
+from benchmarks.real.plan import CHOICES, PARTS, Part, select
 from benchmarks.real.tables import Results, write_tables
 from epalm.errors import EpalmError
 
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--features", type=Path, help="directory of ready features of the photographs")
     parser.add_argument("--feature-tool", help="command that makes them: gets a manifest, and the .npz to write")
     parser.add_argument("--only", default="", help="parts, by their names or how these begin, between spaces")
+    parser.add_argument("--choices", action="store_true", help="what the defaults were chosen by, in place of the plan")
     parser.add_argument("--quick", action="store_true", help="a few rows and steps, into another directory: no tables")
     parser.add_argument("--output", type=Path, help="directory of everything that is made [runs/real]")
     options = parser.parse_args(arguments)
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     inputs = Inputs(options.backbones, options.data, output, options.features, options.feature_tool, options.quick)
     try:
         names = options.only.split()
-        left_out = _run(select(names), inputs, insisted=bool(names))
+        left_out = _run(select(names, CHOICES if options.choices else PARTS), inputs, insisted=bool(names))
     except StoppedError as error:
         print(f"real: {error}", file=sys.stderr)
         return error.exit_code

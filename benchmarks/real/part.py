@@ -133,7 +133,7 @@ class _Run:
             return finished
         write_shuffled(folder, held_out)
         perceiving = self._perceive()
-        training = self._train("adapter")
+        training = self._train("adapter", *part.settings)
         learned = json.loads((folder / "adapter.json").read_text(encoding="utf-8"))
         scores = self._evaluate("adapter", "held_out")
         task = next(iter(scores["details"]))
@@ -151,13 +151,17 @@ class _Run:
             score=scores["details"][task]["scores"][self.metric],
             groups=scores["details"][task].get("groups", {}),
             perception=scores.get("perception_gain"),
-            shuffled=self._evaluate("adapter", "shuffled")["details"][task]["scores"][self.metric],
+            shuffled={}
+            if part.development
+            else self._evaluate("adapter", "shuffled")["details"][task]["scores"][self.metric],
             quick=self.inputs.quick,
         )
         if part.blind:
             result.blind_training = asdict(self._train("blind", "--adapter.preset", "text_only"))
             result.blind = self._evaluate("blind", "held_out")["details"][task]["scores"][self.metric]
-        if part.group == "photographs":
+        if part.development:
+            pass
+        elif part.group == "photographs":
             self._caption_floors(result, train, held_out)
             draw_sheet(folder / "scores" / "predictions.jsonl", folder / "contact_sheet.png")
         else:
@@ -226,6 +230,7 @@ class _Run:
         made = folder / {("adapter", "held_out"): "scores"}.get((adapter, rows), f"scores-{adapter}-{rows}")
         command = ["epalm", "evaluate", str(folder / adapter), "--data", str(folder / f"{rows}.jsonl")]
         command += ["--output", str(made), "--no-java"]
+        command += ["--generation.num_beams", "1", "--generation.max_new_tokens", "4"] if self.part.development else []
         if adapter != "blind" and self.part.features is not None:
             command += [f"--data.features.{self.part.modality}", str(folder / "features")]
         elif adapter != "blind":

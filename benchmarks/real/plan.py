@@ -33,6 +33,10 @@ class Part:
     """Whether the same is trained without perception, too."""
     own_name: str = ""
     """Where the group has several parts."""
+    settings: tuple[str, ...] = ()
+    """What is not as epalm has it by default, as options of the command."""
+    development: bool = False
+    """Whether it is for choosing defaults: rows are held out of the training rows, and their losses alone are taken."""
 
     @property
     def name(self) -> str:
@@ -58,6 +62,34 @@ PARTS = (
     Part("esc10", "audio", "toyworld/ast", own_name="toy-ast"),
     Part("easy-vqa", "image", "dinov2-small-saliency", blind=True),
 )
+
+
+def _choices() -> Iterator[Part]:
+    """Every default changed by itself, on rows that are never scored elsewhere."""
+    changes = {
+        "default": (),
+        "rate-1e-3": ("--training.learning_rate", "1e-3"),
+        "rate-1e-2": ("--training.learning_rate", "1e-2"),
+        "no-dropout": ("--training.feature_dropout", "0"),
+        "decay-0.02": ("--training.weight_decay", "0.02"),
+        "init-1": ("--training.connector_init_scale", "1"),
+        "prompt-10": ("--adapter.prompt_tokens", "10"),
+        "all-layers": ("--adapter.start", "0", "--adapter.end", "30"),
+        "per-level": ("--adapter.connector", "per_level"),
+    }
+    for group in ("photographs", "digits"):
+        for name, settings in changes.items():
+            is_of_digits, length = group == "digits", ("--training.steps", "200")
+            yield Part(
+                group, "audio" if is_of_digits else "image", "whisper-tiny-en" if is_of_digits else None,
+                features=None if is_of_digits else "EfficientNet-Lite0 of ImageNet, pooled",
+                rows=30 if is_of_digits else None, own_name=f"choice-{name}", settings=(*length, *settings),
+                development=True,
+            )  # fmt: skip
+
+
+CHOICES = tuple(part for part in _choices() if part.name != "photographs-choice-per-level")
+"""What the defaults were chosen by; photographs have one level."""
 
 
 def select(names: Sequence[str], parts: Sequence[Part] = PARTS) -> list[Part]:

@@ -36,7 +36,9 @@ def rows_of(part: Part, data: Path, *, quick: bool = False) -> Divided:
         ConfigError: the data set is not there.
         DataError: its manifest or a file is wrong.
     """
-    train, held_out = _READERS[part.group](part, data)
+    train, held_out = _READERS[part.group](part if not part.development else replace(part, rows=None), data)
+    if part.development:
+        train, held_out = _developed(train, part.rows)
     if quick:
         train, held_out = _spread(train, _QUICK_TO_LEARN), _spread(held_out, _QUICK_TO_SCORE)
     return _numbered(train), _numbered(held_out)
@@ -69,6 +71,13 @@ def manifest(data: Path, name: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"DATA: there is no {path}; docs/real.md says what is to lie there")
     return path
+
+
+def _developed(rows: Sequence[Row], count: int | None) -> Divided:
+    """Training rows divided once more: a sixth is held out, of the others `count` are learned from."""
+    held_out = drawn(rows, len(rows) // 6, seed=0) if count is not None else list(rows[5::6])
+    others = [row for row in rows if row not in held_out]
+    return (others if count is None else drawn(others, count, seed=0)), held_out
 
 
 def _photographs(part: Part, data: Path) -> Divided:

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.readme import fill
 from benchmarks.real.part import Result, read_result
-from benchmarks.real.plan import PARTS, SPEAKERS
+from benchmarks.real.plan import CHOICES, PARTS, SPEAKERS
 from benchmarks.real.sheet import sheet_in_words
 from epalm.metrics.registry import FloatArray, get_metric
 from epalm.metrics.split_scores import with_intervals
@@ -39,7 +39,7 @@ class Results:
     @classmethod
     def read(cls, output: Path) -> Results:
         """What is finished below a directory."""
-        found = {part.name: read_result(output / part.name) for part in PARTS}
+        found = {part.name: read_result(output / part.name) for part in (*PARTS, *CHOICES)}
         return cls(output, {name: result for name, result in found.items() if result is not None})
 
     def of(self, names: Iterable[str]) -> list[Result] | None:
@@ -191,6 +191,23 @@ def sheet_table(results: Results) -> str:
     return sheet_in_words(results.output / "photographs" / "scores" / "predictions.jsonl")
 
 
+def choices_table(results: Results) -> str:
+    """Losses on rows held out of the training rows, with one default changed at a time."""
+    lines = [
+        "| | changed | right | another's | gain |",
+        "|---|---|---|---|---|",
+    ]
+    for part in CHOICES:
+        result, changed = results.found.get(part.name), " ".join(part.settings[2:])
+        name = f"| {_HEADLINES[part.group][0]} | {f'`{changed}`' if changed else 'nothing'}"
+        if result is None or result.perception is None:
+            lines.append(f"{name} | {NOT_RUN} | | |")
+            continue
+        loss = result.perception["loss"]
+        lines.append(f"{name} | {loss['right']:.3f} | {loss['shuffled']:.3f} | {_gain(result)} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "real": main_table,
     "photographs": photographs_table,
@@ -198,6 +215,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "kinds": kinds_table,
     "costs": costs_table,
     "sheet": sheet_table,
+    "choices": choices_table,
 }
 """By their marks on the page."""
 
