@@ -19,7 +19,7 @@ def check_rows(rows: Sequence[Row], tasks: Tasks, model: PerceptualLM, where: st
 
     Raises:
         DataError: there are no rows, or one has no target, brings nothing that is perceived, or is too long.
-        UnsupportedModelError: the language model has no tokenizer.
+        UnsupportedModelError: the language model has no tokenizer, or its chat template refuses a row.
     """
     if not rows:
         raise DataError("training: there are no rows to train on")
@@ -28,6 +28,8 @@ def check_rows(rows: Sequence[Row], tasks: Tasks, model: PerceptualLM, where: st
             raise DataError(f"{name_of(row, where)}: has no answer or caption to train on")
     require_tokenizer(model)
     require_perceived(rows, model.levels, where)
+    for row in {row.task: row for row in rows}.values():
+        tasks.prompt_ids(row)  # a chat template may refuse a caption's
     require_room(rows, tasks, model, with_targets=True, where=where)
 
 

@@ -128,3 +128,15 @@ def test_an_output_that_cannot_be(place: Path, refused: Refused) -> None:
     assert "/proc/nowhere cannot be written" in refused(*train, "/proc/nowhere")
     assert Path("file").read_text() == "mine"
     assert sorted(path.name for path in Path("full").iterdir()) == ["notes.txt"]
+
+
+def test_a_chat_template_that_is_missing_or_refuses_a_caption(place: Path, refused: Refused) -> None:
+    folder = tiny.save_language_model(place / "lm", "llama")
+    model = ("--model.language_model", "lm", "--data.train", "captions.jsonl")
+    train = ("train", "recipe.yaml", *model, "--output", "out")
+    chat = ("--text.chat_template", "true")
+    assert f"the tokenizer {folder} has no chat template; leave the setting false" in refused(*train, *chat)
+    strict = "{% if not messages[0].content %}{{ raise_exception('say something') }}{% endif %}"
+    (folder / "chat_template.jinja").write_text(strict + "{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert "refuses an empty user's turn: say something; give captions an instruction" in refused(*train, *chat)
+    assert not Path("out").exists()
