@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import tiny
@@ -82,6 +82,22 @@ def place(tmp_path: Path, backbones: Path, monkeypatch: pytest.MonkeyPatch) -> P
     tiny.write_lines(tmp_path / "captions.jsonl", tiny.captions())
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tiny.recipe_values(backbones)))
     return tmp_path
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows were answered, time after time."""
+    from epalm.evaluation import Answerer
+
+    counts: list[int] = []
+    answer = Answerer.answer
+
+    def counted(self: Answerer, rows: Any, *arguments: Any) -> list[str]:
+        counts.append(len(rows))
+        return answer(self, rows, *arguments)
+
+    monkeypatch.setattr(Answerer, "answer", counted)
+    return counts
 
 
 @pytest.fixture

@@ -20,10 +20,13 @@ from benchmarks.real.sheet import draw_sheet
 from epalm.data.rows import Row
 from epalm.errors import ConfigError
 from epalm.metrics import score_split
+from epalm.recipe import Recipe
 from epalm.runtime.outputs import write_whole
 
 RESULT = "result.json"
 """What came of a part, in its directory."""
+DEFAULTS = "defaults.json"
+"""Every setting of epalm by default: where one has changed, the part is run anew."""
 _QUICK_STEPS = 4
 
 
@@ -70,7 +73,7 @@ class Result:
     """What came of a part, for the tables."""
 
     key: str
-    """Of the plan, and of the rows."""
+    """Of the plan, the rows and the defaults."""
     part: dict[str, Any]
     rows: int
     held_out: int
@@ -86,7 +89,7 @@ class Result:
     """Value, low and high; so are all other scores."""
     groups: dict[str, dict[str, Any]]
     perception: dict[str, Any] | None
-    shuffled: dict[str, float]
+    shuffled: dict[str, float] = field(default_factory=dict)
     blind: dict[str, float] | None = None
     blind_training: dict[str, Any] | None = None
     fixed: dict[str, float] | None = None
@@ -128,7 +131,9 @@ class _Run:
         train, held_out = rows_of(part, self.inputs.data, quick=self.inputs.quick)
         write_rows(folder, train, held_out)
         self._write_recipe()
-        key = digest_of(*(folder / name for name in ("train.jsonl", "held_out.jsonl", "recipe.yaml")), str(part))
+        key = digest_of(
+            *(folder / name for name in ("train.jsonl", "held_out.jsonl", "recipe.yaml", DEFAULTS)), str(part)
+        )
         if (finished := read_result(folder)) is not None and finished.key == key:
             return finished
         write_shuffled(folder, held_out)
@@ -151,26 +156,28 @@ class _Run:
             score=scores["details"][task]["scores"][self.metric],
             groups=scores["details"][task].get("groups", {}),
             perception=scores.get("perception_gain"),
-            shuffled={}
-            if part.development
-            else self._evaluate("adapter", "shuffled")["details"][task]["scores"][self.metric],
             quick=self.inputs.quick,
         )
-        if part.blind:
-            result.blind_training = asdict(self._train("blind", "--adapter.preset", "text_only"))
-            result.blind = self._evaluate("blind", "held_out")["details"][task]["scores"][self.metric]
-        if part.development:
-            pass
-        elif part.group == "photographs":
-            self._caption_floors(result, train, held_out)
-            draw_sheet(folder / "scores" / "predictions.jsonl", folder / "contact_sheet.png")
-        else:
-            self._probe(result, train, held_out)
+        if not part.development:
+            self._compare(result, task, train, held_out)
         write_json(folder / RESULT, asdict(result))
         return result
 
+    def _compare(self, result: Result, task: str, train: Sequence[Row], held_out: Sequence[Row]) -> None:
+        """What is scored beside the adapter: another's input, no perception, and the features alone."""
+        result.shuffled = self._evaluate("adapter", "shuffled")["details"][task]["scores"][self.metric]
+        if self.part.blind:
+            result.blind_training = asdict(self._train("blind", "--adapter.preset", "text_only"))
+            result.blind = self._evaluate("blind", "held_out")["details"][task]["scores"][self.metric]
+        if self.part.group == "photographs":
+            self._caption_floors(result, train, held_out)
+            draw_sheet(self.folder / "scores" / "predictions.jsonl", self.folder / "contact_sheet.png")
+        else:
+            self._probe(result, train, held_out)
+
     def _write_recipe(self) -> None:
-        """The backbones, and nothing else: everything is as epalm has it by default."""
+        """The backbones, and nothing else: everything is as epalm has it by default, which is kept beside it."""
+        write_json(self.folder / DEFAULTS, Recipe().model_dump(mode="json"))
         model: dict[str, Any] = {"language_model": self.inputs.backbone(LANGUAGE_MODEL)}
         recipe: dict[str, Any] = {"model": model}
         if self.part.encoder is not None:
@@ -222,7 +229,8 @@ class _Run:
         command = ["epalm", "train", str(recipe), "--data.train", str(rows), "--output", str(folder / name)]
         command += ["--training.seed", str(self.part.seed), "--json", str(folder / f"{name}.json"), *settings]
         command += ["--training.steps", str(_QUICK_STEPS)] if self.inputs.quick else []
-        return self.steps.run(Step(f"train {name}", [command], folder / name, [recipe, rows], is_training=True))
+        reads = [recipe, rows, folder / DEFAULTS]
+        return self.steps.run(Step(f"train {name}", [command], folder / name, reads, is_training=True))
 
     def _evaluate(self, adapter: str, rows: str) -> dict[str, Any]:
         """Score an adapter on `held_out` or `shuffled` rows; what `scores.json` holds."""
@@ -235,7 +243,7 @@ class _Run:
             command += [f"--data.features.{self.part.modality}", str(folder / "features")]
         elif adapter != "blind":
             command += ["--data.store", str(self.inputs.cache / "features")]
-        reads = [folder / f"{rows}.jsonl", folder / adapter / "adapter_model.safetensors"]
+        reads = [folder / f"{rows}.jsonl", folder / adapter / "adapter_model.safetensors", folder / DEFAULTS]
         self.steps.run(Step(f"evaluate {adapter} on {rows}", [command], made, reads))
         found: dict[str, Any] = json.loads((made / "scores.json").read_text(encoding="utf-8"))
         return found

@@ -36,9 +36,10 @@ def rows_of(part: Part, data: Path, *, quick: bool = False) -> Divided:
         ConfigError: the data set is not there.
         DataError: its manifest or a file is wrong.
     """
-    train, held_out = _READERS[part.group](part if not part.development else replace(part, rows=None), data)
     if part.development:
-        train, held_out = _developed(train, part.rows)
+        train, held_out = _developed(_READERS[part.group](replace(part, rows=None), data)[0], part.rows)
+    else:
+        train, held_out = _READERS[part.group](part, data)
     if quick:
         train, held_out = _spread(train, _QUICK_TO_LEARN), _spread(held_out, _QUICK_TO_SCORE)
     return _numbered(train), _numbered(held_out)

@@ -59,7 +59,7 @@ def write_tables(results: Results, page: Path, readme: Path | None) -> None:
 def main_table(results: Results) -> str:
     """One row for each kind of data."""
     machines = {(each.training["device"], each.training["threads"]) for each in results.found.values()}
-    machine = "; ".join(f"{device}, {threads} threads" for device, threads in sorted(machines))
+    machine = "; ".join(f"{device}, {threads} thread{'s' * (threads > 1)}" for device, threads in sorted(machines))
     lines = [
         f"| task | learned from | time{f' ({machine})' if machine else ''} | trained | score on what was held out "
         "| blind | another's input | perception gain |",

@@ -163,7 +163,7 @@ class TrainingSettings(Settings):
     prompt_final_rate: float | None = Field(default=None, ge=0, le=1)
     """What is left of the soft prompt's; unset: as `final_rate`."""
     weight_decay: float = Field(default=3.0, ge=0, le=100)
-    """AdamW's. Where rows are few, what a connector learns of them by heart is what it takes away."""
+    """AdamW's; a high one keeps a connector from learning few rows by heart."""
     decay_on: Literal["weights", "all"] = "weights"
     """What decays: the `weights` of connectors and block adapters, or `all`, biases and soft prompt as well, as in the
     original."""

@@ -61,14 +61,17 @@ def processes() -> PartialState:
     with refusing_environment():
         state = PartialState(cpu=without_gpu())
     if state.num_processes > 1:
-        atexit.unregister(_part)  # once, however often this is asked
-        atexit.register(_part)
+        atexit.unregister(_end_gloo_group)  # once, however often this is asked
+        atexit.register(_end_gloo_group)
     return state
 
 
-def _part() -> None:
-    """End the process group before the interpreter ends: its threads, still running then, can abort the process."""
-    if torch.distributed.is_initialized():
+def _end_gloo_group() -> None:
+    """End the process group before the interpreter ends: threads of gloo that still run then can abort the process.
+
+    One of NCCL is left alone, for there it may mean waiting for a process that has failed.
+    """
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
         torch.distributed.destroy_process_group()
 
 

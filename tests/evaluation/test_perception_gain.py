@@ -205,7 +205,7 @@ def test_of_many_rows_some_are_measured(seeing: Answerer, folder: Path) -> None:
     assert gain.right == pytest.approx(measured(seeing, rows_of(folder)).right, rel=0.2)  # every kind of row is met
 
 
-def test_the_best_adapter_is_told_by_it(place: Path, backbones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_adapter_is_told_by_it(place: Path, backbones: Path, answered: list[int]) -> None:
     overrides = {
         "data.train": place / "questions.jsonl",
         "data.validation": place / "questions.jsonl",
@@ -214,14 +214,6 @@ def test_the_best_adapter_is_told_by_it(place: Path, backbones: Path, monkeypatc
         "training.metric": "perception_gain",
         "output": place / "adapter",
     }
-    answered: list[int] = []
-    answer = Answerer.answer
-
-    def counted(self: Answerer, rows: Any, *arguments: Any) -> list[str]:
-        answered.append(len(rows))
-        return answer(self, rows, *arguments)
-
-    monkeypatch.setattr(Answerer, "answer", counted)
     recipe = build_recipe(tiny.learning_recipe(backbones), overrides)
     result = run_recipe(recipe)
     assert [step for step, _ in result.log.scores] == [5, 10, 15, 20]

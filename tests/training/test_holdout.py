@@ -14,7 +14,6 @@ from PIL import Image
 from epalm.data.manifest import read_manifest
 from epalm.data.rows import Row
 from epalm.errors import ConfigError, MediaError
-from epalm.evaluation import Answerer
 from epalm.recipe import Recipe, build_recipe
 from epalm.training import run_recipe
 from epalm.training.feature_building import build_features
@@ -128,16 +127,8 @@ class Killed(Exception):
 
 
 def test_the_loss_on_them_chooses_and_validation_rows_have_no_say(
-    recipe: MakeRecipe, place: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: MakeRecipe, place: Path, answered: list[int]
 ) -> None:
-    answered: list[int] = []
-    answer = Answerer.answer
-
-    def counted(self: Answerer, rows: Any, *arguments: Any) -> list[str]:
-        answered.append(len(rows))
-        return answer(self, rows, *arguments)
-
-    monkeypatch.setattr(Answerer, "answer", counted)
     result = run_recipe(recipe("out", data__validation=place / "questions.jsonl"))
     assert answered == [4]  # in the end alone
     assert [step for step, _ in result.log.scores] == list(range(2, 21, 2))  # a tenth of the steps
