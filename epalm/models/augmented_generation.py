@@ -14,12 +14,7 @@ from torch import Tensor
 from epalm.errors import ConfigError, DataError
 from epalm.models.augmented_parts import AugmentedParts
 from epalm.models.call_arguments import answers_of
-from epalm.models.generation import (
-    generate_after,
-    streaming_without_front,
-    without_front,
-    without_own_settings,
-)
+from epalm.models.generation import generate, generate_after, streaming_without_front, without_front
 from epalm.models.generation_arguments import generation_arguments
 from epalm.models.layout import to_left_padding
 from epalm.models.perception import Features, Pixels, RawInputs
@@ -80,13 +75,9 @@ class AugmentedGeneration(AugmentedParts):
             ids, mask = to_left_padding(ids, mask)
         config, others = generation_arguments(self.anatomy, self.special_tokens, mask, generate_kwargs)
         if not vectors and self.prompt is None:
-            with (
-                self._blocks_adapted(),
-                streaming_without_front(others.get("streamer")),
-                without_own_settings(self.language_model),
-            ):
-                output = self.language_model.generate(
-                    input_ids=ids, attention_mask=mask, generation_config=config, **others
+            with self._blocks_adapted(), streaming_without_front(others.get("streamer")):
+                output = generate(
+                    self.language_model, input_ids=ids, attention_mask=mask, generation_config=config, **others
                 )
             return without_front(output, ids.shape[1])
         # A cache would count positions on from the padding's, or keep a slot that changes.

@@ -55,22 +55,43 @@ def generate_after(
         # A cache made from the configuration drops what is outside the window, and the slots with it.
         arguments["past_key_values"] = DynamicCache()
     whole_calls = nullcontext() if use_cache else _whole_calls(language_model, anatomy, layout)
-    with whole_calls, without_own_settings(language_model):
-        return language_model.generate(**arguments, generation_config=config, **others)
+    with whole_calls:
+        return generate(language_model, generation_config=config, **arguments, **others)
 
 
-@contextmanager
-def without_own_settings(language_model: PreTrainedModel) -> Iterator[None]:
-    """Inside this context the language model has no generation settings of its own to fill in; they stay as they are.
+def generate(language_model: PreTrainedModel, **arguments: Any) -> Any:
+    """Continue by transformers' `generate`, without generation settings of the language model's own to fill in.
 
     Holding its lock is the caller's part.
     """
+    with _without_own_settings(language_model), _dense_states_for_the_head(language_model):
+        return language_model.generate(**arguments)
+
+
+@contextmanager
+def _without_own_settings(language_model: PreTrainedModel) -> Iterator[None]:
+    """Inside this context the language model has no generation settings of its own; they stay as they are."""
     own = language_model.generation_config
     language_model.generation_config = GenerationConfig()
     try:
         yield
     finally:
         language_model.generation_config = own
+
+
+@contextmanager
+def _dense_states_for_the_head(language_model: PreTrainedModel) -> Iterator[None]:
+    """Inside this context the output embedding is given states that lie side by side in memory.
+
+    Prefill needs logits of the last position alone, and takes it as a slice of all. Of a slice and a frozen weight
+    torch makes a batched product, with a copy of the weight for every row: gigabytes where the vocabulary is large.
+    """
+    head = language_model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda module, args: (args[0].contiguous(), *args[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def without_front(output: Any, count: int) -> Any:

@@ -165,7 +165,7 @@ class AnswersAfter:
         if self._anatomy.takes_position_ids:
             options = {**options, "position_ids": positions}
         head = self._language_model.get_output_embeddings()
-        hook = head.register_forward_pre_hook(lambda module, args: (args[0][:, -last:], *args[1:]))
+        hook = head.register_forward_pre_hook(lambda module, args: (args[0][:, -last:].contiguous(), *args[1:]))
         try:
             with self._running(rows):
                 logits = self._language_model(inputs_embeds=text, attention_mask=mask, **options).logits

@@ -246,3 +246,29 @@ def test_nothing_to_begin_with_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model.language_model.config, "eos_token_id", None)
     with pytest.raises(ConfigError, match="no token to begin with"):
         model.generate(features=features(3))
+
+
+@pytest.mark.parametrize("family", ["opt", "llama"])
+def test_frozen_products_are_given_states_side_by_side(family: str) -> None:
+    """Of a slice of states torch makes a batched product, with a copy of a frozen weight for every row."""
+    model = augmented(language_model(family, "sdpa"))
+    plain = augmented(model.language_model, prompt="none")
+    strided, calls = set(), []
+
+    def look(module: torch.nn.Module, args: tuple, output: torch.Tensor) -> None:
+        calls.append(module)
+        if not args[0].is_contiguous():
+            strided.add(tuple(args[0].shape))
+
+    watched = [part for part in model.language_model.modules() if isinstance(part, torch.nn.Linear)]
+    hooks = [part.register_forward_hook(look) for part in watched]
+    try:
+        for beams in (1, 3):
+            model.generate(text(), features=features(3), max_new_tokens=3, num_beams=beams, **ENDLESS)
+            plain.generate(text(), max_new_tokens=3, num_beams=beams, **ENDLESS)
+        model.rank([[5, 2], [6, 7, 2]], text(), features=features(3))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert model.language_model.get_output_embeddings() in calls
+    assert not strided
