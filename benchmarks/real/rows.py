@@ -16,7 +16,7 @@ from epalm.evaluation.swapping import swapped
 
 PHOTOGRAPHS = ("flickr8k-mini", "flickr8k-more")
 """Data sets that are one together."""
-_SHAPES_TO_LEARN, _SHAPES_TO_SCORE = 1000, 200
+_SHAPES_TO_LEARN, _SHAPES_TO_SCORE = 500, 100
 """Pictures of easy-VQA; each has about ten questions."""
 _QUICK_TO_LEARN, _QUICK_TO_SCORE = 20, 8
 

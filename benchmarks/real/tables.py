@@ -24,6 +24,11 @@ _HEADLINES = {
     "esc10": ("sounds of ten kinds (ESC-10)", "recordings"),
     "easy-vqa": ("drawn shapes, questions (easy-VQA)", "questions"),
 }
+_SEEDS = {
+    "digits": [f"digits-300-seed{seed}" for seed in range(3)],
+    "esc10": [f"esc10-seed{seed}" for seed in range(3)],
+}
+"""Of groups that are trained several times for their row."""
 _OTHER_TITLES = {"esc10-toy-ast": "ESC-10 by the toy world's AST"}
 """Of parts that are told of as a whole."""
 Scores = Mapping[str, float]
@@ -66,7 +71,7 @@ def main_table(results: Results) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for group, (title, unit) in _HEADLINES.items():
-        names = [f"digits-300-seed{seed}" for seed in range(3)] if group == "digits" else [group]
+        names = _SEEDS.get(group, [group])
         found = results.of(names)
         if found is None:
             lines.append(f"| {title} | {NOT_RUN} | | | | | | |")
@@ -146,14 +151,22 @@ def kinds_table(results: Results) -> str:
     """ESC-10 and easy-VQA by kinds of sounds and of questions."""
     lines = ["| | rows | score | another's input | linear probe |", "|---|---|---|---|---|"]
     for name in ("esc10", "esc10-toy-ast", "easy-vqa"):
-        title, result = _OTHER_TITLES.get(name) or _HEADLINES[name][0], results.found.get(name)
-        if result is None:
+        title, names = _OTHER_TITLES.get(name) or _HEADLINES[name][0], _SEEDS.get(name, [name])
+        found = results.of(names)
+        if found is None:
             lines.append(f"| {title} | {NOT_RUN} | | | |")
             continue
+        result, several = found[0], len(found) > 1
+        score = pooled(results.output, names, paired=True) if several else result.score
         lines.append(
-            f"| **{title}** | {result.held_out} | {_interval(result.score)} | {_plain(result.shuffled)} "
-            f"| {_interval(result.features_alone)} |"
+            f"| **{title}**{', mean of three trainings' if several else ''} | {result.held_out} | {_interval(score)} "
+            f"| {_plain(_mean([each.shuffled for each in found]))} | {_interval(result.features_alone)} |"
         )
+        for each in found if several else ():
+            lines.append(
+                f"| with seed {each.part['seed']} | {each.held_out} | {_interval(each.score)} "
+                f"| {_plain(each.shuffled)} | |"
+            )
         if name in _OTHER_TITLES:
             continue
         for kind, group in result.groups.get("kind", {}).items():

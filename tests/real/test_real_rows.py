@@ -21,7 +21,8 @@ def test_parts_are_named_by_how_they_begin():
     assert len({part.name for part in PARTS}) == len(PARTS)
     assert select([]) == list(PARTS)
     assert [part.name for part in select(["digits-30", "esc10"])] == [
-        "digits-30-seed0", "digits-30-seed1", "digits-30-seed2", "esc10", "esc10-toy-ast"
+        "digits-30-seed0", "digits-30-seed1", "digits-30-seed2",
+        "esc10-seed0", "esc10-seed1", "esc10-seed2", "esc10-toy-ast",
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="no part named 'digit'; name some of photographs, digits, esc10, easy-vqa"):
         select(["digit"])
