@@ -79,6 +79,7 @@ def _choices() -> Iterator[Part]:
         "prompt-10": ("--adapter.prompt_tokens", "10"),
         "all-layers": ("--adapter.start", "0", "--adapter.end", "30"),
         "per-level": ("--adapter.connector", "per_level"),
+        "last-level": ("--adapter.levels", "1"),
     }
     for group in ("photographs", "digits"):
         for name, settings in changes.items():
@@ -91,7 +92,7 @@ def _choices() -> Iterator[Part]:
             )  # fmt: skip
 
 
-CHOICES = tuple(part for part in _choices() if part.name != "photographs-choice-per-level")
+CHOICES = tuple(part for part in _choices() if not part.name.startswith("photographs") or "level" not in part.name)
 """What the defaults were chosen by; photographs have one level."""
 
 
