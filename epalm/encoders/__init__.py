@@ -8,6 +8,7 @@ from epalm.encoders.image import ImageEncoder
 from epalm.encoders.loading import load_encoder
 from epalm.encoders.registry import register_encoder
 from epalm.encoders.statistics import Statistics
+from epalm.encoders.token_features import TokenFeatures
 from epalm.encoders.video import VideoEncoder
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "SpectrogramEncoder",
     "SpeechEncoder",
     "Statistics",
+    "TokenFeatures",
     "VideoEncoder",
     "WaveformEncoder",
     "load_encoder",
