@@ -142,6 +142,16 @@ class PerceptualEncoder(nn.Module, ABC):
         return self.anatomy.tokens
 
     @property
+    def special_tokens(self) -> int:
+        """Tokens before those of patches or frames: [CLS], registers."""
+        return 1 if self.anatomy.summary == "cls" else self.anatomy.skip
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of patches, where they form a grid."""
+        return None
+
+    @property
     def tokens_of_one(self) -> int:
         """Tokens that the blocks work on for one input of common size: what it costs to perceive it."""
         return self.anatomy.tokens

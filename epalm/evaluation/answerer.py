@@ -201,7 +201,7 @@ class Answerer(BaseAnswerer):
         """
         require_perceived(rows, self.modalities, where)
         require_room(rows, self.tasks, self.model, with_targets=False, where=where)
-        limit, ranked = self.model.anatomy.position_limit, [row for row in rows if self._is_ranked(row)]
+        limit, ranked = self.model.text_limit, [row for row in rows if self._is_ranked(row)]
         if limit is None or not ranked:
             return
         longest = max(map(len, self._answer_ids(ranked[0])))
@@ -271,7 +271,7 @@ class Answerer(BaseAnswerer):
         prompts of like length go together, which leaves less padding. With the legacy mask, whose slot sees padding,
         there must be none.
         """
-        limit, most = self.model.anatomy.position_limit, self.generation.max_new_tokens
+        limit, most = self.model.text_limit, self.generation.max_new_tokens
         unpadded = self.model.config.mask == "legacy" and self.generation.padding == "left"
 
         def kind(i: int) -> tuple[bool, list[str], int, int]:

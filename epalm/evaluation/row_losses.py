@@ -124,7 +124,7 @@ def _encoded(answerer: Answerer, row: Row) -> Encoded | None:
         )
     except DataError:  # a control token that cannot be written as text
         return None
-    limit, ids = answerer.model.anatomy.position_limit, [*encoded.prompt_ids, *encoded.target_ids]
+    limit, ids = answerer.model.text_limit, [*encoded.prompt_ids, *encoded.target_ids]
     fits = (limit is None or len(ids) <= limit) and max(ids) < count_embeddings(answerer.model)
     return encoded if fits else None
 

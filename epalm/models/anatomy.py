@@ -20,6 +20,7 @@ ALTERNATIVE = "take a causal language model with attention in every layer, such 
 """What a message offers instead of a language model that cannot be served."""
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 _IMPLEMENTATIONS = ("eager", "sdpa")
+_ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 MOST_OFFSET_ROWS = 8  # OPT keeps two rows more than positions; no table known keeps more than a handful
 
 
@@ -47,6 +48,10 @@ class Anatomy:
     """Whether the model's forward accepts `position_ids`."""
     slides: bool
     """Whether some layers see only a sliding window or chunk of the past."""
+    heads: int | None = None
+    """Of the attention's queries."""
+    activation: str | None = None
+    """Of the feed-forward blocks, as transformers names it."""
 
 
 def study(language_model: PreTrainedModel, decoder_layers: str | None = None) -> Anatomy:
@@ -83,6 +88,8 @@ def study(language_model: PreTrainedModel, decoder_layers: str | None = None) ->
         position_limit=None if table is None else text.max_position_embeddings,
         takes_position_ids="position_ids" in inspect.signature(language_model.forward).parameters,
         slides=_slides(text),
+        heads=getattr(text, "num_attention_heads", None),
+        activation=next((name for field in _ACTIVATIONS if isinstance(name := getattr(text, field, None), str)), None),
     )
 
 

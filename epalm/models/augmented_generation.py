@@ -73,7 +73,9 @@ class AugmentedGeneration(AugmentedParts):
         ids, mask = self._placed(*self._text(input_ids, attention_mask))
         if not keep_padding:
             ids, mask = to_left_padding(ids, mask)
-        config, others = generation_arguments(self.anatomy, self.special_tokens, mask, generate_kwargs)
+        config, others = generation_arguments(
+            self.anatomy, self.special_tokens, self._counted(mask, vectors), generate_kwargs
+        )
         if not vectors and self.prompt is None:
             with self._blocks_adapted(), streaming_without_front(others.get("streamer")):
                 output = generate(
@@ -129,10 +131,10 @@ class AugmentedGeneration(AugmentedParts):
         vectors = self.perception(features, pixel_values, inputs, must_be_finite=True)
         ids, mask = to_left_padding(*self._placed(*self._text(input_ids, attention_mask)))
         limit, longest = self.anatomy.position_limit, max(map(len, tokens))
-        if limit is not None and int(mask.sum(1).max()) + longest - 1 > limit:
+        if limit is not None and (before := int(self._counted(mask, vectors).sum(1).max())) + longest - 1 > limit:
             raise DataError(
-                f"answers: {longest} tokens in the longest are too many after {int(mask.sum(1).max())} of text; the "
-                f"language model has positions for {limit}"
+                f"answers: {longest} tokens in the longest are too many after {before} of text; the language model has "
+                f"positions for {limit}"
             )
         layout = self._lay_out(ids, mask, vectors)
         after = AnswersAfter(
@@ -140,7 +142,7 @@ class AugmentedGeneration(AugmentedParts):
             self.anatomy,
             layout,
             tokens,
-            lambda rows: self._running(layout.of_rows(rows), {name: vector[rows] for name, vector in vectors.items()}),
+            lambda rows: self._running(layout.of_rows(rows), {name: each[rows] for name, each in vectors.items()}),
             cached=not vectors or self.config.mask != "legacy",
         )
         return search(after.first(), tokens, after.rest, top_k, pairs)

@@ -56,7 +56,7 @@ class AugmentedLM(AugmentedGeneration):
             attention_mask: (B, T), 1 for real tokens; unset: all are.
             labels: (B, T), aligned with `input_ids`, -100 where there is none; shifted inside. The first token of a
                 row is never a target: put BOS, or the question, in front of what is to be learned.
-            features: ready features, (B, K, E), or by modality.
+            features: ready features, (B, K, E) or every token (see `reads_tokens`), or by modality.
             pixel_values: see `encode`.
             inputs: see `encode`.
             loss_scale: `mean` over the labels, or `original`: 0.1 times their sum over B.
@@ -80,7 +80,7 @@ class AugmentedLM(AugmentedGeneration):
         if labels is not None:
             labels = labels_of(labels, text, self.anatomy.vocabulary)
             require_loss(loss_scale, label_smoothing)
-            rows = LabelledRows.find(labels.to(real.device), real, len(vectors) + self._prompt_tokens)
+            rows = LabelledRows.find(labels.to(real.device), real, self._in_front(vectors))
             if self.config.mask != "legacy":  # whose slots see what comes last, too
                 text, real = predicting(text, real)
             skip_logits = skip_logits and self._ends_in_its_head
@@ -137,6 +137,7 @@ class AugmentedLM(AugmentedGeneration):
             "block adapters are trained below the window, too": self.block_adapters is not None,
             "with the legacy mask the slot sees the padding": self.config.mask == "legacy",
             "the window begins with the first layer": self.window.start == 0,
+            f"{self.config.mechanism} is seen below a window, too": self.config.mechanism != "slot",
             "the layers are sharded over processes (model.shard)": is_sharded(self.language_model),
         }
         for reason, holds in reasons.items():

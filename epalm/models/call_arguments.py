@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from epalm.encoders import PerceptualEncoder
+from epalm.encoders import PerceptualEncoder, TokenFeatures
 from epalm.errors import DataError
 
 IGNORED = -100
@@ -134,11 +134,11 @@ def raw_inputs_of(
     return checked
 
 
-def features_of(features: Any, modalities: Sequence[str]) -> dict[str, Tensor]:
+def features_of(features: Any, modalities: Sequence[str]) -> dict[str, Tensor | TokenFeatures]:
     """Ready features by modality; their shapes are for others to look at.
 
     Args:
-        features: (B, K, E), where there is one modality, or by modality; or None.
+        features: (B, K, E) or every token, where there is one modality, or by modality; or None.
         modalities: those that are perceived.
 
     Raises:
@@ -147,13 +147,13 @@ def features_of(features: Any, modalities: Sequence[str]) -> dict[str, Tensor]:
     if features is None:
         return {}
     if not isinstance(features, Mapping):
-        _dense(features, "features", "features (B, K, E), or {modality: tensor}")
+        _dense(_values_of(features), "features", "features (B, K, E), or {modality: tensor}")
         if len(modalities) > 1:
             known = ", ".join(modalities)
             raise DataError(f"features: say of which modality they are, {{modality: tensor}}; one of {known}")
         features = {modalities[0]: features}
-    for modality, tensor in features.items():
-        _dense(tensor, f"{modality} features", "features (B, K, E)")
+    for modality, given in features.items():
+        tensor = _dense(_values_of(given), f"{modality} features", "features (B, K, E)")
         if not tensor.is_floating_point():
             raise DataError(f"{modality} features: expected floating-point numbers, got {_kind(tensor)}")
     return dict(features)
@@ -184,6 +184,10 @@ def _pixels_by_modality(pixel_values: Any, default: str) -> dict[str, Any]:
     if not pixel_values:
         raise DataError("pixel_values: expected a tensor, or {modality: tensor}, got nothing")
     return dict(pixel_values)
+
+
+def _values_of(features: Any) -> Any:
+    return features.values if isinstance(features, TokenFeatures) else features
 
 
 def _dense(value: Any, name: str, what: str) -> Tensor:

@@ -91,6 +91,12 @@ class EncoderCard(Settings):
     """By whose mean and spread pixels are normalised, where not by the encoder's own."""
     features_by: str | None = None
     """What made ready features, as far as that is known; none where an encoder was at hand."""
+    tokens: int | None = None
+    """Of ready features of every token, how many tokens there are, at most."""
+    special_tokens: int | None = None
+    """Of ready features of every token, how many tokens there are before those of patches or frames."""
+    grid: tuple[int, int] | None = None
+    """Of ready features of every token, rows and columns of the patches."""
 
     @classmethod
     def of(cls, encoder: PerceptualEncoder, used_levels: int) -> EncoderCard:
@@ -204,9 +210,10 @@ def model_card(card: AdapterCard) -> str:
     ]
     if lm.fingerprint is None:
         rows.append(("fingerprint", "none: nobody can tell whether a language model has the weights it was trained on"))
+    rows.append(("preset", adapter.preset))
+    if adapter.start is not None:
+        rows.append(("window", f"layers {adapter.start} to {adapter.end} of {card.language_model.layers}"))
     rows += [
-        ("preset", adapter.preset),
-        ("window", f"layers {adapter.start} to {adapter.end} of {card.language_model.layers}"),
         ("soft prompt", "none" if adapter.prompt == "none" else f"{adapter.prompt}, P = {adapter.prompt_tokens}"),
         ("trained parameters", f"{card.trained_parameters:,} ({card.trained_share:.4%})"),
         ("epalm version", card.epalm_version),

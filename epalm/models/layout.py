@@ -1,14 +1,17 @@
-"""The order of everything in front of a frozen decoder: `[slots | padding | soft prompt | text]`.
+"""The order of everything in front of a frozen decoder: `[slots | padding | perceived tokens | soft prompt | text]`.
 
-The soft prompt stands right before the first real token of its row, behind any left padding, so that the distance
-between them, which sliding windows count, is the same in every batch. The slots come first of all.
+Perceived tokens (of mechanisms that enter at the input) and the soft prompt stand right before the first real token of
+their row, behind any left padding, so that the distance between them, which sliding windows count, is the same in every
+batch. The slots come first of all.
 
-Positions. With a learned position table (OPT, GPT-2) neither slots nor soft prompt have a position: the text counts
-from 0 over its real tokens as if they were not there. With rotary and ALiBi positions the soft prompt counts as
-ordinary tokens in front of the text, from 0 on, and the slots are at position 0 without being counted. Padding never
-counts.
+Positions. Perceived tokens are ordinary ones, as in any language model that is given them with its word embeddings:
+they count from 0, and what follows counts on. With a learned position table (OPT, GPT-2) neither slots nor soft prompt
+have a position: the text counts over its real tokens as if they were not there. With rotary and ALiBi positions the
+soft prompt counts as ordinary tokens in front of the text, and the slots are at position 0 without being counted.
+Padding never counts.
 
-Shapes: B batch, T text tokens, P soft-prompt tokens, S slots, W word-embedding width, N = S + P + T.
+Shapes: B batch, T text tokens, P soft-prompt tokens, M perceived tokens, S slots, W word-embedding width,
+N = S + M + P + T.
 """
 
 from __future__ import annotations
@@ -23,13 +26,24 @@ from epalm.models.anatomy import Anatomy
 
 
 @dataclass(frozen=True)
+class FrontTokens:
+    """Perceived tokens that stand in front of the text."""
+
+    embeddings: Tensor
+    """(B, M, W)."""
+    mask: Tensor
+    """(B, M) of bool, true for real ones; padding may stand anywhere."""
+
+
+@dataclass(frozen=True)
 class Layout:
     """One batch as the frozen decoder gets it."""
 
     embeddings: Tensor
     """(B, N, W); zeros in the slots, which the injection fills."""
     mask: Tensor
-    """(B, N), 1 for soft prompt and real tokens, 0 for slots and padding: the slots are opened layer by layer."""
+    """(B, N), 1 for perceived and real tokens and the soft prompt, 0 for slots and padding: the slots are opened layer
+    by layer."""
     positions: Tensor
     """(B, N)."""
     silent: Tensor | None
@@ -41,8 +55,15 @@ class Layout:
         return Layout(self.embeddings[rows], self.mask[rows], self.positions[rows], silent)
 
 
-def lay_out(anatomy: Anatomy, text: Tensor, mask: Tensor, prompt: Tensor | None, slots: int) -> Layout:
-    """Put slots and soft prompt in front of the text.
+def lay_out(
+    anatomy: Anatomy,
+    text: Tensor,
+    mask: Tensor,
+    prompt: Tensor | None,
+    slots: int,
+    perceived: FrontTokens | None = None,
+) -> Layout:
+    """Put slots, perceived tokens and soft prompt in front of the text.
 
     Args:
         anatomy: the language model's.
@@ -50,18 +71,12 @@ def lay_out(anatomy: Anatomy, text: Tensor, mask: Tensor, prompt: Tensor | None,
         mask: (B, T), 1 for real tokens; zeros may stand anywhere.
         prompt: (P, W) or None.
         slots: S.
+        perceived: tokens of the B rows.
     """
-    batch, length = mask.shape
     mask = mask.long()
-    tokens = 0 if prompt is None else prompt.shape[0]
-    prompted = mask.new_zeros(batch, length)  # (B, T): which columns hold the soft prompt
-    if prompt is not None:
-        source = _behind_padding(mask, tokens)  # (B, P + T)
-        rows = prompt.expand(batch, -1, -1).to(text.dtype)  # cast row by row: gradients are summed in float32
-        stream = torch.cat([rows, text], dim=1)
-        text = stream.gather(1, source.unsqueeze(-1).expand_as(stream))  # (B, P + T, W)
-        mask = functional.pad(mask, (tokens, 0), value=1).gather(1, source)  # (B, P + T)
-        prompted = (source < tokens).long()  # (B, P + T)
+    prompted = torch.zeros_like(mask)  # (B, T): which columns hold the soft prompt
+    if prompt is not None or perceived is not None:
+        text, mask, prompted = _in_front(text, mask, prompt, perceived)
     counted = mask if anatomy.position_table is None else mask - prompted
     positions = (counted.cumsum(1) - 1).clamp(min=0)
     if anatomy.position_table is not None and anatomy.position_table.num_embeddings > (anatomy.position_limit or 0):
@@ -69,11 +84,12 @@ def lay_out(anatomy: Anatomy, text: Tensor, mask: Tensor, prompt: Tensor | None,
         # sees the padding.
         positions = positions.masked_fill(mask == 0, -1)
     front = (slots, 0)
+    without_position = anatomy.position_table is not None and prompt is not None
     return Layout(
         embeddings=functional.pad(text, (0, 0, *front)),  # (B, N, W)
         mask=functional.pad(mask, front),
         positions=functional.pad(positions, front),
-        silent=functional.pad(prompted, front).bool() if anatomy.position_table is not None and tokens else None,
+        silent=functional.pad(prompted, front).bool() if without_position else None,
     )
 
 
@@ -83,12 +99,28 @@ def to_left_padding(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return ids.gather(1, order), mask.gather(1, order)
 
 
-def _behind_padding(mask: Tensor, tokens: int) -> Tensor:
-    """For every column the one of `[prompt ; text]` it takes, so that the prompt moves behind the left padding.
+def _in_front(
+    text: Tensor, mask: Tensor, prompt: Tensor | None, perceived: FrontTokens | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The text (B, M + P + T, W) behind perceived tokens and soft prompt, which stand behind all padding before it.
 
-    Input shape: mask (B, T). Output shape: (B, P + T).
+    Input shapes: text (B, T, W), mask (B, T), prompt (P, W). The other results, (B, M + P + T): the mask, and 1 at the
+    soft prompt.
     """
-    lead = (mask.cumsum(1) == 0).sum(1, keepdim=True)  # (B, 1)
-    column = torch.arange(tokens + mask.shape[1], device=mask.device).expand(mask.shape[0], -1)
-    source = torch.where(column < lead + tokens, column - lead, column)
-    return torch.where(column < lead, column + tokens, source)
+    batch = mask.shape[0]
+    # What each part holds, its mask, whether it is the soft prompt, and which of its columns are padding to go ahead.
+    parts = [(text, mask, 0, mask.cumsum(1) == 0)]
+    if prompt is not None:
+        rows = prompt.expand(batch, -1, -1).to(text.dtype)  # cast row by row: gradients are summed in float32
+        ones = mask.new_ones(batch, len(prompt))
+        parts.insert(0, (rows, ones, 1, torch.zeros_like(ones, dtype=torch.bool)))
+    if perceived is not None:
+        there = perceived.mask.to(mask.device)
+        parts.insert(0, (perceived.embeddings.to(text), there.long(), 0, ~there))
+    ahead = torch.cat([padding for *_, padding in parts], dim=1)  # (B, M + P + T)
+    source = (~ahead).long().argsort(dim=1, stable=True)
+    stream = torch.cat([embeddings for embeddings, *_ in parts], dim=1)
+    stream = stream.gather(1, source.unsqueeze(-1).expand_as(stream))
+    real = torch.cat([each for _, each, *_ in parts], dim=1).gather(1, source)
+    prompted = torch.cat([torch.full_like(each, is_prompt) for _, each, is_prompt, _ in parts], dim=1)
+    return stream, real, prompted.gather(1, source)

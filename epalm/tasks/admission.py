@@ -54,7 +54,7 @@ def require_room(
     Raises:
         DataError: the first row that is too long, and how many more there are.
     """
-    limit = model.anatomy.position_limit
+    limit = model.text_limit
     if limit is None:
         return
 
