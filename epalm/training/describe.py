@@ -87,7 +87,11 @@ def _describe_adapter(source: str) -> Description:
             for encoder in card.encoders.values()
             if encoder.statistics
         ),
-        ("window", f"layers {card.adapter.start} to {card.adapter.end} of {card.language_model.layers}"),
+        *(
+            [("window", f"layers {card.adapter.start} to {card.adapter.end} of {card.language_model.layers}")]
+            if card.adapter.start is not None
+            else []
+        ),
         ("learned", " and ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks)),
         ("trained", f"{card.trained_parameters:,} parameters, {card.trained_share:.4%} of all"),
     ]

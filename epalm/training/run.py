@@ -242,9 +242,7 @@ def load_model(recipe: Recipe, on_warning: OnWarning | None = None) -> Perceptua
         statistics=recipe.model.statistics,
         on_warning=on_warning,
     )
-    with torch.no_grad():
-        for parameter in model.trained_parameters().get("connector", []):
-            parameter.mul_(recipe.training.connector_init_scale)
+    model.perception.mechanism.scale_start(recipe.training.connector_init_scale)
     if recipe.training.start_from:
         model.start_from(*recipe.training.start_from)
     return model

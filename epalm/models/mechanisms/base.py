@@ -125,6 +125,13 @@ class Mechanism(nn.Module, ABC):
         """The most tokens that it puts in front of the text, as far as that is known."""
         return 0
 
+    def scale_start(self, factor: float) -> None:
+        """Have projections that begin at random begin this much smaller; here all start as published.
+
+        Args:
+            factor: `training.connector_init_scale`.
+        """
+
     # -- what it does ------------------------------------------------------------------------------------------------
 
     @abstractmethod

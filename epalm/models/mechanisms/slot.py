@@ -59,6 +59,12 @@ class SlotMechanism(Mechanism):
         """See `Mechanism`."""
         return self.connectors
 
+    @torch.no_grad()
+    def scale_start(self, factor: float) -> None:
+        """See `Mechanism`."""
+        for parameter in self.connectors.parameters():
+            parameter.mul_(factor)
+
     def forward(self, features: Mapping[str, Any]) -> Perceived:
         """(B, K, E) -> (B, K, D), by modality, in the order of the slots.
 
