@@ -51,7 +51,9 @@ def generate_after(
     arguments: dict[str, Any] = {"inputs_embeds": layout.embeddings, "attention_mask": layout.mask}
     if anatomy.takes_position_ids:
         arguments["position_ids"] = layout.positions
-    if use_cache and anatomy.slides:
+    if use_cache and (config.num_beams or 1) > 1 and config.cache_implementation is None and layout.mask.shape[1] > 1:
+        arguments["past_key_values"] = _filled_cache(language_model, arguments, config.num_beams)
+    elif use_cache and anatomy.slides:
         # A cache made from the configuration drops what is outside the window, and the slots with it.
         arguments["past_key_values"] = DynamicCache()
     whole_calls = nullcontext() if use_cache else _whole_calls(language_model, anatomy, layout)
@@ -66,6 +68,20 @@ def generate(language_model: PreTrainedModel, **arguments: Any) -> Any:
     """
     with _without_own_settings(language_model), _dense_states_for_the_head(language_model):
         return language_model.generate(**arguments)
+
+
+def _filled_cache(language_model: PreTrainedModel, arguments: dict[str, Any], beams: int) -> DynamicCache:
+    """The cache of all but the last token in front, computed once for the beams of a row; it holds them row by row."""
+    cache = DynamicCache()
+    front = {name: tensor[:, :-1] for name, tensor in arguments.items()}
+    head = language_model.get_output_embeddings()
+    no_logits = head.register_forward_pre_hook(lambda module, args: (args[0][:, :0], *args[1:]))
+    try:
+        language_model(**front, past_key_values=cache, use_cache=True)
+    finally:
+        no_logits.remove()
+    cache.batch_repeat_interleave(beams)
+    return cache
 
 
 @contextmanager
