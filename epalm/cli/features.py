@@ -41,7 +41,8 @@ def build(
         str | None, typer.Argument(metavar="RECIPE", help="YAML file, or a recipe of the package, such as toy_image.")
     ] = None,
     tokens: Annotated[
-        bool, typer.Option("--tokens", help="Every token, (K, S, E), in a store of its own; nothing trains on it.")
+        bool,
+        typer.Option("--tokens", help="Every token, (K, N, E), even where the recipe's adapter reads one a level."),
     ] = False,
     json_file: JsonFile = None,
 ) -> None:

@@ -1,6 +1,6 @@
 """Where features of views are kept once they have been perceived: here in main memory, elsewhere on disk.
 
-Shapes: B views, K levels, E width.
+Shapes: B views, K levels, N tokens, E width. Of views together there is a tensor (B, K, E), or `TokenFeatures`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from epalm.data.views import FileView
+from epalm.encoders.token_features import BatchFeatures, make_batch, split_batch
 from epalm.runtime.processes import Processes
 
-PerceiveViews = Callable[[Sequence[Sequence[FileView]]], Iterator[tuple[list[FileView], Tensor]]]
-"""Batches of views -> of each batch those that could be perceived, and their features (B, K, E) in main memory."""
+PerceiveViews = Callable[[Sequence[Sequence[FileView]]], Iterator[tuple[list[FileView], BatchFeatures]]]
+"""Batches of views -> of each batch those that could be perceived, and their features in main memory."""
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, such as `perceiving`, how much of it is done, and how much there is."""
 _NOTICEABLE = 1.0
@@ -55,8 +55,8 @@ class FeatureCache(Protocol):
             processes: those that may share the work; each of them calls this.
         """
 
-    def take(self, views: Sequence[FileView]) -> Tensor:
-        """Features (B, K, E) of views that are kept."""
+    def take(self, views: Sequence[FileView]) -> BatchFeatures:
+        """Features of views that are kept."""
 
 
 class InMemory:
@@ -82,10 +82,10 @@ class InMemory:
         batches = [lacking[first : first + self._batch_size] for first in range(0, len(lacking), self._batch_size)]
         done = 0
         for batch, (read, features) in zip(batches, perceive(batches), strict=True):
-            self._features.update(zip(read, features, strict=True))
+            self._features.update(zip(read, split_batch(features), strict=True))
             done += len(batch)
             on_progress("perceiving", done, len(lacking))
 
-    def take(self, views: Sequence[FileView]) -> Tensor:
+    def take(self, views: Sequence[FileView]) -> BatchFeatures:
         """See `FeatureCache`."""
-        return torch.stack([self._features[view] for view in views])
+        return make_batch([self._features[view] for view in views])

@@ -1,7 +1,7 @@
 """Perceptual features of the files that a set of rows names: perceived once and kept, or anew at every visit.
 
 Encoders are frozen, so keeping what they gave changes no number. Of the files themselves nothing is kept. Shapes: B
-batch, K levels, E width.
+batch, K levels, N tokens, E width.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from epalm.data.feature_cache import FeatureCache, InMemory, OnProgress
 from epalm.data.perceiving import perceive_batches
 from epalm.data.views import FileView, View, Views
 from epalm.encoders import PerceptualEncoder
+from epalm.encoders.token_features import BatchFeatures, deepest_levels, make_batch, split_batch
 from epalm.errors import MediaError
 from epalm.runtime.processes import ALONE, Processes, all_processes
 
@@ -27,7 +27,7 @@ Media = Mapping[str, Path]
 
 
 class PerceivingModel(Protocol):
-    """Whatever has encoders and says how many levels of each it takes."""
+    """Whatever has encoders, and says how many levels of each it takes, and whether it reads every token of them."""
 
     @property
     def encoders(self) -> Any:
@@ -36,6 +36,11 @@ class PerceivingModel(Protocol):
     @property
     def levels(self) -> Mapping[str, int]:
         """Modality -> K."""
+
+
+def reads_tokens(model: PerceivingModel) -> bool:
+    """Whether a model is given every token of its inputs, and not (B, K, E)."""
+    return bool(getattr(model, "reads_tokens", False))
 
 
 class PerceivedFiles:
@@ -52,7 +57,7 @@ class PerceivedFiles:
             never does.
         kept: modality -> where its features are kept, such as a store on disk. Without an encoder those that are there
             already are all there are.
-        every_token: features are (B, K, S, E), to be stored alone.
+        every_token: features are `TokenFeatures`, (B, K, N, E), in place of (B, K, E). What is `kept` is as it is kept.
 
     Raises:
         ValueError: views without end are to be kept.
@@ -85,8 +90,8 @@ class PerceivedFiles:
 
     @classmethod
     def of_model(cls, model: PerceivingModel, **options: Any) -> PerceivedFiles:
-        """What `model`'s encoders give at the levels it taps; `options` are those of the class."""
-        return cls(dict(model.encoders.items()), model.levels, **options)
+        """What `model`'s encoders give of what it reads, at the levels it taps; `options` are those of the class."""
+        return cls(dict(model.encoders.items()), model.levels, every_token=reads_tokens(model), **options)
 
     @property
     def is_shared(self) -> bool:
@@ -120,8 +125,8 @@ class PerceivedFiles:
         processes = ALONE if alone else all_processes()
         self._perceive(rows, on_progress, training, processes, skip=self.skip_bad and (training or held_out))
 
-    def of(self, rows: Sequence[Media], *, step: int | None = None) -> dict[str, Tensor]:
-        """Features (B, K, E) of every modality that all of the rows bring and that is perceived.
+    def of(self, rows: Sequence[Media], *, step: int | None = None) -> dict[str, BatchFeatures]:
+        """Features of every modality that all of the rows bring and that is perceived: (B, K, E), or every token.
 
         Args:
             rows: modality -> file.
@@ -130,7 +135,7 @@ class PerceivedFiles:
         Raises:
             MediaError: a file cannot be read.
         """
-        features: dict[str, Tensor] = {}
+        features: dict[str, BatchFeatures] = {}
         for modality in self.modalities:
             if all(modality in row for row in rows):
                 paths = [row[modality] for row in rows]
@@ -141,8 +146,10 @@ class PerceivedFiles:
                 features[modality] = self._features(modality, file_views, rows, training=step is not None)
         return features
 
-    def _features(self, modality: str, file_views: list[FileView], rows: Sequence[Media], *, training: bool) -> Tensor:
-        """Features (B, K, E) of views, perceived now if they were not before."""
+    def _features(
+        self, modality: str, file_views: list[FileView], rows: Sequence[Media], *, training: bool
+    ) -> BatchFeatures:
+        """Features of views, perceived now if they were not before."""
         kept = self.kept.get(modality)
         if kept is not None and kept.lacks(file_views):
             self._perceive(rows, None, training, ALONE, skip=self.skip_bad and training)
@@ -150,13 +157,12 @@ class PerceivedFiles:
             if (modality, path) in self.bad:
                 raise self.bad[modality, path]
         if kept is not None:
-            features = kept.take(file_views)
-            return features[:, -self.levels[modality] :] if features.ndim == 3 else features  # the deepest K of them
+            return deepest_levels(kept.take(file_views), self.levels[modality])
         distinct = list(dict.fromkeys(file_views))
         read: dict[FileView, Tensor] = {}
         for batch, features in self._batches(modality, self._cut(distinct), skip=False):
-            read.update(zip(batch, features, strict=True))
-        return torch.stack([read[view] for view in file_views])
+            read.update(zip(batch, split_batch(features), strict=True))
+        return make_batch([read[view] for view in file_views])
 
     def _perceive(
         self,
@@ -195,7 +201,7 @@ class PerceivedFiles:
             if on_progress is not None:
                 on_progress(f"{what} {modality}", done, total)
 
-        def perceive(batches: Sequence[Sequence[FileView]]) -> Iterator[tuple[list[FileView], Tensor]]:
+        def perceive(batches: Sequence[Sequence[FileView]]) -> Iterator[tuple[list[FileView], BatchFeatures]]:
             return self._batches(modality, batches, skip=skip)
 
         kept.perceive(file_views, perceive, report, processes)
@@ -219,8 +225,8 @@ class PerceivedFiles:
 
     def _batches(
         self, modality: str, batches: Sequence[Sequence[FileView]], *, skip: bool
-    ) -> Iterator[tuple[list[FileView], Tensor]]:
-        """Batches of views -> of each those that could be read, and their features (B, K, E), in main memory."""
+    ) -> Iterator[tuple[list[FileView], BatchFeatures]]:
+        """Batches of views -> of each those that could be read, and their features, in main memory."""
         if modality not in self.encoders:
             return iter(())
         encoder, levels = self.encoders[modality], self.levels[modality]

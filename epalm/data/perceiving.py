@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from epalm.data.views import FileView
-from epalm.encoders import PerceptualEncoder
+from epalm.encoders import PerceptualEncoder, TokenFeatures
+from epalm.encoders.token_features import BatchFeatures, join_batches
 from epalm.errors import MediaError
 from epalm.runtime.locks import lock_of
 
@@ -47,7 +48,7 @@ def perceive_batches(
     *,
     every_token: bool = False,
     preparers: int | None = None,
-) -> Iterator[tuple[list[FileView], Tensor]]:
+) -> Iterator[tuple[list[FileView], BatchFeatures]]:
     """Of each batch the views that were not left out, and their features (B, K, E) in main memory.
 
     Args:
@@ -55,7 +56,7 @@ def perceive_batches(
         levels: K.
         batches: distinct views, at least one each; what shares a batch is perceived at once, or on the CPU in pieces.
         decode: called in other threads.
-        every_token: features are (B, K, S, E).
+        every_token: features are `TokenFeatures`.
         preparers: batches that are preprocessed at the same time, of the few under way; unset: 1 where the encoder is
             on the CPU, else all of them. Neither features nor their order depend on it.
 
@@ -72,7 +73,7 @@ def perceive_batches(
             parts = [next(perceived) for _ in pieces]
             # One of which nothing could be read has the features of nobody, and their dtype.
             features = [features for read, features in parts if read] or [features for _, features in parts[:1]]
-            yield [view for read, _ in parts for view in read], torch.cat(features)
+            yield [view for read, _ in parts for view in read], join_batches(features)
 
 
 def _pieces(encoder: PerceptualEncoder, batch: Sequence[FileView]) -> list[Sequence[FileView]]:
@@ -91,7 +92,7 @@ def _perceived(
     every_token: bool,
     preparers: int | None,
     ahead: int,
-) -> Generator[tuple[list[FileView], Tensor], None, None]:
+) -> Generator[tuple[list[FileView], BatchFeatures], None, None]:
     """As `perceive_batches`, each batch at once."""
     count = _preparers(encoder, len(batches), preparers)
     free: SimpleQueue[PerceptualEncoder] = SimpleQueue()
@@ -111,12 +112,12 @@ def _perceived(
         return [view for view, _ in read], preprocess([medium for _, medium in read]) if read else None
 
     perceive = encoder.every_token if every_token else encoder.features
-    shape = (levels, encoder.require_token_count(), encoder.width) if every_token else (levels, encoder.width)
+    nothing = torch.empty(0, levels, encoder.width)
     for read, inputs in _ahead(batches, decode, prepared, count, ahead):
         if not read:
-            yield [], torch.empty(0, *shape)
+            yield [], TokenFeatures.of(nothing.unsqueeze(2)) if every_token else nothing
             continue
-        features = perceive(inputs, levels).cpu()  # (B, K, E)
+        features: BatchFeatures = perceive(inputs, levels).cpu()
         _require_finite(encoder, features, read)
         yield read, features
 
@@ -155,9 +156,10 @@ def _ahead(
             pool.shutdown(cancel_futures=True)
 
 
-def _require_finite(encoder: PerceptualEncoder, features: Tensor, views: Sequence[FileView]) -> None:
-    """See that features (B, K, E) are finite: else training would fail later, and not say by which file."""
-    finite = features.isfinite().flatten(1).all(dim=1)  # (B,)
+def _require_finite(encoder: PerceptualEncoder, features: BatchFeatures, views: Sequence[FileView]) -> None:
+    """See that features are finite: else training would fail later, and not say by which file."""
+    values = features.values if isinstance(features, TokenFeatures) else features
+    finite = values.isfinite().flatten(1).all(dim=1)  # (B,)
     if not finite.all():
         path = views[int(finite.int().argmin())][0]
         raise MediaError(

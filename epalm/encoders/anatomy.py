@@ -3,13 +3,15 @@
 Nothing is taken from names. The encoder is run once on three small examples, of which the first two are the same, and
 is watched: the final norm is the one that receives what the last block gives; where each block ends in a norm of its
 own (wav2vec 2.0, HuBERT), there is nothing left to norm. A [CLS] token is one that enters the first block the same
-whatever is perceived. So an encoder is either understood for certain or refused.
+whatever is perceived, as do registers and a distillation token. So an encoder is either understood for certain or
+refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Literal
 
 import torch
@@ -41,6 +43,8 @@ class Anatomy:
     """E."""
     tokens: int
     """S, of each of the examples."""
+    special: int
+    """Tokens in front that stand for no place: [CLS], registers, a distillation token."""
 
 
 @dataclass
@@ -88,9 +92,9 @@ def examine(
         raise UnsupportedModelError(
             f"{name}: gives different features for the same input each time; it cannot be used frozen"
         )
-    has_cls = _close(first[0, 0], first[2, 0], within=_EXACTLY)  # large positions can make any first tokens alike
-    norm, summary, skip = _find_norm(trace, last, "cls" if has_cls else "mean", name, norm_required)
-    return Anatomy(blocks, norm, summary, skip, width=last.shape[-1], tokens=last.shape[1])
+    special = _count_special(first)
+    norm, summary, skip = _find_norm(trace, last, "cls" if special else "mean", name, norm_required)
+    return Anatomy(blocks, norm, summary, skip, width=last.shape[-1], tokens=last.shape[1], special=special)
 
 
 def first_output(output: Any) -> Any:
@@ -162,6 +166,17 @@ def _find_norm(
     if not required or (trace.ending and _close(trace.ending[-1], last)):
         return nn.Identity(), summary, 0
     raise UnsupportedModelError(f"{name}: no final norm is applied to what its last block gives")
+
+
+def _count_special(first: Tensor) -> int:
+    """Leading tokens of (3, S, E) that are the same whatever is perceived; on the meta device 1, as most encoders have.
+
+    Large positions can make any first tokens nearly alike, so they must agree to the last bits.
+    """
+    if first.is_meta:
+        return 1
+    alike = (_close(one, other, within=_EXACTLY) for one, other in zip(first[0], first[2], strict=True))
+    return sum(1 for _ in takewhile(bool, alike))
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -23,6 +23,7 @@ from transformers import AutoFeatureExtractor
 
 from epalm.encoders.base import PerceptualEncoder
 from epalm.encoders.masking import MaskedSound, masked
+from epalm.encoders.token_features import TokenFeatures
 from epalm.errors import ConfigError, MediaError
 
 LongSounds = Literal["first", "windows"]
@@ -159,10 +160,11 @@ class AudioEncoder(PerceptualEncoder):
         return None
 
     @torch.no_grad()
-    def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
-        """As in the base, of sounds of one window: (B, K, S, E)."""
+    def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> TokenFeatures:
+        """As in the base. Of several windows the tokens of one stand after those of the other."""
         self._check_levels(levels)
-        return self._every_level(self._arguments(self._windows(inputs)[0]), levels)
+        values, lengths, filled = self._windows(inputs)
+        return self._tokens_of_windows(values, lengths, levels).chained(filled.sum(dim=1).tolist())
 
     @property
     def _model(self) -> Any:
@@ -204,6 +206,11 @@ class AudioEncoder(PerceptualEncoder):
     def _every_token(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Windows (R, ...) -> the tokens of the last level, normed (R, S, E)."""
         return self._read(self._arguments(values), 1, self.anatomy.norm)[0]
+
+    def _tokens_of_windows(self, values: Tensor, lengths: Tensor, levels: int) -> TokenFeatures:
+        """Windows (R, ...) -> their real tokens at the last levels."""
+        mask = self._real_tokens(lengths, self._tokens_of_window(values))  # (R, S)
+        return self._every_level(self._arguments(values), levels, mask)
 
     def _split(self, sound: np.ndarray, window: int) -> list[np.ndarray]:
         end = len(sound) if self.long_sounds == "windows" else min(len(sound), window)

@@ -16,6 +16,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from epalm.encoders.audio import AudioEncoder
 from epalm.encoders.base import own_weights
 from epalm.encoders.registry import register_encoder
+from epalm.encoders.token_features import TokenFeatures
 from epalm.errors import UnsupportedModelError
 
 _AST_FRAME, _AST_HOP = 400, 160  # samples; its extractor knows no others
@@ -151,6 +152,14 @@ class WaveformEncoder(AudioEncoder):
         count = self._tokens_of_window(values)
         padded = [nn.functional.pad(each, (0, 0, 0, count - each.shape[1])) for each in tokens]  # each (rows, S, E)
         return torch.cat(padded)[_inverse(groups)]
+
+    def _tokens_of_windows(self, values: Tensor, lengths: Tensor, levels: int) -> TokenFeatures:
+        groups = self._by_length(lengths)
+        parts = [
+            super(WaveformEncoder, self)._tokens_of_windows(values[rows, :n], lengths[rows], levels)
+            for n, rows in groups
+        ]
+        return TokenFeatures.joined(parts)[_inverse(groups)]
 
     def _by_length(self, lengths: Tensor) -> list[tuple[int, Tensor]]:
         lengths = lengths.clamp(min=self.shortest)

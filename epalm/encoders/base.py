@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from epalm.encoders.anatomy import examine, first_output
+from epalm.encoders.token_features import TokenFeatures
 from epalm.errors import ConfigError, UnsupportedModelError
 from epalm.runtime.loading_errors import require_own_weights
 from epalm.runtime.locks import lock_of
@@ -138,7 +139,7 @@ class PerceptualEncoder(nn.Module, ABC):
 
     @property
     def token_count(self) -> int | None:
-        """S, where every input gives as many tokens and none of them is padding; else None."""
+        """N, where every input gives as many tokens and none of them is padding; else None."""
         return self.anatomy.tokens
 
     @property
@@ -156,30 +157,37 @@ class PerceptualEncoder(nn.Module, ABC):
         """Tokens that the blocks work on for one input of common size: what it costs to perceive it."""
         return self.anatomy.tokens
 
-    def require_token_count(self) -> int:
-        """S.
+    @property
+    def special_tokens(self) -> int:
+        """How many of the tokens in front stand for no place: [CLS], registers, a distillation token.
 
-        Raises:
-            UnsupportedModelError: it is not the same for all inputs.
+        Of clips seen frame by frame, and of sounds window by window, every frame or window begins with as many.
         """
-        if self.token_count is None:
-            raise UnsupportedModelError(
-                f"{self.name}: how many of its tokens are real differs from input to input, so that every token cannot "
-                "be stored; store (K, E) alone (without --tokens)"
-            )
-        return self.token_count
+        return self.anatomy.special
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the patches, row by row behind the special tokens; None where they make no such grid."""
+        return None
 
     @torch.no_grad()
-    def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
-        """Every token of the last `levels` blocks, normed as in `features`: (B, K, S, E), without gradient.
+    def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> TokenFeatures:
+        """Every real token of the last `levels` blocks, normed as in `features`: (B, K, N, E), without gradient.
 
+        They stand in their order, and padding behind them; N is that of the longest of the inputs, or `token_count`.
         Arguments and errors as in `features`, and:
 
         Raises:
-            UnsupportedModelError: these inputs do not give `token_count` tokens, or there is no such number.
+            UnsupportedModelError: there is a `token_count`, and these inputs do not give as many.
         """
         self._check_levels(levels)
-        return self._every_level(self._placed(inputs), levels)
+        tokens = self._every_level(self._placed(inputs), levels, self.token_mask(inputs))
+        if self.token_count not in (None, tokens.mask.shape[1]):
+            raise UnsupportedModelError(
+                f"{self.name}: gives {tokens.mask.shape[1]} tokens of one input and {self.token_count} of another; "
+                "every token is taken of inputs of one size alone, to which its processor must bring them"
+            )
+        return tokens
 
     def train(self, mode: bool = True) -> PerceptualEncoder:
         """Set the mode of this module alone: the frozen backbone always stays in evaluation mode."""
@@ -235,16 +243,16 @@ class PerceptualEncoder(nn.Module, ABC):
                     hook.remove()
         return kept
 
-    def _every_level(self, arguments: Mapping[str, Tensor], levels: int) -> Tensor:
-        """Normed tokens (B, K, S, E) of what the backbone is called with."""
-        count = self.require_token_count()
-        states = self._read(arguments, levels, self.anatomy.norm)  # each (B, S, E)
-        if states[0].shape[1] != count:
-            raise UnsupportedModelError(
-                f"{self.name}: gives {states[0].shape[1]} tokens of one input and {count} of another, so that every "
-                "token cannot be stored; store (K, E) alone (without --tokens)"
-            )
-        return torch.stack(states, dim=1)  # (B, K, S, E)
+    def _every_level(self, arguments: Mapping[str, Tensor], levels: int, mask: Tensor | None) -> TokenFeatures:
+        """Normed tokens of what the backbone is called with, those that `mask` (B, S) marks as real."""
+        norm = self.anatomy.norm
+        if mask is None:
+            return TokenFeatures.of(torch.stack(self._read(arguments, levels, norm), dim=1))  # (B, K, S, E)
+        longest = int(mask.sum(dim=1).max())
+        real_first = mask.int().argsort(dim=1, descending=True, stable=True)[:, :longest].to(self.device)  # (B, N)
+        rows = torch.arange(len(mask), device=self.device)[:, None]
+        states = self._read(arguments, levels, lambda tokens: norm(tokens[rows, real_first]))  # each (B, N, E)
+        return TokenFeatures.of(torch.stack(states, dim=1), mask.to(self.device)[rows, real_first])
 
     def _summary(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Tokens (B, S, E) of one block -> (B, E)."""

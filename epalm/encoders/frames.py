@@ -16,6 +16,7 @@ from torch import Tensor
 
 from epalm.encoders.base import PerceptualEncoder
 from epalm.encoders.image import ImageEncoder
+from epalm.encoders.token_features import TokenFeatures
 from epalm.encoders.video import frames_of
 from epalm.errors import ConfigError
 
@@ -106,11 +107,11 @@ class FrameEncoder(PerceptualEncoder):
         return self.frames * self.image.tokens_of_one
 
     @torch.no_grad()
-    def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> Tensor:
+    def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> TokenFeatures:
         """As in the base, frame after frame: (B, K, N * S, E)."""
         flat, count = self._as_pictures(inputs)
-        tokens = self.image.every_token(flat, levels).unflatten(0, (-1, count))  # (B, N, K, S, E)
-        return tokens.movedim(1, 2).flatten(2, 3)  # (B, K, N * S, E)
+        tokens = self.image.every_token(flat, levels)
+        return tokens.chained([count] * (len(tokens) // count))
 
     def _as_pictures(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
         pixels = self._placed(inputs)["pixel_values"]  # (B, N, C, H', W')

@@ -7,6 +7,7 @@ arrays (H, W, 3) of 8 bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,17 @@ class ImageEncoder(PerceptualEncoder):
         channels = getattr(self.backbone.config, "num_channels", 3)
         picture = torch.linspace(-1, 1, channels * height * width).reshape(channels, height, width)
         return {"pixel_values": torch.stack([picture, picture, -picture])}
+
+    @cached_property
+    def grid(self) -> tuple[int, int] | None:
+        """As in the base, by the patches' size that the configuration names."""
+        size = getattr(self.backbone.config, "patch_size", None)
+        if size is None:
+            return None
+        patch = size if isinstance(size, (list, tuple)) else (size, size)
+        pixels = self.examples()["pixel_values"].shape[-2:]
+        rows, columns = (length // side for length, side in zip(pixels, patch, strict=True))
+        return (rows, columns) if self.special_tokens + rows * columns == self.anatomy.tokens else None
 
     def _trimmed(self, picture: Image.Image) -> Image.Image:
         """Cut off the ends of a very long picture that the processor would blow up only to throw them away.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from epalm.data.feature_cache import FeatureCache
-from epalm.data.file_features import PerceivedFiles
+from epalm.data.file_features import PerceivedFiles, reads_tokens
 from epalm.data.store import CachedFeatures, ImportedFeatures, StoreDescription, describe_encoder
 from epalm.data.views import Views
 from epalm.errors import DataError
@@ -22,7 +22,7 @@ def perceived_files(
     views: Views | None = None,
     skip_bad: bool = False,
     place: Path | None,
-    every_token: bool = False,
+    every_token: bool | None = None,
 ) -> PerceivedFiles:
     """The features that `model` gets of files.
 
@@ -32,14 +32,13 @@ def perceived_files(
         views: those that training has.
         skip_bad: see `PerceivedFiles`.
         place: below which features are stored where `data.store` names no place; None: they are kept in memory.
-        every_token: features are (B, K, S, E), to be stored alone.
+        every_token: perceive every token, or (K, E); unset: what the model reads.
 
     Raises:
         AdapterError: ready features are not those that the model was trained on.
         DataError: a store is damaged, or holds something else.
-        UnsupportedModelError: every token is wanted, of an encoder whose tokens are not always as many.
     """
-    views = views or Views()
+    views, every_token = views or Views(), reads_tokens(model) if every_token is None else every_token
     kept: dict[str, FeatureCache] = {}
     below = data.store if isinstance(data.store, Path) else place
     if data.store is not False and below is not None:
@@ -47,11 +46,7 @@ def perceived_files(
             description = describe_encoder(encoder, model.levels[modality], data.store_dtype, every_token=every_token)
             folder = below / f"{modality}-{description.key}"
             kept[modality] = CachedFeatures(folder, description, views, data.perception_batch, skip_bad=skip_bad)
-    cards = model.perception.cards()
-    for modality, folder in data.features.items():
-        if modality in cards:
-            kept[modality] = imported = ImportedFeatures(folder)
-            _require_fit(folder, imported.store.description, modality, cards[modality])
+    kept |= ready_stores(model, data.features)
     encoders = {name: encoder for name, encoder in model.encoders.items() if name not in data.features}
     return PerceivedFiles(
         encoders,
@@ -65,6 +60,26 @@ def perceived_files(
     )
 
 
+def ready_stores(model: PerceptualLM, features: Mapping[str, Path]) -> dict[str, ImportedFeatures]:
+    """The stores of ready features that `model` takes, by modality.
+
+    Args:
+        model: with or without its weights.
+        features: directories of stores, by modality; those of modalities that it does not perceive are left alone.
+
+    Raises:
+        AdapterError: they do not hold what the model was trained on.
+        DataError: there is no store, or it holds too few levels, or every token where the model reads (K, E), or the
+            other way round.
+    """
+    cards, stores = model.perception.cards(), {}
+    for modality, folder in features.items():
+        if modality in cards:
+            stores[modality] = imported = ImportedFeatures(folder)
+            _require_fit(folder, imported.store.description, modality, cards[modality], reads_tokens(model))
+    return stores
+
+
 def ready_cards(features: Mapping[str, Path]) -> dict[str, EncoderCard]:
     """What is known of ready features, by modality.
 
@@ -72,24 +87,17 @@ def ready_cards(features: Mapping[str, Path]) -> dict[str, EncoderCard]:
         features: directories of stores, by modality.
 
     Raises:
-        DataError: there is no store, or it holds every token and not (K, E).
+        DataError: there is no store.
     """
-    return {
-        modality: _card(folder, ImportedFeatures(folder).store.description) for modality, folder in features.items()
-    }
+    return {modality: _card(ImportedFeatures(folder).store.description) for modality, folder in features.items()}
 
 
-def _card(folder: Path, description: StoreDescription) -> EncoderCard:
-    if len(description.shape) != 2:
-        raise DataError(
-            f"{folder}: holds every token, features of shape (K, S, E) = {description.shape}, and which of them sums "
-            "up its level is not known; adapters take (K, E): import those tokens, or the means, alone"
-        )
-    levels, width = description.shape
+def _card(description: StoreDescription) -> EncoderCard:
+    levels = description.shape[0]
     return EncoderCard(
         source=None,
         family=description.family,
-        width=width,
+        width=description.shape[-1],
         levels=description.depth,
         used_levels=levels,
         fingerprint=description.fingerprint,
@@ -99,9 +107,21 @@ def _card(folder: Path, description: StoreDescription) -> EncoderCard:
     )
 
 
-def _require_fit(folder: Path, description: StoreDescription, modality: str, wanted: EncoderCard) -> None:
+def _require_fit(
+    folder: Path, description: StoreDescription, modality: str, wanted: EncoderCard, every_token: bool
+) -> None:
     """See that ready features are of the kind that the model was trained on, as far as that is known."""
-    card = _card(folder, description)
+    if description.of_every_token and not every_token:
+        raise DataError(
+            f"{folder}: holds every token, features of shape (K, N, E) = {description.shape_text}, and which of them "
+            "sums up its level is not known; the adapter takes (K, E): import those tokens, or the means, alone"
+        )
+    if every_token and not description.of_every_token:
+        raise DataError(
+            f"{folder}: holds features of shape (K, E) = {description.shape_text}, and the adapter reads every token, "
+            "(K, N, E): import those, or build them (epalm features build)"
+        )
+    card = _card(description)
     if card.used_levels < wanted.used_levels:
         raise DataError(f"{folder}: holds {card.used_levels} levels, {wanted.used_levels} are needed (adapter.levels)")
     check_fit(str(folder), f"{modality} features", wanted, card.model_copy(update={"used_levels": wanted.used_levels}))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from epalm.errors import ConfigError, UnsupportedModelError
-from epalm.evaluation.perceiving import ready_cards
+from epalm.evaluation.perceiving import ready_cards, ready_stores
 from epalm.models import PerceptualLM
 from epalm.models.adapter_io import read_adapter
 from epalm.models.cards import EncoderCard
@@ -111,6 +111,7 @@ def _describe_recipe(source: str, recipe: Recipe) -> Description:
         long_sounds=recipe.model.long_sounds,
         statistics=recipe.model.statistics,
     )
+    ready_stores(model, recipe.data.features)  # what does not fit is refused
     summary = model.summary()
     facts = {
         "recipe": recipe.model_dump(mode="json"),

@@ -57,7 +57,7 @@ def build_features(
     Args:
         recipe: the settings.
         on_progress: told of perceiving.
-        every_token: store features of every token, (K, S, E), which training on the recipe does not ask for.
+        every_token: store features of every token, (K, N, E), even where training on the recipe asks for (K, E).
 
     Raises:
         ConfigError: there are no rows, nothing is perceived, nothing is to be stored, or a backbone is wrong; or
@@ -92,7 +92,7 @@ def build_features(
     )
     views = training_views(recipe)
     perceived = perceived_files(
-        model, recipe.data, views=views, skip_bad=skip_bad, place=default_place(), every_token=every_token
+        model, recipe.data, views=views, skip_bad=skip_bad, place=default_place(), every_token=every_token or None
     )
     started = time.perf_counter()
     perceived.perceive([row.media for row in to_score], on_progress)

@@ -28,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from epalm.data.collate import Encoded, collate
 from epalm.data.file_features import Media, PerceivedFiles
 from epalm.data.rows import Row
+from epalm.encoders.token_features import BatchFeatures
 from epalm.errors import ConfigError
 from epalm.models import PerceptualLM
 from epalm.models.loss import predicting
@@ -219,7 +220,7 @@ class Learner:
             return sum(len(pair.target_ids) for pair in pairs)
         return sum(len(pair.prompt_ids) + len(pair.target_ids) - 1 for pair in pairs)
 
-    def _loss(self, pairs: Sequence[Encoded], features: Mapping[str, Tensor], columns: int) -> Tensor:
+    def _loss(self, pairs: Sequence[Encoded], features: Mapping[str, BatchFeatures], columns: int) -> Tensor:
         """Of some rows of a batch, padded to so many columns at least."""
         batch = collate(pairs, self.tasks.pad_id, loss_on=self.settings.loss_on, least=columns)
         require_known_tokens(batch.input_ids, self.unwrapped)

@@ -301,8 +301,8 @@ def test_features_that_do_not_fit(own_features: Path, backbones: Path, epalm: Co
             "every",
             (4, 3, 2, 5),
             "my eye",
-            "every: holds every token, features of shape (K, S, E) = (3, 2, 5), and which of them sums up its level is "
-            "not known; adapters take (K, E): import those tokens, or the means, alone",
+            "every: holds every token, features of shape (K, N, E) = (3, 2, 5), and which of them sums up its level is "
+            "not known; the adapter takes (K, E): import those tokens, or the means, alone",
         ),
     ):
         np.savez(f"{name}.npz", ids=names, features=np.zeros(shape, np.float32))

@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from tiny_encoders import stir
 from tiny_watchers import AUDIO, BODY, LEVELS, RATE, WIDTH, block_outputs, build, load_directly, save, sound
 
-from epalm.data.store import describe_encoder
 from epalm.encoders import (
     AudioEncoder,
     ClapEncoder,
@@ -129,21 +128,33 @@ def test_every_token_of_every_level_of_a_spectrogram(sound_folders):
     encoder = load_encoder(sound_folders["ast"])
     inputs = encoder.preprocess([sound(1, 3000), sound(2, 2 * full("ast"))])
     every = encoder.every_token(inputs, 3)
-    assert every.shape == (2, 3, encoder.token_count, WIDTH)
-    assert torch.equal(every[:, -1], encoder.tokens(inputs))
-    torch.testing.assert_close(every[:, :, 0], encoder.features(inputs, 3))
+    assert every.values.shape == (2, 3, encoder.token_count, WIDTH)
+    assert every.mask.all()
+    assert torch.equal(every.values[:, -1], encoder.tokens(inputs))
+    torch.testing.assert_close(every.values[:, :, 0], encoder.features(inputs, 3))
+    assert (encoder.special_tokens, encoder.grid) == (2, None)
 
 
-@pytest.mark.parametrize("name", [*(name for name in AUDIO if name != "ast"), "ast-windows"])
-def test_every_token_of_other_sounds_is_refused(sound_folders, name):
-    long_sounds = "windows" if name == "ast-windows" else None
-    encoder = load_encoder(sound_folders[name.removesuffix("-windows")], long_sounds=long_sounds)
-    for ask in (
-        lambda: encoder.every_token(encoder.preprocess([sound(1, 3000)]), 1),
-        lambda: describe_encoder(encoder, 1, every_token=True),
-    ):
-        with pytest.raises(UnsupportedModelError, match="how many of its tokens are real differs from input to input"):
-            ask()
+@pytest.mark.parametrize("name", [name for name in AUDIO if name != "ast"])
+def test_every_token_of_a_sound_alone_and_among_longer_ones(sound_folders, name):
+    encoder = load_encoder(sound_folders[name])
+    assert (encoder.special_tokens, encoder.grid, encoder.token_count) == (0, None, None)
+    sounds = [sound(seed, samples) for seed, samples in enumerate([1700, 9000, 1700, 403, 5000])]
+    inputs = encoder.preprocess(sounds)
+    every = encoder.every_token(inputs, 3)
+    assert torch.equal(every.mask.sum(dim=1), encoder.token_mask(inputs).sum(dim=1))
+    assert every.mask.any(dim=0).all()  # cut to the longest
+    assert torch.equal(every.mask, every.mask.cummin(dim=1).values)  # padding stands behind
+    assert not every.values.movedim(1, 2)[~every.mask].any()
+    assert not every.values.requires_grad
+    for samples, tokens, mean in zip(sounds, every.single(), encoder.features(inputs, 3), strict=True):
+        alone = encoder.preprocess([samples])
+        torch.testing.assert_close(tokens.mean(dim=1), mean, **EXACT)
+        torch.testing.assert_close(tokens, encoder.every_token(alone, 3).values[0], rtol=1e-4, atol=1e-5)
+        last = encoder.tokens(alone)[encoder.token_mask(alone)]  # (N, E)
+        torch.testing.assert_close(tokens[-1], last, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match="levels, 9 were asked for"):
+        encoder.every_token(inputs, 9)
 
 
 @pytest.mark.parametrize("name", ["ast", "whisper", "wav2vec2", "wav2vec2-stable", "hubert", "hubert-stable"])
@@ -202,6 +213,7 @@ def test_what_the_encoder_makes_of_padding_never_enters_the_mean(sound_folders, 
 
     encoder.anatomy.blocks[-1].register_forward_hook(spoil)
     assert torch.equal(encoder.features(inputs, 1), expected)
+    assert encoder.every_token(inputs, 1).values.isfinite().all()
     assert encoder.tokens(inputs)[~mask].isnan().all()
 
 
@@ -290,6 +302,10 @@ def test_of_a_long_sound_all_windows(sound_folders, name, monkeypatch):
     assert not mask[0, steps:].any()
     assert not tokens[0, steps:].any()
     torch.testing.assert_close(tokens[1, :steps], encoder.tokens(encoder.preprocess(pieces[:1]))[0], **EXACT)
+    brief, whole = encoder.every_token(inputs, 2).single()
+    chained = torch.cat(encoder.every_token(encoder.preprocess(pieces), 2).single(), dim=1)
+    torch.testing.assert_close(whole, chained, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(brief, encoder.every_token(encoder.preprocess([short]), 2).values[0], **EXACT)
 
 
 def test_encoders_without_a_window_perceive_thirty_seconds(sound_folders):

@@ -7,7 +7,8 @@ import hashlib
 
 import pytest
 import torch
-from tiny_encoders import FAMILIES, LEVELS, SIZE, WIDTH, direct_features, load_directly, own_summary
+import transformers
+from tiny_encoders import CONFIG, FAMILIES, LEVELS, SIZE, WIDTH, direct_features, load_directly, own_summary, stir
 
 from epalm.encoders import load_encoder
 from epalm.errors import ConfigError, UnsupportedModelError
@@ -76,11 +77,13 @@ def test_tokens_are_all_of_the_last_level(folders, pixels, name):
 @every_family
 def test_every_token_of_every_level(folders, pixels, name):
     encoder, inputs = load_encoder(folders[name]), {"pixel_values": pixels}
-    every = encoder.every_token(inputs, 3)
+    features = encoder.every_token(inputs, 3)
+    assert features.mask.all()
+    every = features.values
     assert every.shape == (4, 3, encoder.token_count, WIDTH)
     assert not every.requires_grad
     assert torch.equal(every[:, -1], encoder.tokens(inputs))
-    assert torch.equal(every[:, 1:], encoder.every_token(inputs, 2))
+    assert torch.equal(every[:, 1:], encoder.every_token(inputs, 2).values)
     if name != "beit-mean":
         summary = every.mean(dim=2) if name == "siglip" else every[:, :, 0]
         torch.testing.assert_close(summary, encoder.features(inputs, 3))
@@ -94,6 +97,26 @@ def test_tokens_that_are_not_always_as_many_are_refused(folders):
     assert encoder.features({"pixel_values": larger}, 1).shape == (1, 1, WIDTH)
     with pytest.raises(UnsupportedModelError, match="gives 21 tokens of one input and 17 of another"):
         encoder.every_token({"pixel_values": larger}, 1)
+
+
+@every_family
+def test_special_tokens_and_the_grid_of_patches(folders, name):
+    encoder = load_encoder(folders[name])
+    assert encoder.special_tokens == {"deit": 2, "siglip": 0}.get(name, 1)
+    assert encoder.grid == (SIZE // 8, SIZE // 8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 44)])
+def test_registers_and_pictures_that_are_no_squares(height, width):
+    torch.manual_seed(0)
+    config = transformers.Dinov2WithRegistersConfig(**CONFIG, num_register_tokens=4)
+    sizes = {"size": {"height": height, "width": width}, "do_center_crop": False}
+    backbone = stir(transformers.Dinov2WithRegistersModel(config))
+    encoder = load_encoder(backbone, processor=transformers.BitImageProcessorPil(**sizes))
+    assert (encoder.special_tokens, encoder.grid) == (5, (height // 8, width // 8))
+    assert encoder.token_count == 5 + height // 8 * (width // 8)
+    bare = load_encoder(copy.deepcopy(backbone).to("meta"))
+    assert bare.grid is None or bare.special_tokens == 5
 
 
 @every_family

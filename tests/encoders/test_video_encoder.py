@@ -113,7 +113,8 @@ def test_clips_go_through_the_encoders_own_processor(clip_folders, name):
 @every_family
 def test_every_token_of_every_level(clip_folders, pixels, name):
     encoder, inputs = load_encoder(clip_folders[name]), {"pixel_values": pixels}
-    every = encoder.every_token(inputs, 3)
+    every = encoder.every_token(inputs, 3).values
+    assert (encoder.special_tokens, encoder.grid) == (0 if name.startswith("videomae") else 1, None)
     assert every.shape == (3, 3, encoder.token_count, WIDTH)
     assert torch.equal(every[:, -1], encoder.tokens(inputs))
     if name != "videomae-mean":  # which norms the mean
@@ -124,7 +125,8 @@ def test_every_token_of_every_level(clip_folders, pixels, name):
 def test_every_token_of_pictures_shown_frame_by_frame(folders):
     encoder = load_encoder(folders["vit"], modality="video", frames=3)
     inputs = encoder.preprocess([clip(1, frames=3), clip(2, frames=3)])
-    every = encoder.every_token(inputs, 2)
+    every = encoder.every_token(inputs, 2).values
+    assert (encoder.special_tokens, encoder.grid) == (1, None)
     assert every.shape == (2, 2, 3 * 17, WIDTH)
     assert encoder.token_count == 3 * 17
     assert torch.equal(every[:, -1], encoder.tokens(inputs))

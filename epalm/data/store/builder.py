@@ -2,13 +2,16 @@
 
 Shard number i is the work of process i modulo their number. What is in it follows from the items and from what was
 stored before them: neither how many processes there are nor where an earlier build was stopped changes a byte of it.
+How large items are that differ in their number of tokens is known only when they have been perceived: where they are
+more than a shard should hold, it becomes several.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epalm.data.store.description import StoreDescription
 from epalm.data.store.keys import as_keys
 from epalm.data.store.shards import DTYPES, ENDING, write_shard
 from epalm.data.store.store import FeatureStore
+from epalm.encoders.token_features import BatchFeatures, split_batch
 from epalm.errors import DataError, EpalmError
 from epalm.runtime.processes import Processes
 
 ItemT = TypeVar("ItemT")
-Perceive = Callable[[Sequence[Sequence[ItemT]]], Generator[tuple[list[ItemT], Tensor], None, None]]
-"""Batches of items -> of each batch those that could be perceived, and their features (B, ...)."""
+_Perceived = tuple[list[ItemT], BatchFeatures]
+Perceive = Callable[[Sequence[Sequence[ItemT]]], Generator[tuple[list[ItemT], BatchFeatures], None, None]]
+"""Batches of items -> of each batch those that could be perceived, and their features."""
 _SHARD_BYTES = 64 << 20
 _SHARD_ITEMS = 2048
 _SHARDS = 16
@@ -41,13 +47,13 @@ def items_per_shard(shape: Sequence[int], dtype: str, cost: int = 1, count: int 
     """How many items a shard holds: no more than 64 MiB of them, and few enough that losing them costs little.
 
     Args:
-        shape: of one item's features.
+        shape: of one item's features; where items differ in their number of tokens, bytes are not looked at.
         dtype: what they are stored in.
         cost: of perceiving one item, in pictures, such as the frames of a clip.
         count: items that there are to perceive; unset: too many to matter.
     """
-    size = int(np.prod(shape)) * DTYPES[dtype].itemsize
-    most = max(1, min(_SHARD_ITEMS // cost, _SHARD_BYTES // size))
+    size = math.prod(shape) * DTYPES[dtype].itemsize
+    most = max(1, min(_SHARD_ITEMS // cost, _SHARD_BYTES // size if size > 0 else _SHARD_ITEMS))
     if count is None:
         return most
     return min(most, max(1, count // (_SHARDS * _FEW_ITEMS)) * _FEW_ITEMS)
@@ -60,9 +66,15 @@ class _Planned(Generic[ItemT]):
     items: list[ItemT]
     keys: list[bytes]
 
-    @property
-    def name(self) -> str:
-        return hashlib.sha256(b"".join(self.keys)).hexdigest()[:32] + ENDING
+
+@dataclass(frozen=True)
+class _Filled:
+    """A shard that can be written."""
+
+    name: str
+    keys: list[bytes]
+    features: list[Tensor]
+    """Of each item, (K, E), or (K, N, E)."""
 
 
 @dataclass
@@ -77,14 +89,16 @@ class _News:
 class _Writer:
     """Writes one shard while the next is perceived."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._pool = folder, ThreadPoolExecutor(1)
+    def __init__(self, store: FeatureStore) -> None:
+        self._store, self._pool = store, ThreadPoolExecutor(1)
         self._under_way: tuple[str, Future[Any]] | None = None
 
-    def write(self, name: str, keys: np.ndarray, features: Tensor) -> list[str]:
+    def write(self, shard: _Filled) -> list[str]:
         """Begin to write a shard; the names of those that are written."""
+        stored, lengths = _stored(self._store, shard.features)
         done = self.finish()
-        self._under_way = name, self._pool.submit(write_shard, self._folder / name, keys, features)
+        path = self._store.folder / shard.name
+        self._under_way = shard.name, self._pool.submit(write_shard, path, as_keys(shard.keys), stored, lengths)
         return done
 
     def finish(self) -> list[str]:
@@ -133,21 +147,25 @@ def build(
     mine = plan[processes.rank :: processes.count]
     cuts = [_cut(planned.items, batch_size) for planned in mine]
     stream = perceive([batch for cut in cuts for batch in cut])
-    writer = _Writer(store.folder)
+    writer = _Writer(store)
     done, written = 0, []
+
+    def perceived(batches: Sequence[Sequence[ItemT]], news: _News, before: int) -> Iterator[_Perceived[ItemT]]:
+        for batch in batches:
+            given = next(stream)
+            news.done += len(batch)
+            on_progress(before + news.done, total)
+            yield given
+
     try:
         for number in range(-(-len(plan) // processes.count) + 1):  # and one for what is still being written
             news = _News()
             try:
-                if number < len(mine) and mine[number].items:
-                    kept = []
-                    for batch in cuts[number]:
-                        kept.append(next(stream))
-                        news.done += len(batch)
-                        on_progress(done + news.done, total)
-                    news.written = _write(writer, store, mine[number], kept)
+                if number < len(mine):
+                    for shard in _filled(store.description, mine[number], perceived(cuts[number], news, done)):
+                        news.written += writer.write(shard)
                 else:
-                    news.written = writer.finish()
+                    news.written += writer.finish()
             except EpalmError as error:
                 news.error = error
             every = processes.share(news)
@@ -184,22 +202,42 @@ def _cut(items: list[ItemT], size: int) -> list[list[ItemT]]:
     return [items[first : first + size] for first in range(0, len(items), size)]
 
 
-def _write(
-    writer: _Writer, store: FeatureStore, planned: _Planned[ItemT], kept: Sequence[tuple[list[ItemT], Tensor]]
-) -> list[str]:
-    """Begin to write what was perceived of a shard; the names of those that are written."""
-    key_of = dict(zip(planned.items, planned.keys, strict=True))
-    keys = [key_of[item] for items, _ in kept for item in items]
-    if not keys:
-        return writer.finish()
-    given = torch.cat([features for _, features in kept])
-    stored = given.to(DTYPES[store.description.dtype])
+def _filled(
+    description: StoreDescription, planned: _Planned[ItemT], perceived: Iterable[_Perceived[ItemT]]
+) -> Iterator[_Filled]:
+    """What was perceived of a planned shard: one, of none of its items none, or of ragged ones several."""
+    key_of, itemsize = dict(zip(planned.items, planned.keys, strict=True)), DTYPES[description.dtype].itemsize
+    keys: list[bytes] = []
+    features: list[Tensor] = []
+    size = 0
+    for items, given in perceived:
+        for item, its_features in zip(items, split_batch(given), strict=True):
+            keys.append(key_of[item])
+            features.append(its_features)
+            size += its_features.numel() * itemsize
+            if description.is_ragged and size >= _SHARD_BYTES:
+                yield _Filled(_name(keys), keys, features)
+                keys, features, size = [], [], 0
+    if keys:
+        yield _Filled(_name(keys if description.is_ragged else planned.keys), keys, features)
+
+
+def _name(keys: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join(keys)).hexdigest()[:32] + ENDING
+
+
+def _stored(store: FeatureStore, features: Sequence[Tensor]) -> tuple[Tensor, np.ndarray | None]:
+    """Features of items as `write_shard` takes them, with their lengths where they differ in their tokens."""
+    description = store.description
+    lengths = np.array([each.shape[1] for each in features], "<i8") if description.is_ragged else None
+    given = torch.stack(list(features)) if lengths is None else torch.cat([each.movedim(1, 0) for each in features])
+    stored = given.to(DTYPES[description.dtype])
     if not stored.isfinite().all():
         raise DataError(
-            f"{store.folder}: features of up to {float(given.abs().max()):.3g} do not fit {store.description.dtype}; "
+            f"{store.folder}: features of up to {float(given.abs().max()):.3g} do not fit {description.dtype}; "
             "choose bfloat16 or float32 (data.store_dtype)"
         )
-    return writer.write(planned.name, as_keys(keys), stored)
+    return stored, lengths
 
 
 def _sweep(folder: Path) -> None:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from epalm.data.feature_cache import OnProgress, PerceiveViews, once_noticeable
 from epalm.data.store.builder import build, items_per_shard
@@ -21,6 +20,7 @@ from epalm.data.store.file_hashes import FileHashes, place_of
 from epalm.data.store.keys import as_keys, key_of
 from epalm.data.store.store import FeatureStore
 from epalm.data.views import FileView, Views
+from epalm.encoders.token_features import BatchFeatures
 from epalm.errors import MediaError
 from epalm.runtime.processes import Processes
 
@@ -37,9 +37,10 @@ class KnownViews:
         """Which views have not been found or built here."""
         return [view for view in views if view not in self._keys]
 
-    def take(self, views: Sequence[FileView]) -> Tensor:
-        """Features (B, ...) of views that are not lacking."""
-        return self.store.read(self.store.find(as_keys([self._keys[view] for view in views])))
+    def take(self, views: Sequence[FileView]) -> BatchFeatures:
+        """Features of views that are not lacking."""
+        entries = self.store.find(as_keys([self._keys[view] for view in views]))
+        return self.store.read_tokens(entries) if self.store.description.of_every_token else self.store.read(entries)
 
     def _check(self, keys: np.ndarray, on_progress: OnProgress, processes: Processes) -> None:
         """Have shards that hold some of keys (Q, 2) count as absent where their bytes are not what was written.
@@ -99,7 +100,9 @@ class CachedFeatures(KnownViews):
         for view, key in keys.items():
             to_perceive.setdefault(key, view)  # files of one content are perceived once
 
-        def unchanged(batches: Sequence[Sequence[FileView]]) -> Generator[tuple[list[FileView], Tensor], None, None]:
+        def unchanged(
+            batches: Sequence[Sequence[FileView]],
+        ) -> Generator[tuple[list[FileView], BatchFeatures], None, None]:
             for read, features in perceive(batches):
                 for path in {path for path, _ in read}:
                     if place_of(path) != before[path]:

@@ -45,7 +45,7 @@ class StoreDescription(Settings):
     identity: Literal["content", "id"]
     """How an item is known: by what is in its file, or by the id that it was imported with."""
     shape: tuple[int, ...]
-    """Of one item's features, such as (K, E)."""
+    """Of one item's features: (K, E), or (K, N, E) of every token, where N is -1 if items differ in it."""
     dtype: StoredDtype
     """What features are stored in."""
     facts: dict[str, Any] = Field(default_factory=dict)
@@ -62,6 +62,25 @@ class StoreDescription(Settings):
     """Of the encoder's weights, as adapters know it."""
     software: dict[str, str] = Field(default_factory=dict)
     """Versions of what made the first of the features."""
+    special_tokens: int | None = None
+    """Of every token how many in front stand for no place, where that is known."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of the patches behind those, where they make such a grid."""
+
+    @property
+    def of_every_token(self) -> bool:
+        """Whether features are of every token."""
+        return len(self.shape) == 3
+
+    @property
+    def shape_text(self) -> str:
+        """The shape, for people."""
+        return f"({', '.join('N' if size == -1 else str(size) for size in self.shape)})"
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether items differ in how many tokens they have."""
+        return -1 in self.shape
 
     @property
     def key(self) -> str:
@@ -76,7 +95,9 @@ class StoreDescription(Settings):
             DataError: it cannot be written.
         """
         if not (folder / DESCRIPTION).is_file():
-            write_atomically(folder / DESCRIPTION, (self.model_dump_json(indent=2) + "\n").encode())
+            unknown = {name for name in ("special_tokens", "grid") if getattr(self, name) is None}
+            text = self.model_dump_json(indent=2, exclude=unknown)
+            write_atomically(folder / DESCRIPTION, (text + "\n").encode())
 
     def difference(self, other: StoreDescription) -> str:
         """What this store's key has that another's has not, in words; empty where the keys are the same."""
@@ -122,10 +143,7 @@ def describe_encoder(
         encoder: with its processor.
         levels: K.
         dtype: what to store in, one of float32, float16 and bfloat16; unset: what the encoder gives.
-        every_token: of features (K, S, E).
-
-    Raises:
-        UnsupportedModelError: every token is wanted, and their number is not the same for all files.
+        every_token: of features (K, N, E).
     """
     backbone: Any = encoder.backbone
     config = backbone.config
@@ -155,7 +173,7 @@ def describe_encoder(
         facts["tokens"] = "every"
     return StoreDescription(
         identity="content",
-        shape=(levels, encoder.require_token_count(), encoder.width) if every_token else (levels, encoder.width),
+        shape=(levels, encoder.token_count or -1, encoder.width) if every_token else (levels, encoder.width),
         dtype=dtype or (computed if computed in DTYPES else "float32"),
         facts=json.loads(json.dumps(facts, sort_keys=True, default=_plain)),
         made_by=encoder.source,
@@ -164,6 +182,8 @@ def describe_encoder(
         depth=encoder.levels,
         fingerprint=fingerprint(backbone),
         software=_software(),
+        special_tokens=encoder.special_tokens if every_token else None,
+        grid=encoder.grid if every_token else None,
     )
 
 

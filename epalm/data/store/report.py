@@ -25,6 +25,8 @@ class StoreReport:
     """Of the shards, in bytes."""
     damaged: dict[Path, str]
     """Files that are no whole shards, and why."""
+    tokens: tuple[int, int] | None = None
+    """The fewest and the most of an item, where items differ in them."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -35,6 +37,7 @@ class StoreReport:
             "shards": self.shards,
             "bytes": self.size,
             "damaged": {path.name: why for path, why in self.damaged.items()},
+            **({"tokens": self.tokens} if self.tokens else {}),
             **self.description.model_dump(mode="json"),
         }
 
@@ -42,6 +45,9 @@ class StoreReport:
         """For people."""
         description = self.description
         facts = description.facts
+        shape = description.shape_text + (
+            f" with N from {self.tokens[0]:,} to {self.tokens[1]:,}" if self.tokens else ""
+        )
         made_on = ", ".join(str(facts[name]) for name in ("device", "computed_in") if facts.get(name))
         lines = [
             ("store", str(self.folder)),
@@ -49,7 +55,8 @@ class StoreReport:
             ("made by", description.made_by),
             ("revision", description.revision),
             ("made on", made_on),
-            ("items", f"{self.items:,} of {description.shape}, {description.dtype}, known by {description.identity}"),
+            ("items", f"{self.items:,} of {shape}, {description.dtype}, known by {description.identity}"),
+            ("patches", description.grid and "{} x {}".format(*description.grid)),
             ("shards", f"{self.shards}, {self.size / 1e6:,.1f} MB"),
             *(("damaged", why) for why in self.damaged.values()),
         ]
@@ -78,4 +85,6 @@ def report_on(
         if report is not None:
             report(number, len(shards))
     size = sum(shard.path.stat().st_size for shard in store.shards)
-    return StoreReport(folder, store.description, len(store), len(store.shards), size, dict(store.damaged))
+    lengths = [length for shard in store.shards if shard.lengths is not None for length in shard.lengths.tolist()]
+    tokens = (min(lengths), max(lengths)) if lengths else None
+    return StoreReport(folder, store.description, len(store), len(store.shards), size, dict(store.damaged), tokens)

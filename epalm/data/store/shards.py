@@ -2,6 +2,9 @@
 
 Tensors: `features` (N, ...) and `keys` (N, 16) of uint8; metadata: `checksum`, the CRC-32 of both. Anything that reads
 safetensors reads a shard. A shard never changes once it has its name.
+
+Where items differ in their number of tokens, `features` are (T, K, E), all tokens of one item after those of the one
+before, and `lengths` (N,) of int64 tell how many each has; the checksum is that of features, lengths and keys.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import threading
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from epalm.data.store.keys import KEY_BYTES
 from epalm.errors import DataError
 
 ENDING = ".safetensors"
@@ -69,7 +72,7 @@ class Shard:
     path: Path
     dtype: str
     shape: tuple[int, ...]
-    """Of one item's features."""
+    """Of one item's features; (K, -1, E) where items differ in their number of tokens."""
     keys: np.ndarray
     """(N, 2) of uint64."""
     start: int
@@ -77,9 +80,16 @@ class Shard:
     keys_start: int
     """Where the keys begin."""
     checksum: str
+    lengths: np.ndarray | None = None
+    """(N,) of int64, the tokens of each item, where they differ."""
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def length(self, row: int) -> int:
+        """How many tokens one item has, where they differ."""
+        assert self.lengths is not None
+        return int(self.lengths[row])
 
     def open(self) -> FileIO:
         """The file, to be read from anywhere in it."""
@@ -96,12 +106,14 @@ class Shard:
         Raises:
             DamagedShardError: the file ends before they do.
         """
-        if _read_at(file, self.start + row * len(into), into) != len(into):
+        before = row * len(into) if self.lengths is None else int(self._first_tokens[row]) * self._token_bytes
+        if _read_at(file, self.start + before, into) != len(into):
             raise DamagedShardError(f"{self.path}: is shorter than it was")
 
     def is_whole(self) -> bool:
         """Whether the file's bytes still have the checksum they were written with."""
-        left, crc = len(self) * math.prod(self.shape) * _RAW[self.dtype].itemsize, 0
+        items = len(self) if self.lengths is None else int(self.lengths.sum())
+        left, crc = items * self._token_bytes, 0
         try:
             with self.open() as file:
                 file.seek(self.start)
@@ -110,7 +122,18 @@ class Shard:
                     crc = zlib.crc32(part, crc)
         except OSError:
             return False
-        return not left and _hexadecimal(zlib.crc32(self.keys.tobytes(), crc)) == self.checksum
+        return not left and _hexadecimal(zlib.crc32(_behind(self.keys, self.lengths), crc)) == self.checksum
+
+    @cached_property
+    def _first_tokens(self) -> np.ndarray:
+        """(N + 1,): how many tokens stand before those of each item."""
+        assert self.lengths is not None
+        return np.concatenate(([0], np.cumsum(self.lengths)))
+
+    @property
+    def _token_bytes(self) -> int:
+        """Of what the first dimension of the features counts: a token where items differ in them, else an item."""
+        return abs(math.prod(self.shape)) * _RAW[self.dtype].itemsize
 
 
 def _read_at(file: FileIO, start: int, into: memoryview) -> int:
@@ -126,29 +149,37 @@ def raw_dtype(dtype: str) -> np.dtype[Any]:
     return _RAW[dtype]
 
 
-def checksum_of(features: memoryview | bytes, keys: bytes) -> str:
-    """CRC-32 of features and keys, in 8 hexadecimal digits."""
-    return _hexadecimal(zlib.crc32(keys, zlib.crc32(features)))
+def checksum_of(features: memoryview | bytes, behind: bytes) -> str:
+    """CRC-32 of features and what follows them, the keys, in 8 hexadecimal digits."""
+    return _hexadecimal(zlib.crc32(behind, zlib.crc32(features)))
 
 
 def _hexadecimal(crc: int) -> str:
     return f"{crc:08x}"
 
 
-def write_shard(path: Path, keys: np.ndarray, features: Tensor) -> Shard:
+def _behind(keys: np.ndarray, lengths: np.ndarray | None) -> bytes:
+    """What the checksum covers behind the features."""
+    return (b"" if lengths is None else lengths.tobytes()) + keys.tobytes()
+
+
+def write_shard(path: Path, keys: np.ndarray, features: Tensor, lengths: np.ndarray | None = None) -> Shard:
     """Write a shard beside its place, to the disk, then give it its name.
 
     Args:
         path: of the shard.
         keys: (N, 2) of uint64.
-        features: (N, ...), of one of `DTYPES`.
+        features: (N, ...), of one of `DTYPES`; with `lengths` (T, K, E).
+        lengths: (N,) of int64, the tokens of each item, where they differ.
 
     Raises:
         UnwritableError: it cannot be written.
     """
     tensors = {"features": features.contiguous(), "keys": torch.from_numpy(keys.view(np.uint8).copy())}
+    if lengths is not None:
+        tensors["lengths"] = torch.from_numpy(lengths.astype("<i8"))
     raw = tensors["features"].reshape(-1).view(torch.uint8).numpy()
-    data = save(tensors, {"checksum": checksum_of(raw.data, keys.tobytes())})
+    data = save(tensors, {"checksum": checksum_of(raw.data, _behind(keys, lengths))})
     write_atomically(path, data)
     return read_shard(path)
 
@@ -187,18 +218,26 @@ def read_shard(path: Path) -> Shard:
             if not 0 < length <= size - 8:
                 raise DamagedShardError(f"{path}: its header is damaged")
             header = json.loads(file.read(length))
-            features, of_keys = header["features"], header["keys"]
-            start, end = (8 + length + int(offset) for offset in features["data_offsets"])
-            keys_start, keys_end = (8 + length + int(offset) for offset in of_keys["data_offsets"])
-            if size != max(end, keys_end):
-                raise DamagedShardError(f"{path}: {size} bytes long, not {max(end, keys_end)}")
-            count, *shape = (int(number) for number in features["shape"])
-            dtype, checksum = _CODES[features["dtype"]], str(header["__metadata__"]["checksum"])
-            file.seek(keys_start)
-            keys = np.frombuffer(file.read(keys_end - keys_start), "<u8").reshape(-1, 2)
+            names = ("features", "keys", *(("lengths",) if "lengths" in header else ()))
+            places = {name: [8 + length + int(at) for at in header[name]["data_offsets"]] for name in names}
+            if size != max(map(max, places.values())):
+                raise DamagedShardError(f"{path}: {size} bytes long, not {max(map(max, places.values()))}")
+            count, *shape = (int(number) for number in header["features"]["shape"])
+            dtype, checksum = _CODES[header["features"]["dtype"]], str(header["__metadata__"]["checksum"])
+            numbers = {}
+            for name, (first, last) in places.items():
+                if name != "features":
+                    file.seek(first)
+                    numbers[name] = np.frombuffer(file.read(last - first), "<i8" if name == "lengths" else "<u8")
+            keys, lengths = numbers["keys"].reshape(-1, 2), numbers.get("lengths")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedShardError(f"{path}: {' '.join(str(error).split())}") from None
-    wanted = count * math.prod(shape) * _RAW[dtype].itemsize
-    if (end - start, keys_end - keys_start, len(keys)) != (wanted, count * KEY_BYTES, count):
+    start, end = places["features"]
+    items = count if lengths is None else len(lengths)
+    all_there = end - start == count * math.prod(shape) * _RAW[dtype].itemsize and len(keys) == items
+    if lengths is not None:
+        all_there &= len(shape) == 2 and int(lengths.sum()) == count and bool((lengths > 0).all())
+        shape.insert(1, -1)
+    if not all_there:
         raise DamagedShardError(f"{path}: its header is damaged")
-    return Shard(path, dtype, tuple(shape), keys, start, keys_start, checksum)
+    return Shard(path, dtype, tuple(shape), keys, start, places["keys"][0], checksum, lengths)

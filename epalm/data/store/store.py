@@ -9,13 +9,15 @@ large store does not fill the memory, took longer than reading.
 
 An entry is the position of an item in the store as it is open here; positions stay what they are as shards are added.
 
-Shapes: Q items asked for; the trailing shape is any, such as (K, E), or (K, S, E) for every token.
+Shapes: Q items asked for; the trailing shape is any, such as (K, E), or (K, N, E) for every token. Items may differ in
+their N, and such a store is ragged.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from torch import Tensor
 from epalm.data.store.description import StoreDescription, read_description
 from epalm.data.store.keys import KeyIndex
 from epalm.data.store.shards import DTYPES, ENDING, DamagedShardError, Shard, raw_dtype, read_shard
+from epalm.encoders import TokenFeatures
 from epalm.errors import DataError
 from epalm.runtime.processes import ALONE, Processes
 
@@ -117,28 +120,52 @@ class FeatureStore:
         return np.searchsorted(self._starts, entries, side="right") - 1
 
     def read(self, entries: np.ndarray) -> Tensor:
-        """Features (Q, ...) of entries (Q,), in the store's dtype, in memory of their own.
+        """Features (Q, ...) of entries (Q,), in the store's dtype, in memory of their own; not of a ragged store.
 
         Raises:
             DataError: a shard has become shorter or cannot be read any more.
         """
-        dtype, shape = self.description.dtype, self.description.shape
-        raw = np.empty((len(entries), int(np.prod(shape))), raw_dtype(dtype))
-        if raw.size:
-            into, size = raw.data.cast("B"), raw.itemsize * raw.shape[1]
-            numbers = self.shard_numbers(entries)
-            rows = (entries - self._starts[numbers]).tolist()
-            for place, (number, row) in enumerate(zip(numbers.tolist(), rows, strict=True)):
-                try:
-                    self._shards[number].read(self._file(number), row, into[place * size : (place + 1) * size])
-                except (OSError, DamagedShardError) as error:
-                    raise DataError(f"{error}; read the features again, or build them anew") from None
-        return torch.from_numpy(raw).view(DTYPES[dtype]).unflatten(1, shape)
+        return self._read(entries, [1] * len(entries)).unflatten(1, self.description.shape)
+
+    def read_tokens(self, entries: np.ndarray) -> TokenFeatures:
+        """Every token of entries (Q,) of a store of such, in the store's dtype, padded to the longest of them.
+
+        Raises:
+            DataError: as in `read`.
+        """
+        if not self.description.is_ragged:
+            return TokenFeatures.of(self.read(entries))
+        levels, _, width = self.description.shape
+        numbers = self.shard_numbers(entries)
+        counts = [self._shards[number].length(row) for number, row in zip(numbers, self._rows(entries), strict=True)]
+        tokens = self._read(entries, counts).view(-1, levels, width)  # (all tokens, K, E)
+        return TokenFeatures.padded([item.movedim(0, 1) for item in tokens.split(counts)])
 
     def close(self) -> None:
         """Close all files; the next read opens them again."""
         while self._open:
             self._open.popitem()[1].close()
+
+    def _rows(self, entries: np.ndarray) -> list[int]:
+        """Where in its shard each of entries (Q,) is."""
+        rows: list[int] = (entries - self._starts[self.shard_numbers(entries)]).tolist()
+        return rows
+
+    def _read(self, entries: np.ndarray, counts: Sequence[int]) -> Tensor:
+        """What entries (Q,) hold, one after the other: the rows (of numbers) that each has, by `counts`."""
+        dtype = self.description.dtype
+        raw = np.empty((sum(counts), abs(math.prod(self.description.shape))), raw_dtype(dtype))
+        if raw.size:
+            into, size, first = raw.data.cast("B"), raw.itemsize * raw.shape[1], 0
+            numbers = self.shard_numbers(entries).tolist()
+            for number, row, count in zip(numbers, self._rows(entries), counts, strict=True):
+                last = first + count * size
+                try:
+                    self._shards[number].read(self._file(number), row, into[first:last])
+                except (OSError, DamagedShardError) as error:
+                    raise DataError(f"{error}; read the features again, or build them anew") from None
+                first = last
+        return torch.from_numpy(raw).view(DTYPES[dtype])
 
     def _file(self, number: int) -> FileIO:
         """The file of a shard."""

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from epalm.data.file_features import PerceivedFiles
 from epalm.data.store import ImportedFeatures
 from epalm.data.store.importing import import_features
+from epalm.encoders import TokenFeatures
 from epalm.errors import DataError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "flickr8k-mini"
@@ -35,7 +36,11 @@ def read(folder: Path, *names: str) -> torch.Tensor:
     kept = ImportedFeatures(folder)
     levels = kept.store.description.shape[0]
     files = PerceivedFiles({}, {"image": levels}, kept={"image": kept})
-    return files.of([{"image": Path(name)} for name in names])["image"]
+    features = files.of([{"image": Path(name)} for name in names])["image"]
+    if isinstance(features, TokenFeatures):
+        assert features.mask.all()
+        return features.values
+    return features
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 4)])
