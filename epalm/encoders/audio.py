@@ -164,7 +164,7 @@ class AudioEncoder(PerceptualEncoder):
         """As in the base. Of several windows the tokens of one stand after those of the other."""
         self._check_levels(levels)
         values, lengths, filled = self._windows(inputs)
-        return self._tokens_of_windows(values, lengths, levels).chained(filled.sum(dim=1).tolist())
+        return self._every_real_token(values, lengths, levels).chained(filled.sum(dim=1).tolist())
 
     @property
     def _model(self) -> Any:
@@ -207,7 +207,7 @@ class AudioEncoder(PerceptualEncoder):
         """Windows (R, ...) -> the tokens of the last level, normed (R, S, E)."""
         return self._read(self._arguments(values), 1, self.anatomy.norm)[0]
 
-    def _tokens_of_windows(self, values: Tensor, lengths: Tensor, levels: int) -> TokenFeatures:
+    def _every_real_token(self, values: Tensor, lengths: Tensor, levels: int) -> TokenFeatures:
         """Windows (R, ...) -> their real tokens at the last levels."""
         mask = self._real_tokens(lengths, self._tokens_of_window(values))  # (R, S)
         return self._every_level(self._arguments(values), levels, mask)

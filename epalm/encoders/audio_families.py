@@ -153,10 +153,10 @@ class WaveformEncoder(AudioEncoder):
         padded = [nn.functional.pad(each, (0, 0, 0, count - each.shape[1])) for each in tokens]  # each (rows, S, E)
         return torch.cat(padded)[_inverse(groups)]
 
-    def _tokens_of_windows(self, values: Tensor, lengths: Tensor, levels: int) -> TokenFeatures:
+    def _every_real_token(self, values: Tensor, lengths: Tensor, levels: int) -> TokenFeatures:
         groups = self._by_length(lengths)
         parts = [
-            super(WaveformEncoder, self)._tokens_of_windows(values[rows, :n], lengths[rows], levels)
+            super(WaveformEncoder, self)._every_real_token(values[rows, :n], lengths[rows], levels)
             for n, rows in groups
         ]
         return TokenFeatures.joined(parts)[_inverse(groups)]

@@ -37,10 +37,11 @@ class TokenFeatures:
         """The tokens of single inputs, (K, N_i, E) each, in one batch."""
         longest = max(item.shape[1] for item in items)
         first = items[0]
-        values = first.new_zeros(len(items), first.shape[0], longest, first.shape[2])
+        values = first.new_empty(len(items), first.shape[0], longest, first.shape[2])
         mask = torch.zeros(len(items), longest, dtype=torch.bool, device=first.device)
         for row, item in enumerate(items):
             values[row, :, : item.shape[1]] = item
+            values[row, :, item.shape[1] :] = 0
             mask[row, : item.shape[1]] = True
         return cls(values, mask)
 

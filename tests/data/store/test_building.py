@@ -15,6 +15,7 @@ import torch
 from epalm.data.store import FeatureStore, StoreDescription
 from epalm.data.store.builder import build, items_per_shard
 from epalm.data.store.keys import as_keys, key_of
+from epalm.encoders import TokenFeatures
 from epalm.errors import DataError, MediaError
 from epalm.runtime.processes import ALONE, Processes
 
@@ -153,6 +154,56 @@ def test_every_token_is_built_read_and_mended(tmp_path: Path, dtype: str) -> Non
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("shard_bytes", [1 << 26, 100])
+@pytest.mark.parametrize("stops_at", [5, 9, 22])
+def test_items_of_any_number_of_tokens_are_built_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard_bytes: int, stops_at: int
+) -> None:
+    """Where a planned shard is too large it becomes several; a stop between them changes nothing either."""
+    monkeypatch.setattr("epalm.data.store.builder._SHARD_BYTES", shard_bytes)
+    torch.manual_seed(0)
+    given = [torch.randn(2, 1 + 7 * number % 5, 3) for number in range(len(ITEMS))]
+    description = StoreDescription.build({"identity": "id", "shape": (2, -1, 3), "dtype": "float16"})
+    unreadable, asked = (1, 7), list[int]()
+
+    def build_all(folder: Path, stops_at: int | None = None) -> FeatureStore:
+        def perceive(batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], TokenFeatures]]:
+            for batch in batches:
+                if stops_at in batch:
+                    raise MediaError("stopped")
+                asked.extend(batch)
+                read = [item for item in batch if item not in unreadable]
+                nobody = TokenFeatures.of(torch.empty(0, 2, 1, 3))
+                yield read, TokenFeatures.padded([given[item] for item in read]) if read else nobody
+
+        store = FeatureStore(folder, description)
+        build(
+            store,
+            ITEMS,
+            perceive,
+            batch_size=3,
+            per_shard=8,
+            processes=ALONE,
+            on_progress=lambda done, total: None,
+        )
+        return store
+
+    store = build_all(tmp_path / "undisturbed")
+    most = max(len(shard) for shard in store.shards)
+    assert (len(store.shards), most) == (3, 8) if shard_bytes > 100 else most < 8
+    read = [item for item, _ in ITEMS if item not in unreadable]
+    tokens = store.read_tokens(store.find(as_keys(ITEMS[item][1] for item in read))).single()
+    assert all(torch.equal(mine, given[item].half()) for mine, item in zip(tokens, read, strict=True))
+    with pytest.raises(MediaError, match="stopped"):
+        build_all(tmp_path / "stopped", stops_at)
+    stored = len(FeatureStore(tmp_path / "stopped"))
+    assert stored or stops_at < 8
+    asked.clear()
+    build_all(tmp_path / "stopped")
+    assert len(asked) == len(ITEMS) - stored
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "undisturbed")
+
+
 class Together(Processes):
     """Processes that are threads, which wait for each other as processes do."""
 
@@ -229,6 +280,7 @@ def test_shards_are_no_larger_than_they_should_be() -> None:
     assert items_per_shard((6, 768), "float32", cost=8) == 256  # a clip of eight frames is eight pictures to lose
     assert items_per_shard((6, 197, 768), "float32") == 18
     assert items_per_shard((1, 1 << 30), "float32") == 1
+    assert items_per_shard((6, -1, 768), "float32") == 2048  # by their number alone
 
 
 def test_little_work_is_shared_out_in_small_shards() -> None:

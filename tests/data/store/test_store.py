@@ -50,6 +50,55 @@ def test_any_shape_and_precision_comes_back_to_the_bit(tmp_path: Path, shape: tu
     assert again.find(keys(10, 12)).tolist() == [-1, -1]
 
 
+def ragged(folder: Path, items: list[torch.Tensor], dtype: str, per_shard: int = 4) -> FeatureStore:
+    """Items (K, N_i, E) of any N_i."""
+    store = FeatureStore(folder, described((items[0].shape[0], -1, items[0].shape[2]), dtype))
+    for first in range(0, len(items), per_shard):
+        part = [item.movedim(0, 1) for item in items[first : first + per_shard]]
+        lengths = np.array([len(item) for item in part])
+        write_shard(folder / f"{first:03}.safetensors", keys(first, first + len(part)), torch.cat(part), lengths)
+    store.refresh()
+    return store
+
+
+@pytest.mark.parametrize("dtype", list(DTYPES))
+def test_items_of_any_number_of_tokens_come_back_to_the_bit(tmp_path: Path, dtype: str) -> None:
+    torch.manual_seed(0)
+    items = [torch.randn(2, count, 3).to(DTYPES[dtype]) for count in (5, 1, 9, 2, 2, 7, 1, 3, 4, 30)]
+    store = ragged(tmp_path, items, dtype)
+    assert (len(store), len(store.shards), store.damaged) == (10, 3, {})
+    assert {shard.shape for shard in store.shards} == {(2, -1, 3)}
+    for opened in (store, FeatureStore(tmp_path)):
+        for wanted in ([9, 0, 3, 3, 8, 1, 7], [5], list(range(10))):
+            given = opened.read_tokens(opened.find(keys(0, 10)[wanted]))
+            assert given.values.shape[2] == max(items[i].shape[1] for i in wanted)
+            assert not given.values.movedim(1, 2)[~given.mask].any()
+            assert all(torch.equal(a, items[i]) for a, i in zip(given.single(), wanted, strict=True))
+    read = load_file(tmp_path / "000.safetensors")
+    assert torch.equal(read["features"], torch.cat([item.movedim(0, 1) for item in items[:4]]))
+    assert read["lengths"].tolist() == [5, 1, 9, 2]
+
+
+def test_damage_to_items_of_any_number_of_tokens(tmp_path: Path) -> None:
+    store = ragged(tmp_path, [torch.randn(2, count, 3) for count in (5, 1, 9, 2)], "float32")
+    (shard,) = store.shards
+    whole = shard.path.read_bytes()
+    assert shard.is_whole()
+    lengths = whole.index(np.array([5, 1, 9, 2]).tobytes())
+    swapped = whole[:lengths] + np.array([1, 5, 9, 2]).tobytes() + whole[lengths + 32 :]
+    flipped = whole[: shard.start] + bytes([whole[shard.start] ^ 1]) + whole[shard.start + 1 :]
+    for damaged in (swapped, flipped):
+        shard.path.write_bytes(damaged)
+        assert not read_shard(shard.path).is_whole()
+    for wrong in ([5, 1, 9, 3], [8, 1, 9, -1], [8, 0, 7, 2]):
+        shard.path.write_bytes(whole[:lengths] + np.array(wrong).tobytes() + whole[lengths + 32 :])
+        with pytest.raises(DamagedShardError, match="its header is damaged"):
+            read_shard(shard.path)
+    fixed = torch.zeros(4, 2, 3)
+    write_shard(shard.path, keys(0, 4), fixed)
+    assert list(FeatureStore(tmp_path).damaged) == [shard.path]
+
+
 def test_what_is_read_is_the_readers_own(tmp_path: Path) -> None:
     store = filled(tmp_path, torch.ones(3, 2, 3))
     store.read(np.array([1])).zero_()
