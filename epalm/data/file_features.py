@@ -37,10 +37,9 @@ class PerceivingModel(Protocol):
     def levels(self) -> Mapping[str, int]:
         """Modality -> K."""
 
-
-def reads_tokens(model: PerceivingModel) -> bool:
-    """Whether a model is given every token of its inputs, and not (B, K, E)."""
-    return bool(getattr(model, "reads_tokens", False))
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it is given every token, and not (B, K, E)."""
 
 
 class PerceivedFiles:
@@ -91,7 +90,7 @@ class PerceivedFiles:
     @classmethod
     def of_model(cls, model: PerceivingModel, **options: Any) -> PerceivedFiles:
         """What `model`'s encoders give of what it reads, at the levels it taps; `options` are those of the class."""
-        return cls(dict(model.encoders.items()), model.levels, every_token=reads_tokens(model), **options)
+        return cls(dict(model.encoders.items()), model.levels, every_token=model.reads_tokens, **options)
 
     @property
     def is_shared(self) -> bool:

@@ -159,6 +159,11 @@ class AudioEncoder(PerceptualEncoder):
         """None: padding, or the length of a sound, decides how many tokens count."""
         return None
 
+    @property
+    def most_tokens(self) -> int | None:
+        """Those of a window; None where all windows are perceived."""
+        return self._most_of_window() if self.long_sounds == "first" else None
+
     @torch.no_grad()
     def every_token(self, inputs: Mapping[str, Tensor], levels: int) -> TokenFeatures:
         """As in the base. Of several windows the tokens of one stand after those of the other."""
@@ -190,6 +195,10 @@ class AudioEncoder(PerceptualEncoder):
     @abstractmethod
     def _tokens_of_window(self, values: Tensor) -> int:
         """S, the tokens that the backbone makes of each window's features (B, W, ...)."""
+
+    def _most_of_window(self) -> int | None:
+        """The most tokens that a window gives. By default those of the examples, as each is filled up."""
+        return self.anatomy.tokens
 
     def _real_tokens(self, lengths: Tensor, tokens: int) -> Tensor:
         """Which of `tokens` tokens are real in windows that hold `lengths` (R,) samples: (R, S). By default all."""

@@ -130,6 +130,9 @@ class WaveformEncoder(AudioEncoder):
     def _tokens_of_window(self, values: Tensor) -> int:
         return int(self._tokens_of(torch.tensor(values.shape[-1])))
 
+    def _most_of_window(self) -> int | None:
+        return None if self.window is None else int(self._tokens_of(torch.tensor(self.window)))
+
     def _real_tokens(self, lengths: Tensor, tokens: int) -> Tensor:
         return torch.arange(tokens) < self._tokens_of(lengths)[:, None]
 

@@ -143,14 +143,9 @@ class PerceptualEncoder(nn.Module, ABC):
         return self.anatomy.tokens
 
     @property
-    def special_tokens(self) -> int:
-        """Tokens before those of patches or frames: [CLS], registers."""
-        return 1 if self.anatomy.summary == "cls" else self.anatomy.skip
-
-    @property
-    def grid(self) -> tuple[int, int] | None:
-        """Rows and columns of patches, where they form a grid."""
-        return None
+    def most_tokens(self) -> int | None:
+        """The most tokens that an input gives; None where there is no limit, or it is not known."""
+        return self.token_count
 
     @property
     def tokens_of_one(self) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from epalm.data.feature_cache import FeatureCache
-from epalm.data.file_features import PerceivedFiles, reads_tokens
-from epalm.data.store import CachedFeatures, ImportedFeatures, StoreDescription, describe_encoder
+from epalm.data.file_features import PerceivedFiles
+from epalm.data.store import CachedFeatures, FeatureStore, ImportedFeatures, describe_encoder
 from epalm.data.views import Views
 from epalm.errors import DataError
 from epalm.models import PerceptualLM
@@ -38,7 +38,7 @@ def perceived_files(
         AdapterError: ready features are not those that the model was trained on.
         DataError: a store is damaged, or holds something else.
     """
-    views, every_token = views or Views(), reads_tokens(model) if every_token is None else every_token
+    views, every_token = views or Views(), model.reads_tokens if every_token is None else every_token
     kept: dict[str, FeatureCache] = {}
     below = data.store if isinstance(data.store, Path) else place
     if data.store is not False and below is not None:
@@ -76,7 +76,7 @@ def ready_stores(model: PerceptualLM, features: Mapping[str, Path]) -> dict[str,
     for modality, folder in features.items():
         if modality in cards:
             stores[modality] = imported = ImportedFeatures(folder)
-            _require_fit(folder, imported.store.description, modality, cards[modality], reads_tokens(model))
+            _require_fit(imported.store, modality, cards[modality], model.reads_tokens)
     return stores
 
 
@@ -89,10 +89,11 @@ def ready_cards(features: Mapping[str, Path]) -> dict[str, EncoderCard]:
     Raises:
         DataError: there is no store.
     """
-    return {modality: _card(ImportedFeatures(folder).store.description) for modality, folder in features.items()}
+    return {modality: _card(ImportedFeatures(folder).store) for modality, folder in features.items()}
 
 
-def _card(description: StoreDescription) -> EncoderCard:
+def _card(store: FeatureStore) -> EncoderCard:
+    description = store.description
     levels = description.shape[0]
     return EncoderCard(
         source=None,
@@ -104,13 +105,15 @@ def _card(description: StoreDescription) -> EncoderCard:
         frames=description.facts.get("frames"),
         long_sounds=description.facts.get("long_sounds"),
         features_by=description.made_by,
+        tokens=store.most_tokens,
+        special_tokens=description.special_tokens,
+        grid=description.grid,
     )
 
 
-def _require_fit(
-    folder: Path, description: StoreDescription, modality: str, wanted: EncoderCard, every_token: bool
-) -> None:
+def _require_fit(store: FeatureStore, modality: str, wanted: EncoderCard, every_token: bool) -> None:
     """See that ready features are of the kind that the model was trained on, as far as that is known."""
+    folder, description = store.folder, store.description
     if description.of_every_token and not every_token:
         raise DataError(
             f"{folder}: holds every token, features of shape (K, N, E) = {description.shape_text}, and which of them "
@@ -121,10 +124,11 @@ def _require_fit(
             f"{folder}: holds features of shape (K, E) = {description.shape_text}, and the adapter reads every token, "
             "(K, N, E): import those, or build them (epalm features build)"
         )
-    card = _card(description)
+    card = _card(store)
     if card.used_levels < wanted.used_levels:
         raise DataError(f"{folder}: holds {card.used_levels} levels, {wanted.used_levels} are needed (adapter.levels)")
-    check_fit(str(folder), f"{modality} features", wanted, card.model_copy(update={"used_levels": wanted.used_levels}))
+    may_differ = {"used_levels": wanted.used_levels, "tokens": wanted.tokens}
+    check_fit(str(folder), f"{modality} features", wanted, card.model_copy(update=may_differ))
     made_by, by = wanted.source or wanted.features_by, card.features_by
     if wanted.fingerprint is None and None not in (made_by, by) and made_by != by:
         raise DataError(f"{folder}: holds features of {by}; those of {made_by} are needed")

@@ -162,7 +162,7 @@ class Perception(nn.Module):
 def shape_of(encoder: PerceptualEncoder | None, card: EncoderCard | None, width: int, levels: int) -> FeatureShape:
     """What a mechanism is told of features: of an encoder's, or of ready ones."""
     if encoder is not None:
-        return FeatureShape(width, levels, encoder.anatomy.tokens, encoder.special_tokens, encoder.grid)
+        return FeatureShape(width, levels, encoder.most_tokens, encoder.special_tokens, encoder.grid)
     if card is not None and card.tokens is not None:
         return FeatureShape(width, levels, card.tokens, card.special_tokens or 0, card.grid)
     return FeatureShape(width, levels)

@@ -132,11 +132,12 @@ def test_every_token_of_every_level_of_a_spectrogram(sound_folders):
     assert every.mask.all()
     assert torch.equal(every.values[:, -1], encoder.tokens(inputs))
     torch.testing.assert_close(every.values[:, :, 0], encoder.features(inputs, 3))
-    assert (encoder.special_tokens, encoder.grid) == (2, None)
+    assert (encoder.special_tokens, encoder.grid, encoder.most_tokens) == (2, None, encoder.token_count)
 
 
 @pytest.mark.parametrize("name", [name for name in AUDIO if name != "ast"])
-def test_every_token_of_a_sound_alone_and_among_longer_ones(sound_folders, name):
+def test_every_token_of_a_sound_alone_and_among_longer_ones(sound_folders, name, monkeypatch):
+    monkeypatch.setattr("epalm.encoders.audio_families._SECONDS", 1)
     encoder = load_encoder(sound_folders[name])
     assert (encoder.special_tokens, encoder.grid, encoder.token_count) == (0, None, None)
     sounds = [sound(seed, samples) for seed, samples in enumerate([1700, 9000, 1700, 403, 5000])]
@@ -144,6 +145,8 @@ def test_every_token_of_a_sound_alone_and_among_longer_ones(sound_folders, name)
     every = encoder.every_token(inputs, 3)
     assert torch.equal(every.mask.sum(dim=1), encoder.token_mask(inputs).sum(dim=1))
     assert every.mask.any(dim=0).all()  # cut to the longest
+    filled = encoder.preprocess([sound(1, encoder.window)])
+    assert encoder.most_tokens == encoder.every_token(filled, 1).mask.shape[1]
     assert torch.equal(every.mask, every.mask.cummin(dim=1).values)  # padding stands behind
     assert not every.values.movedim(1, 2)[~every.mask].any()
     assert not every.values.requires_grad
@@ -288,6 +291,7 @@ def test_of_a_long_sound_all_windows(sound_folders, name, monkeypatch):
     monkeypatch.setattr("epalm.encoders.audio_families._SECONDS", 1)
     encoder = load_encoder(sound_folders[name], long_sounds="windows")
     window = encoder.window
+    assert (encoder.token_count, encoder.most_tokens) == (None, None)
     long, short = sound(1, 2 * window + window // 4), sound(2, window // 2)
     pieces = [long[:window], long[window : 2 * window], long[2 * window :]]
     parts = perceived(encoder, pieces, 2)  # (3, K, E)

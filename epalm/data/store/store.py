@@ -74,6 +74,14 @@ class FeatureStore:
         """The shards, in the order of their entries."""
         return tuple(self._shards)
 
+    @property
+    def most_tokens(self) -> int | None:
+        """The most tokens that an item has, of a store of every token that is not empty."""
+        if not self.description.is_ragged:
+            return self.description.shape[1] if self.description.of_every_token else None
+        lengths = [shard.lengths for shard in self._shards if shard.lengths is not None]
+        return int(max(map(np.max, lengths))) if lengths else None
+
     def refresh(self, processes: Processes = ALONE) -> None:
         """Take in shards that have been written meanwhile, by whomever.
 
