@@ -72,7 +72,8 @@ def require_room(
         [row for row in suspects if length(row) > limit],
         where,
         lambda row: (
-            f"{what} is {length(row)} tokens long, but the language model has positions for {limit}; shorten it"
+            f"{what} is {length(row)} tokens long, but the language model has positions for {limit}"
+            f"{' beside what is perceived' if limit < (model.anatomy.position_limit or 0) else ''}; shorten it"
         ),
     )
 
