@@ -18,6 +18,8 @@ from epalm.settings import PRESETS
 
 BOTH = ("audio", "image")
 FEW_FAMILIES = ("opt-projected", "llama", "gpt2", "mistral")
+ROUNDED = dict.fromkeys(("gemma4-moe", "gpt_oss", "qwen3_moe"), 1e-5)
+"""Mixtures of experts: what shares an expert shares a product, and its rounding."""
 ENDLESS = {"eos_token_id": None, "do_sample": False}
 every_rival = pytest.mark.parametrize("preset", RIVALS)
 few_families = pytest.mark.parametrize("family", FEW_FAMILIES)
@@ -43,7 +45,7 @@ def test_every_mechanism_has_a_preset() -> None:
     assert {PRESETS[name]["mechanism"] for name in RIVALS} | {"slot"} == set(mechanism_names())
 
 
-def holds_what_must_hold(model: PerceptualLM) -> None:
+def holds_what_must_hold(model: PerceptualLM, rounded: float = 0.0) -> None:
     """The future moves nothing, perception moves every text token, a batch gives what its members give alone."""
     ids = questions(length=9)
     for side in SIDES:
@@ -55,7 +57,8 @@ def holds_what_must_hold(model: PerceptualLM) -> None:
         other = model(rows, mask, features=seen(model, 3, seed=7)).logits
         for row, column in enumerate(last):
             begin = front + (rows.shape[1] - LENGTHS[row] if side == "left" else 0)
-            assert torch.equal(before[row, begin : front + column], after[row, begin : front + column])
+            until = slice(begin, front + column)
+            torch.testing.assert_close(after[row, until], before[row, until], rtol=0, atol=rounded)
             assert not torch.equal(before[row, front + column], after[row, front + column])
             real = slice(begin, begin + LENGTHS[row])
             moved = (before[row, real] - other[row, real]).abs().amax(-1) > 0
@@ -100,7 +103,7 @@ def test_what_must_hold_in_every_family(family: str, preset: str) -> None:
             rival(language_model(family), preset)
         return
     model = rival(language_model(family), preset)
-    holds_what_must_hold(model)
+    holds_what_must_hold(model, ROUNDED.get(family, 0.0))
     decodes_as_it_reads(model)
 
 

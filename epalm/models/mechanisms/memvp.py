@@ -28,6 +28,8 @@ from epalm.settings import AdapterConfig
 
 _SCALE = 0.01
 _BLOCKS = ("mlp", "feed_forward", "ffn")
+_UNNAMED = {"bloom": "gelu_new"}
+"""Activations of families whose configuration does not name them."""
 _FIRST, _LAST = ("fc1", "fc_in"), ("fc2", "fc_out")
 
 
@@ -132,6 +134,7 @@ def _blocks_of(layer: nn.Module, anatomy: Anatomy) -> tuple[nn.Module, nn.Module
 
 
 def _activation_of(anatomy: Anatomy) -> str:
-    if anatomy.activation is None:
+    activation = anatomy.activation or _UNNAMED.get(anatomy.family)
+    if activation is None:
         raise UnsupportedModelError(f"language model {anatomy.family}: its configuration names no activation for memvp")
-    return anatomy.activation
+    return activation
