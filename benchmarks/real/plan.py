@@ -67,6 +67,10 @@ PARTS = (
 )
 
 
+SHORT = ("--training.steps", "200")
+"""Of most choices."""
+
+
 def _choices() -> Iterator[Part]:
     """Every default changed by itself, on rows that are never scored elsewhere."""
     changes = {
@@ -83,13 +87,18 @@ def _choices() -> Iterator[Part]:
     }
     for group in ("photographs", "digits"):
         for name, settings in changes.items():
-            is_of_digits, length = group == "digits", ("--training.steps", "200")
+            is_of_digits = group == "digits"
             yield Part(
                 group, "audio" if is_of_digits else "image", "whisper-tiny-en" if is_of_digits else None,
                 features=None if is_of_digits else "EfficientNet-Lite0 of ImageNet, pooled",
-                rows=30 if is_of_digits else None, own_name=f"choice-{name}", settings=(*length, *settings),
+                rows=30 if is_of_digits else None, own_name=f"choice-{name}", settings=(*SHORT, *settings),
                 development=True,
             )  # fmt: skip
+    for name in ("default", "no-dropout", "prompt-10"):
+        yield Part(
+            "photographs", "image", features="EfficientNet-Lite0 of ImageNet, pooled", own_name=f"choice-whole-{name}",
+            settings=changes[name], development=True,
+        )  # fmt: skip
 
 
 CHOICES = tuple(part for part in _choices() if not part.name.startswith("photographs") or "level" not in part.name)

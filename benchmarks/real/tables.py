@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.readme import fill
 from benchmarks.real.part import Result, read_result
-from benchmarks.real.plan import CHOICES, PARTS, SPEAKERS
+from benchmarks.real.plan import CHOICES, PARTS, SHORT, SPEAKERS
 from benchmarks.real.sheet import sheet_in_words
 from epalm.metrics.registry import FloatArray, get_metric
 from epalm.metrics.split_scores import with_intervals
@@ -207,17 +207,18 @@ def sheet_table(results: Results) -> str:
 def choices_table(results: Results) -> str:
     """Losses on rows held out of the training rows, with one default changed at a time."""
     lines = [
-        "| | changed | right | another's | gain |",
-        "|---|---|---|---|---|",
+        "| | changed | steps | right | another's | gain |",
+        "|---|---|---|---|---|---|",
     ]
     for part in CHOICES:
-        result, changed = results.found.get(part.name), " ".join(part.settings[2:])
+        is_short = part.settings[: len(SHORT)] == SHORT
+        result, changed = results.found.get(part.name), " ".join(part.settings[len(SHORT) * is_short :])
         name = f"| {_HEADLINES[part.group][0]} | {f'`{changed}`' if changed else 'nothing'}"
         if result is None or result.perception is None:
-            lines.append(f"{name} | {NOT_RUN} | | |")
+            lines.append(f"{name} | {NOT_RUN} | | | |")
             continue
         loss = result.perception["loss"]
-        lines.append(f"{name} | {loss['right']:.3f} | {loss['shuffled']:.3f} | {_gain(result)} |")
+        lines.append(f"{name} | {result.steps} | {loss['right']:.3f} | {loss['shuffled']:.3f} | {_gain(result)} |")
     return "\n".join(lines)
 
 
